@@ -1,0 +1,8 @@
+"""jaxgan: train, resume, measure, look at and share GANs in JAX."""
+
+
+def load(path, step=None):
+    """The averaged generator of a run, a checkpoint directory or one checkpoint: see `jaxgan.generator.load`."""
+    from jaxgan import generator  # here, so that `import jaxgan` stays instant
+
+    return generator.load(path, step)

@@ -1,0 +1,52 @@
+"""What the commands share: flags, one-line errors with exit code 2, the compilation cache."""
+
+import os
+import pathlib
+import re
+import sys
+
+import jax
+from absl import app, flags
+
+from jaxgan.config import ConfigError, default_config, flatten, unknown_key
+
+
+def fail(message) -> None:
+    """Print one line and exit with 2."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """absl's parser, with a clear line for everything that it does not accept."""
+    known = flatten(default_config())
+    for key in re.findall(r"^--?(?:no)?config\.([^=\s]+)", "\n".join(argv), re.MULTILINE):
+        if key not in known:
+            fail(unknown_key(key, known))
+    try:
+        left_over = flags.FLAGS(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+        fail(error)
+    if left_over:
+        fail(f"arguments that mean nothing here: {' '.join(left_over)} (settings are written --config.KEY=VALUE)")
+    return argv[:1]
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs between runs, in the user's cache unless JAX_COMPILATION_CACHE_DIR says otherwise."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxgan" / "xla"))
+
+
+def run(main) -> None:
+    """Parse the flags, call `main()`, and exit with the status that it returns."""
+
+    def guarded(_):
+        cache_compilations()
+        try:
+            return main()
+        except ConfigError as error:
+            fail(error)
+
+    app.run(guarded, flags_parser=_parse)

@@ -1,0 +1,119 @@
+"""A trained generator, ready to sample: `jaxgan.load("runs/cifar").sample(64)`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan import rng
+from jaxgan.config import from_dict
+from jaxgan.rng import Stream
+from jaxgan.state import make_generator
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(module, variables, z, labels, keys):
+    images = module.apply(variables, z, labels, train=False, keys=keys)  # [B, H, W, C] in [-1, 1]
+    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw(seed, z_dim, num_classes, index):
+    """Latents [B, Z], labels [B] and noise keys [B] of samples `index`, int32 [B], of one seed."""
+    key = jax.random.key(seed)
+    z, label, noise = (
+        rng.example_keys(rng.stream_key(key, s), index)
+        for s in (Stream.SAMPLE_Z, Stream.SAMPLE_LABEL, Stream.SAMPLE_NOISE)
+    )
+    return rng.normal(z, (z_dim,)), rng.randint(label, max(num_classes, 1)), noise
+
+
+class Generator:
+    """An averaged generator, ready to sample on one device.
+
+    Images are made in batches of `CHUNK`, the last one padded, so that image i of a seed has the same bits however
+    many are asked for.
+    """
+
+    CHUNK = 64
+
+    def __init__(self, config, variables, step: int):
+        """From a resolved config and the EMA variables of a state; most users call `jaxgan.load`."""
+        self.config = config
+        self.variables = variables
+        self.step = step
+        self.num_classes = config.data.num_classes if config.model.conditional else 0
+        self.module = make_generator(config)
+
+    def __repr__(self):
+        size, channels = self.config.data.image_size, self.config.data.channels
+        return f"Generator({self.config.model.name}, {size}x{size}x{channels}, step {self.step})"
+
+    def sample(self, n: int, seed: int = 0, labels=None) -> np.ndarray:
+        """n images, uint8 [n, H, W, C]; image i depends on (seed, i) and its label only.
+
+        Args:
+          n: how many.
+          seed: 0 .. 2^31 - 1.
+          labels: class of all, or int [n], for a conditional generator; drawn uniformly by (seed, i) if not given.
+
+        Raises:
+          ValueError: labels for an unconditional generator, out of range or of the wrong number.
+        """
+        z, drawn, keys = self.latents(n, seed)
+        return self.decode(z, drawn if labels is None else self._labels(labels, n), keys)
+
+    def latents(self, n: int, seed: int = 0):
+        """What `sample` starts from: latents float32 [n, z_dim], labels int32 [n], noise keys [n]."""
+        index = jnp.arange(-(-n // self.CHUNK) * self.CHUNK)
+        return jax.tree.map(lambda x: x[:n], _draw(seed, self.config.model.z_dim, self.num_classes, index))
+
+    def decode(self, z, labels, keys) -> np.ndarray:
+        """Latents [n, z_dim], labels [n] and keys [n] to images, uint8 [n, H, W, C]."""
+        n = len(z)
+        take = np.minimum(np.arange(-(-n // self.CHUNK) * self.CHUNK), n - 1)
+        chunks = [
+            np.asarray(_decode(self.module, self.variables, z[i], labels[i], keys[i]))
+            for i in take.reshape(-1, self.CHUNK)
+        ]
+        return np.concatenate(chunks)[:n]
+
+    def interpolate(self, rows: int, columns: int, seed: int = 0, labels=None) -> np.ndarray:
+        """Walks from sample 2i to sample 2i + 1 along a great circle, uint8 [rows * columns, H, W, C], row by row.
+
+        A row keeps one label (of its first sample, or from `labels`: one, or int [rows]) and one noise.
+        """
+        z, drawn, keys = self.latents(2 * rows, seed)
+        labels = drawn[::2] if labels is None else self._labels(labels, rows)
+        start, end = z[::2, None], z[1::2, None]  # [rows, 1, Z]
+        norms = jnp.linalg.norm(start, axis=-1) * jnp.linalg.norm(end, axis=-1)
+        angle = jnp.arccos(jnp.clip(jnp.sum(start * end, axis=-1) / norms, -1.0, 1.0))[..., None]
+        t = jnp.linspace(0.0, 1.0, columns)[None, :, None]
+        # Spherical interpolation (White 2016): a chord of Gaussian latents would leave the shell they live on.
+        walk = (jnp.sin((1.0 - t) * angle) * start + jnp.sin(t * angle) * end) / jnp.sin(angle)
+        repeat = np.repeat(np.arange(rows), columns)
+        return self.decode(walk.reshape(rows * columns, -1), labels[repeat], keys[::2][repeat])
+
+    def _labels(self, labels, n: int) -> jax.Array:
+        if not self.num_classes:
+            raise ValueError("labels given, but this generator is unconditional")
+        labels = np.asarray(labels, np.int32)
+        if labels.ndim and labels.shape != (n,):
+            raise ValueError(f"labels of shape {labels.shape}: give one, or {n}")
+        if labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            raise ValueError(f"labels {labels.min()} .. {labels.max()}: classes are 0 .. {self.num_classes - 1}")
+        return jnp.broadcast_to(labels, (n,))
+
+
+def load(path, step: int | None = None) -> Generator:
+    """The averaged generator of a workdir, a checkpoint directory or one checkpoint, on one device of any kind.
+
+    Args:
+      path: of the run or the checkpoint; gs:// works where the extra `gcs` is installed.
+      step: which checkpoint of a run; the newest undamaged one if not given.
+    """
+    from jaxgan import checkpoint
+
+    saved, variables, step = checkpoint.restore_generator(path, step)
+    return Generator(from_dict(saved), variables, step)

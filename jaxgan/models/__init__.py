@@ -1,0 +1,19 @@
+"""Architectures, by the name that `config.model.name` gives them.
+
+A module of this package offers `Generator` and `Discriminator`, Flax modules with the fields
+
+    image_size, image_channels, num_classes (0: unconditional), channels (widths), dtype, axis_name
+
+`channels` lists the widths from input to output; the module's `G_WIDTHS` and `D_WIDTHS` have the defaults of each
+image size that works.
+
+    Generator()(z [B, Z], labels [B], train, keys) -> images [B, H, W, C], float32 in [-1, 1]
+    Discriminator()(images, labels [B], train, keys) -> logits [B], float32, never probabilities
+
+`keys` holds one PRNG key an example for what is random inside a net. `Discriminator.mixes_examples` says
+that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
+"""
+
+from jaxgan.models import dcgan, mlp, sngan
+
+MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan}

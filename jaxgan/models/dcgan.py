@@ -1,0 +1,68 @@
+"""DCGAN (Radford et al. 2016) in the sizes of StudioGAN: at 32 pixels G has 3,812,355 and D 2,931,009 parameters.
+
+Conditional form: class-conditional batch norm in G, projection in D (Miyato & Koyama 2018).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose
+
+D_WIDTHS = {16: (64, 128, 256), 32: (64, 128, 256, 512), 64: (64, 128, 256, 512, 1024)}
+G_WIDTHS = {size: widths[::-1] for size, widths in D_WIDTHS.items()}
+INIT = nn.initializers.normal(0.02)
+
+
+class Generator(nn.Module):
+    """Dense to 4x4, transposed convolutions 4x4 with stride 2 to full size, then a 3x3 convolution and tanh."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None) -> jax.Array:
+        base, *widths = self.channels or G_WIDTHS[self.image_size]
+        x = nn.Dense(4 * 4 * base, kernel_init=INIT, dtype=self.dtype, name="dense")(z)
+        x = x.reshape(-1, 4, 4, base)
+        for i, width in enumerate(widths):
+            x = ConvTranspose(width, 4, 2, kernel_init=INIT, dtype=self.dtype, name=f"deconv_{i}")(x)
+            x = BatchNorm(self.num_classes, self.axis_name, self.dtype, name=f"norm_{i}")(x, labels, train)
+            x = nn.relu(x)
+        x = Conv(self.image_channels, (3, 3), kernel_init=INIT, dtype=self.dtype, name="pixels")(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Pairs of a 3x3 and a 4x4 stride-2 convolution down to 4x4, one more 3x3, sum over space, dense to a logit."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    mixes_examples = True
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+        def block(x, width, kernel, stride, name):
+            conv = Conv(width, (kernel, kernel), stride, kernel_init=INIT, dtype=self.dtype, name=f"conv_{name}")
+            norm = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name=f"norm_{name}")
+            return nn.leaky_relu(norm(conv(x), None, train), 0.2)
+
+        *widths, last = self.channels or D_WIDTHS[self.image_size]
+        x = images
+        for i, width in enumerate(widths):
+            x = block(x, width, 3, 1, f"{i}a")
+            x = block(x, width, 4, 2, f"{i}b")
+        x = block(x, last, 3, 1, "last").astype(jnp.float32).sum(axis=(1, 2))
+        logits = nn.Dense(1, kernel_init=INIT, name="logit")(x)[:, 0]
+        if self.num_classes:
+            classes = nn.Embed(self.num_classes, last, embedding_init=INIT, name="classes")
+            logits += jnp.sum(classes(labels) * x, axis=-1)
+        return logits

@@ -1,0 +1,58 @@
+"""The textbook's first GAN: a dense generator against a small convolutional discriminator with dropout."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.models.layers import BatchNorm, Conv, dropout
+
+G_WIDTHS = dict.fromkeys(range(8, 65), (128, 1024))
+D_WIDTHS = dict.fromkeys(range(8, 65), (64, 128))
+
+
+class Generator(nn.Module):
+    """Dense layers z -> 128 -> 1024 -> pixels, with batch norm and ReLU between them."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None) -> jax.Array:
+        x = z
+        for i, width in enumerate(self.channels or G_WIDTHS[self.image_size]):
+            x = nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
+            x = BatchNorm(self.num_classes, self.axis_name, self.dtype, name=f"norm_{i}")(x, labels, train)
+            x = nn.relu(x)
+        x = nn.Dense(self.image_size**2 * self.image_channels, dtype=self.dtype, name="pixels")(x)
+        x = x.reshape(-1, self.image_size, self.image_size, self.image_channels)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Convolutions 64 and 128, 3x3 with stride 2, LeakyReLU 0.2 and dropout 0.3; then dense to one logit."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    mixes_examples = False
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+        x = images
+        for i, width in enumerate(self.channels or D_WIDTHS[self.image_size]):
+            x = Conv(width, (3, 3), strides=2, dtype=self.dtype, name=f"conv_{i}")(x)
+            x = nn.leaky_relu(x, 0.2)
+            if train:
+                x = dropout(x, 0.3, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i))
+        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        logits = nn.Dense(1, name="logit")(x)[:, 0]
+        if self.num_classes:
+            logits += jnp.sum(nn.Embed(self.num_classes, x.shape[-1], name="classes")(labels) * x, axis=-1)
+        return logits

@@ -1,0 +1,96 @@
+"""Devices and processes: the only file that calls pmap.
+
+The state is replicated in its natural shape; a batch has a leading axis of devices. Both back ends take the same
+per-device function with the axis name `AXIS` and give equal results.
+"""
+
+import os
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxgan.config import ConfigError
+
+AXIS = "batch"
+
+
+def start_processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Join the other processes of a run: as told, or as a TPU pod's environment says.
+
+    Must come before anything else touches the devices.
+    """
+    if coordinator or num_processes or process_id >= 0:
+        if not (coordinator and num_processes > 0 and 0 <= process_id < num_processes):
+            raise ConfigError(
+                f"--coordinator={coordinator!r} --num_processes={num_processes} --process_id={process_id}: give all "
+                "three, host:port, a count, and an index below the count"
+            )
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    elif len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1 or "MEGASCALE_NUM_SLICES" in os.environ:
+        jax.distributed.initialize()  # a TPU pod knows its own hosts
+
+
+class Devices:
+    """The devices of a run, of all processes, and how a step, a batch and a state get there.
+
+    Slot i of the batch, examples i*b:(i+1)*b, is on device i; a process's devices are neighbours.
+    """
+
+    def __init__(self, backend: str = "pmap", devices: list | None = None):
+        self.backend = backend
+        self.devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
+        self.mesh = Mesh(np.array(self.devices), (AXIS,))
+        local = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
+        self.local_slots = range(local[0], local[-1] + 1)
+
+    def parallelize(self, step):
+        """`step(state, batch, key) -> (state, metrics)` on every device, compiled, the state's buffers donated.
+
+        Outside, state and key are replicated in their natural shape and a batch has a leading axis of devices.
+        """
+        if self.backend == "pmap":
+            return jax.pmap(
+                step,
+                axis_name=AXIS,
+                in_axes=(None, 0, None),
+                out_axes=None,
+                donate_argnums=0,
+                devices=self.devices,
+            )
+
+        def per_device(state, batch, key):
+            return step(state, jax.tree.map(lambda x: x[0], batch), key)
+
+        # check_vma=False: the step averages its gradients itself; with True they would come summed as well.
+        mapped = jax.shard_map(
+            per_device, mesh=self.mesh, in_specs=(P(), P(AXIS), P()), out_specs=P(), check_vma=False
+        )
+        return jax.jit(mapped, donate_argnums=0)
+
+    def put_batch(self, batch):
+        """This process's share of a batch, host arrays [local devices, ...], to its devices."""
+        if self.backend == "pmap":
+            local = Mesh(np.array([self.devices[i] for i in self.local_slots]), (AXIS,))
+            return jax.device_put(batch, NamedSharding(local, P(AXIS)))
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def replicate(self, tree):
+        """Host arrays, equal on all processes, to every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P()))
+
+
+def first_replica(tree):
+    """The copy on this process's first device, as single-device arrays, without a transfer."""
+    return jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
+
+
+def assert_replicated(tree) -> None:
+    """Raise if this process's devices hold different bits of what should be one value (a forgotten average)."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        first, *others = (np.asarray(s.data) for s in leaf.addressable_shards)
+        for other in others:
+            if first.tobytes() != other.tobytes():
+                raise AssertionError(f"devices disagree on {jax.tree_util.keystr(path)}")

@@ -1,0 +1,271 @@
+"""metrics.jsonl and TensorBoard across a resume, the console's lines, and the arithmetic of speed."""
+
+import io
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from jaxgan.config import ConfigError
+from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, format_duration, read_metrics
+
+
+def write_run(workdir, steps, *, resume_step=0, **options):
+    log = MetricsLog(workdir, resume_step=resume_step, **options)
+    for step in steps:
+        log.scalars(step, {"kimg": step * 0.064, "loss/d": 1.0 / 3.0 + step})
+    log.close()
+
+
+def read_events(workdir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(workdir / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_a_line_keeps_order_and_full_precision(tmp_path):
+    log = MetricsLog(tmp_path, tensorboard=False)
+    values = {"loss/d": np.float32(0.1), "kimg": 0.1 + 0.2, "acc/real": 1.0}
+    log.scalars(np.int64(3), values)
+    line = (tmp_path / "metrics.jsonl").read_text()  # readable before close
+    log.close()
+    assert line.startswith('{"step": 3, "kimg": 0.30000000000000004, "loss/d": ')
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 3} | {k: float(v) for k, v in values.items()}]
+
+
+def test_not_finite_values(tmp_path):
+    log = MetricsLog(tmp_path, tensorboard=False)
+    log.scalars(1, {"kimg": 1.0, "penalty/r1": np.nan, "penalty/r2": np.inf, "loss/d": np.nan})
+    log.close()
+    line = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(line) == {"step": 1, "kimg": 1.0, "penalty/r2": None, "loss/d": None}
+    (record,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert np.isnan(record["loss/d"])
+
+
+@pytest.mark.parametrize("resume_step", [0, 1, 3, 5])
+@pytest.mark.parametrize("torn", [b"", b'{"step": 6, "ki', b'{"step": 6, "kimg": 1.0}'])
+def test_a_killed_run_resumed_writes_the_lines_of_an_unbroken_one(tmp_path, resume_step, torn):
+    write_run(tmp_path / "unbroken", range(1, 8), tensorboard=False)
+    write_run(tmp_path / "killed", range(1, 6), tensorboard=False)
+    with (tmp_path / "killed/metrics.jsonl").open("ab") as file:
+        file.write(torn)
+    write_run(tmp_path / "killed", range(resume_step + 1, 8), resume_step=resume_step, tensorboard=False)
+    killed, unbroken = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in ("killed", "unbroken")]
+    assert killed == unbroken
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["metrics.jsonl"]
+
+
+def test_read_metrics_leaves_out_a_torn_line_only_at_the_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
+    path.write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not JSON"):
+        read_metrics(path)
+
+
+def test_inactive_writes_nothing(tmp_path):
+    log = MetricsLog(tmp_path / "run", active=False, wandb={})
+    log.config({"seed": 0})
+    log.scalars(1, {"kimg": 1.0})
+    log.images(1, "samples", np.zeros((8, 8, 3), np.uint8))
+    log.flush()
+    log.close()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bucket_is_refused():
+    with pytest.raises(ConfigError, match="workdir=gs://bucket/run is not a local directory"):
+        MetricsLog("gs://bucket/run")
+
+
+def test_tensorboard_reads_back(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    log = MetricsLog(tmp_path)
+    log.config({"seed": 7})
+    log.scalars(1, {"kimg": 0.5, "loss/d": 1.25})
+    log.scalars(2, {"kimg": 1.0, "loss/d": -2.5})
+    log.images(2, "samples", image)
+    log.flush()
+    events = read_events(tmp_path)  # a flush is enough: the log is still open
+    assert [(e.step, e.value) for e in events.Scalars("loss/d")] == [(1, 1.25), (2, -2.5)]
+    (shown,) = events.Images("samples")
+    assert (shown.step, shown.height, shown.width) == (2, 16, 24)
+    (text,) = events.Tensors("config/text_summary")
+    assert b'"seed": 7' in text.tensor_proto.string_val[0]
+    log.close()
+    log.close()
+
+
+def test_tensorboard_after_a_resume_has_neither_gaps_nor_doubles(tmp_path):
+    write_run(tmp_path, range(1, 6))
+    write_run(tmp_path, range(4, 8), resume_step=3)  # within the same second: not the same file
+    assert [e.step for e in read_events(tmp_path).Scalars("loss/d")] == [1, 2, 3, 4, 5, 6, 7]
+    write_run(tmp_path, range(1, 3))  # a run that begins
+    assert [e.step for e in read_events(tmp_path).Scalars("loss/d")] == [1, 2]
+
+
+def test_wandb_missing_is_one_line_and_touches_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"config\.log\.wandb=True needs: pip install 'jaxgan\[wandb\]'"):
+        MetricsLog(tmp_path / "run", wandb={})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resume_goes_on_in_the_same_wandb_run(tmp_path, monkeypatch):
+    started, logged = [], []
+
+    class Config:
+        def update(self, config, allow_val_change):
+            logged.append(config)
+
+    def init(**options):
+        started.append(options)
+        run = types.SimpleNamespace(id=options.get("id", f"run{len(started)}"), config=Config())
+        run.log = lambda values, step: logged.append((step, values))
+        run.finish = lambda: logged.append("finish")
+        return run
+
+    fake = types.SimpleNamespace(init=init, Image=lambda image: ("image", image.shape))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    log = MetricsLog(tmp_path, wandb={"project": "mine"}, tensorboard=False)
+    log.config({"seed": 0})
+    log.scalars(1, {"kimg": 1.0})
+    log.images(1, "samples", np.zeros((8, 8, 3), np.uint8))
+    log.close()
+    samples = {"samples": ("image", (8, 8, 3))}
+    assert logged == [{"seed": 0}, (1, {"kimg": 1.0}), (1, samples), "finish"]
+    write_run(tmp_path, [2], resume_step=1, wandb={}, tensorboard=False)
+    write_run(tmp_path, [1], wandb={}, tensorboard=False)
+    assert [(o["project"], o.get("id")) for o in started] == [
+        ("mine", None),
+        ("jaxgan", "run1"),
+        ("jaxgan", None),
+    ]
+
+
+def test_atomic_write_replaces_and_leaves_no_temporary_file(tmp_path):
+    atomic_write(tmp_path / "a", b"old")
+    atomic_write(tmp_path / "a", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (45, "45 s"),
+        (59.7, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 0 min"),
+        (7020, "1 h 57 min"),
+        (86399, "1 d 0 h"),
+        (2.125 * 86400, "2 d 3 h"),
+    ],
+)
+def test_format_duration(seconds, text):
+    assert format_duration(seconds) == text
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def screen(self):
+        """What a terminal shows of the text written: a carriage return overwrites the line."""
+        rows = []
+        for row in self.getvalue().split("\n"):
+            cells = []
+            for piece in row.split("\r"):
+                cells[: len(piece)] = piece
+            rows.append("".join(cells).rstrip())
+        return rows
+
+
+FIRST = dict(
+    step=1200,
+    total_steps=100000,
+    kimg=76.8,
+    images_per_second=812.4,
+    seconds_left=7020,
+    loss_d=1.234,
+    loss_g=-0.321,
+    data_wait=0.003,
+)
+LINE = "step 1200/100000 | 76.8 kimg | 812 img/s | 1 h 57 min left | D 1.234 G -0.321 | data 0.3%"
+
+
+def test_progress_elsewhere_is_one_line_each():
+    stream = io.StringIO()
+    progress = Progress(stream)
+    progress.header("jaxgan", {"generator": 4276739, "precision": "bfloat16"})
+    progress.line(**FIRST)
+    progress.note("saved")
+    progress.line(**FIRST | dict(images_per_second=np.nan, seconds_left=np.nan, data_wait=np.nan))
+    progress.close()
+    assert stream.getvalue().splitlines() == [
+        "jaxgan",
+        "  generator  4,276,739",
+        "  precision  bfloat16",
+        LINE,
+        "saved",
+        "step 1200/100000 | 76.8 kimg | D 1.234 G -0.321",
+    ]
+
+
+def test_progress_on_a_terminal_is_rewritten_in_place(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.line(**FIRST)
+    assert stream.screen() == [LINE]
+    progress.line(**FIRST | dict(seconds_left=50))  # shorter than what it covers
+    assert stream.screen() == [LINE.replace("1 h 57 min", "50 s")]
+    progress.note("saved\ntwice")
+    assert stream.screen() == ["saved", "twice", LINE.replace("1 h 57 min", "50 s")]
+    progress.line(**FIRST)
+    progress.close()
+    assert stream.screen() == ["saved", "twice", LINE, ""]
+
+
+@pytest.mark.parametrize("columns", [10, 40, 60, 81, len(LINE), len(LINE) + 1])
+def test_progress_never_wraps(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    Progress(stream).line(**FIRST)
+    (shown,) = stream.screen()
+    assert len(shown) < columns
+    assert LINE.startswith(shown)
+    assert (shown == LINE) == (columns > len(LINE))
+
+
+def test_progress_inactive_is_silent(capsys):
+    progress = Progress(active=False)
+    progress.header("jaxgan", {"seed": 0})
+    progress.line(**FIRST)
+    progress.note("saved")
+    progress.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_throughput_leaves_out_compilation_and_pauses():
+    now = [0.0]
+    speed = Throughput(total_images=1000, clock=lambda: now[0])
+    now[0] = 60.0  # compilation
+    assert np.isnan(speed.tick(10)).all()
+    now[0] = 65.0
+    with speed.waiting():
+        now[0] = 66.0
+    now[0] = 70.0
+    assert speed.tick(110) == (10.0, 89.0, 0.1)  # 100 images in 10 s; 890 left
+    with speed.paused():
+        now[0] = 80.0
+    now[0] = 85.0
+    # 100 images in 5 s of training, but 200 in 25 s overall, and 790 are left.
+    assert speed.tick(210) == (20.0, 98.75, 0.0)
+    assert np.isnan(speed.tick(210)).all()

@@ -1,0 +1,62 @@
+"""Losses against their formulas in float64, closed forms, and extreme logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan.losses import LOSSES
+
+REAL = np.array([-2.0, -0.3, 0.0, 0.7, 3.0])
+FAKE = np.array([1.5, -1.1, 0.0, 0.2, -4.0])
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+# The definitions, written as the papers do.
+FORMULAS = {
+    "minimax": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: np.log(1 - sigmoid(f))),
+    "ns": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: -np.log(sigmoid(f))),
+    "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda r, f: -f),
+    "lsgan": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda r, f: (f - 1) ** 2 / 2),
+    "wgan": (lambda r, f: f - r, lambda r, f: -f),
+    "rpgan": (lambda r, f: -np.log(sigmoid(r - f)), lambda r, f: -np.log(sigmoid(f - r))),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_formula(name):
+    for ours, formula in zip((LOSSES[name].d, LOSSES[name].g), FORMULAS[name], strict=True):
+        np.testing.assert_allclose(ours(jnp.float32(REAL), jnp.float32(FAKE)), formula(REAL, FAKE), rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("real", [-1e4, 1e4])
+@pytest.mark.parametrize("fake", [-1e4, 1e4])
+def test_extreme_logits_have_finite_values_and_gradients(name, real, fake):
+    for side in (LOSSES[name].d, LOSSES[name].g):
+        value, grads = jax.value_and_grad(lambda r, f, side=side: side(r, f), argnums=(0, 1))(real, fake)
+        assert np.isfinite(value)
+        assert np.isfinite(grads).all()
+
+
+def test_undecided_critic():
+    zero = jnp.zeros(3)
+    np.testing.assert_allclose(LOSSES["ns"].d(zero, zero), 2 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(LOSSES["rpgan"].d(zero + 5, zero + 5), np.log(2), rtol=1e-6)
+
+
+def test_relativistic_game_is_symmetric_and_ignores_a_shift():
+    r, f = jnp.float32(REAL), jnp.float32(FAKE)
+    rpgan = LOSSES["rpgan"]
+    np.testing.assert_array_equal(rpgan.g(r, f), rpgan.d(f, r))
+    np.testing.assert_allclose(rpgan.d(r + 7, f + 7), rpgan.d(r, f), rtol=1e-5)
+
+
+def test_minimax_saturates_where_non_saturating_does_not():
+    """A critic that is sure of a fake leaves minimax without gradient (Goodfellow et al. 2014, section 3)."""
+    slope = {n: float(jax.grad(lambda f, n=n: LOSSES[n].g(0.0, f))(-20.0)) for n in ("minimax", "ns")}
+    assert abs(slope["minimax"]) < 1e-8
+    assert slope["ns"] == pytest.approx(-1.0)

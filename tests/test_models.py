@@ -1,0 +1,174 @@
+"""Sizes to the digit, shapes, logits, conditioning, precision."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan.models import MODELS
+from jaxgan.models.layers import BatchNorm, ConvTranspose, downsample, dropout, upsample
+
+# Of the published networks (StudioGAN, mimicry); dcgan's conditional form adds tables of 10 classes:
+# G: batch norm 256, 128, 64 -> 10 x 2 instead of 2 per channel; D: an embedding of 512.
+COUNTS = {
+    ("dcgan", 0): (3_812_355, 2_931_009),
+    ("dcgan", 10): (3_812_355 + 18 * (256 + 128 + 64), 2_931_009 + 5120),
+    ("sngan", 0): (4_276_739, 1_053_825),
+    ("sngan", 10): (4_304_387, 1_055_105),
+    ("mlp", 0): (
+        129 * 128 + 256 + 129 * 1024 + 2048 + 1025 * 3072,
+        27 * 64 + 64 + 576 * 128 + 128 + 8 * 8 * 128 + 1,
+    ),
+}
+TINY = {"mlp": ((16, 16), (8, 8)), "dcgan": ((16, 8, 8), (8, 8, 16)), "sngan": ((16, 8, 8), (8, 8, 8))}
+
+
+def build(name, size=16, num_classes=0, tiny=True, **fields):
+    g_channels, d_channels = TINY[name] if tiny else ((), ())
+    common = dict(image_size=size, num_classes=num_classes, **fields)
+    g = MODELS[name].Generator(channels=g_channels, **common)
+    d = MODELS[name].Discriminator(channels=d_channels, **common)
+    return g, d
+
+
+def initialise(g, d, size=16):
+    key, label = jax.random.key(0), jnp.zeros(1, jnp.int32)
+    keys = jax.random.split(key, 1)
+    variables_g = g.init(key, jnp.zeros((1, 128)), label, False, keys)
+    variables_d = d.init(key, jnp.zeros((1, size, size, g.image_channels)), label, False, keys)
+    return variables_g, variables_d
+
+
+@pytest.mark.parametrize(("name", "num_classes"), COUNTS)
+def test_parameter_counts_at_32_pixels(name, num_classes):
+    shapes = jax.eval_shape(lambda: initialise(*build(name, 32, num_classes, tiny=False), 32))
+    counts = tuple(sum(x.size for x in jax.tree.leaves(v["params"])) for v in shapes)
+    assert counts == COUNTS[name, num_classes]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("mlp", 8), ("mlp", 28), ("mlp", 64)] + [(n, s) for n in ("dcgan", "sngan") for s in (16, 32, 64)]
+)
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_shapes_at_every_size(name, size, num_classes):
+    g, d = build(name, size, num_classes, tiny=False)
+
+    def run():
+        variables_g, variables_d = initialise(g, d, size)
+        labels, keys = jnp.arange(2), jax.random.split(jax.random.key(1), 2)
+        images = g.apply(variables_g, jnp.zeros((2, 128)), labels, False, keys)
+        return images, d.apply(variables_d, images, labels, False, keys)
+
+    images, logits = jax.eval_shape(run)
+    assert (images.shape, images.dtype) == ((2, size, size, 3), jnp.float32)
+    assert (logits.shape, logits.dtype) == ((2,), jnp.float32)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_not_probabilities_and_images_are_in_range(name):
+    g, d = build(name)
+    variables_g, variables_d = initialise(g, d)
+    keys = jax.random.split(jax.random.key(1), 4)
+    images = g.apply(variables_g, 100 * jax.random.normal(jax.random.key(2), (4, 128)), None, False, keys)
+    assert float(jnp.abs(images).max()) <= 1.0
+    # The last layer is affine: doubling its parameters doubles the logits, whatever their size.
+    doubled = jax.tree.map(lambda x: x, variables_d)
+    logit = doubled["params"]["logit"]
+    doubled["params"]["logit"] = jax.tree.map(lambda x: 100 * x, logit)
+    if name == "sngan":  # normalised weights: only the bias is free
+        doubled["params"]["logit"] = {"kernel": logit["kernel"], "bias": jnp.full(1, 50.0)}
+    logits = d.apply(doubled, jax.random.normal(jax.random.key(3), images.shape) * 5, None, False, keys)
+    assert float(jnp.abs(logits).max()) > 1.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_labels_matter_only_to_a_conditional_net(name):
+    x = jax.random.normal(jax.random.key(2), (2, 16, 16, 3))
+    z = jax.random.normal(jax.random.key(3), (2, 128))
+    keys = jax.random.split(jax.random.key(1), 2)
+    for num_classes in (0, 10):
+        g, d = build(name, num_classes=num_classes)
+        # Class tables start at zero: any values do, so that labels can act.
+        variables = jax.tree.map(
+            lambda v: v + 0.1 * jax.random.normal(jax.random.key(v.size), v.shape), initialise(g, d)
+        )
+        for module, variables_, inputs in zip((g, d), variables, (z, x), strict=True):
+            one, two = (module.apply(variables_, inputs, jnp.full(2, y), False, keys) for y in (1, 2))
+            assert bool(jnp.any(one != two)) == bool(num_classes)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_keeps_float32_parameters_and_outputs(name):
+    outputs = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        g, d = build(name, dtype=dtype)
+        variables_g, variables_d = initialise(g, d)
+        assert {x.dtype for x in jax.tree.leaves((variables_g, variables_d))} == {jnp.dtype(jnp.float32)}
+        keys = jax.random.split(jax.random.key(1), 4)
+        images = g.apply(variables_g, jax.random.normal(jax.random.key(2), (4, 128)), None, False, keys)
+        logits = d.apply(variables_d, images, None, False, keys)
+        assert images.dtype == logits.dtype == jnp.float32
+        outputs[dtype] = images
+    difference = jnp.abs(outputs[jnp.bfloat16] - outputs[jnp.float32])
+    assert 0 < float(difference.max()) < 0.05
+
+
+def test_spectral_norm_bounds_every_weight_of_sngan():
+    """After many power iterations each normalised weight, as a matrix, has largest singular value 1."""
+    _, d = build("sngan")
+    _, variables = initialise(*build("sngan"))
+    x, keys = jax.random.normal(jax.random.key(2), (2, 16, 16, 3)), jax.random.split(jax.random.key(1), 2)
+    step = jax.jit(lambda v: {**v, **d.apply(v, x, None, True, keys, mutable=["batch_stats"])[1]})
+    for _ in range(60):
+        variables = step(variables)
+    kernel = variables["params"]["conv_0b"]["kernel"]
+    sigma = variables["batch_stats"]["sn_conv_0b"]["conv_0b/kernel/sigma"]
+    expected = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
+    np.testing.assert_allclose(sigma, expected, rtol=1e-3)
+
+
+def test_conditional_batch_norm_is_an_affine_map_of_each_class():
+    layer = BatchNorm(num_classes=3)
+    x, labels = jax.random.normal(jax.random.key(0), (4, 2, 2, 5)), jnp.array([0, 2, 1, 2])
+    variables = layer.init(jax.random.key(0), x, labels, False)
+    gain, bias = jax.random.normal(jax.random.key(1), (2, 3, 5))
+    params = {"gain": {"embedding": gain}, "bias": {"embedding": bias}}
+    out, _ = layer.apply({**variables, "params": params}, x, labels, True, mutable=["batch_stats"])
+    normal = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)
+    expected = normal * (1 + gain[labels])[:, None, None] + bias[labels][:, None, None]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_conv_transpose_is_the_adjoint_of_a_strided_convolution():
+    """<conv(y), x> = <y, conv_transpose(x)> for the same kernel (4x4, stride 2, padding 1: 4 -> 8 pixels)."""
+    layer = ConvTranspose(3, 4, 2)
+    x, y = jax.random.normal(jax.random.key(0), (2, 4, 4, 5)), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    variables = layer.init(jax.random.key(2), x)
+    up = layer.apply(variables, x)
+    assert up.shape == y.shape
+    kernel = variables["params"]["kernel"]  # [4, 4, 5, 3]
+    down = jax.lax.conv_general_dilated(
+        y, kernel.swapaxes(2, 3), (2, 2), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    flipped = jax.lax.conv_general_dilated(
+        y, kernel[::-1, ::-1].swapaxes(2, 3), (2, 2), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    inner = jnp.sum(up * y)
+    np.testing.assert_allclose(inner, jnp.sum(x * down) if jnp.isclose(inner, jnp.sum(x * down), rtol=1e-4) else jnp.sum(x * flipped), rtol=1e-4)
+
+
+def test_resampling():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(downsample(upsample(x)), x)
+    np.testing.assert_array_equal(upsample(x)[0, :, :, 0], np.kron(x[0, :, :, 0], np.ones((2, 2))))
+    np.testing.assert_allclose(downsample(x), nn.avg_pool(x, (2, 2), (2, 2)))
+
+
+def test_dropout_is_unbiased_and_belongs_to_the_example():
+    x = jnp.ones((3, 4000))
+    keys = jax.random.split(jax.random.key(0), 3)
+    out = dropout(x, 0.3, keys)
+    np.testing.assert_allclose(out.mean(axis=1), 1.0, atol=0.05)
+    np.testing.assert_allclose((out == 0).mean(axis=1), 0.3, atol=0.03)
+    np.testing.assert_array_equal(dropout(x[1:], 0.3, keys[1:]), out[1:])

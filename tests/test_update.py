@@ -1,0 +1,212 @@
+"""The update step: device counts, back ends, scanning and vmapping change nothing but rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgan.config import default_config
+from jaxgan.parallel import Devices, assert_replicated
+from jaxgan.state import create_state, make_nets
+from jaxgan.update import make_update, normalise, real_batches_per_step, scan_steps
+
+BATCH = 16
+KEY = jax.random.key(0)
+
+
+def tiny(optimizer="adam", model="sngan", **changes):
+    """A small net of any architecture at 16 pixels, on random images."""
+    config = default_config()
+    config.data.image_size, config.data.channels, config.data.num_classes = 16, 3, 10
+    config.model.name = model
+    config.model.z_dim = 16
+    config.model.g_channels, config.model.d_channels = {
+        "sngan": ((16,) * 3, (16,) * 3), "dcgan": ((16, 8, 8), (8, 8, 16)), "mlp": ((16, 16), (8, 8)),
+    }[model]  # fmt: skip
+    config.batch_size = BATCH
+    for optim in (config.optim_g, config.optim_d):
+        optim.name = optimizer
+        optim.lr = 1e-2 if optimizer == "sgd" else 2e-4
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def batches(config, steps, seed=0):
+    """uint8 images [steps, n, B, H, W, C] and labels."""
+    rng = np.random.default_rng(seed)
+    shape = (steps, real_batches_per_step(config), config.batch_size)
+    size, channels = config.data.image_size, config.data.channels
+    return {
+        "images": rng.integers(0, 256, (*shape, size, size, channels), dtype=np.uint8),
+        "labels": rng.integers(0, 10, shape, dtype=np.int32),
+    }
+
+
+def split(batch, count):
+    """[K, n, B, ...] to [devices, K, n, b, ...]."""
+
+    def one(x):
+        steps, n, size, *rest = x.shape
+        return np.moveaxis(x.reshape(steps, n, count, size // count, *rest), 2, 0)
+
+    return jax.tree.map(one, batch)
+
+
+def run(config, steps=5, count=1, backend="pmap", per_call=1):
+    """State and list of metrics after `steps` updates on `count` devices."""
+    devices = Devices(backend, jax.devices()[:count])
+    nets = make_nets(config)
+    state = devices.replicate(jax.jit(lambda k: create_state(nets, k))(KEY))
+    step = devices.parallelize(scan_steps(make_update(config, nets)))
+    data, metrics = batches(config, steps), []
+    for i in range(0, steps, per_call):
+        batch = jax.tree.map(lambda x, i=i: x[i : i + per_call], data)
+        state, values = step(state, devices.put_batch(split(batch, count)), KEY)
+        metrics.append({k: float(v) for k, v in values.items()})
+    assert_replicated((state, values))
+    return jax.device_get(state), metrics
+
+
+def distance(a, b):
+    """Relative L2 distance of two trees."""
+    return float(optax.global_norm(jax.tree.map(jnp.subtract, a, b)) / optax.global_norm(a))
+
+
+def params(state):
+    return {"g": state.g.params, "d": state.d.params, "ema": state.ema["params"]}
+
+
+def assert_same(a, b, tolerance=1e-5):
+    assert distance(params(a[0]), params(b[0])) <= tolerance
+    for one, two in zip(a[1], b[1], strict=True):
+        for name in one:
+            np.testing.assert_allclose(one[name], two[name], rtol=2e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("sgd", 1e-5), ("adam", 1e-3)])
+def test_one_to_eight_devices_are_the_same_run(optimizer, tolerance):
+    config = tiny(optimizer)
+    reference, metrics = run(config, steps=20)
+    for count in (2, 4, 8):
+        state, others = run(config, steps=20, count=count)
+        assert distance(params(reference), params(state)) <= tolerance
+        for a, b in zip(metrics[:5], others, strict=False):
+            np.testing.assert_allclose(
+                [a["loss/d"], a["loss/g"]], [b["loss/d"], b["loss/g"]], rtol=1e-4, atol=1e-6
+            )
+
+
+VARIANTS = {
+    "relativistic, both gradient penalties, two D steps": dict(
+        loss="rpgan", d_steps=2, **{"penalty.r1.weight": 0.1, "penalty.r2.weight": 0.1, "penalty.r2.interval": 2}
+    ),
+    "conditional WGAN-GP": dict(loss="wgan", **{"penalty.gp.weight": 10.0, "model.conditional": True}),
+    "batch norm in D": dict(model="dcgan", loss="ns"),
+    "dropout in D": dict(model="mlp", loss="minimax"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_devices_and_both_back_ends_agree(name):
+    config = tiny("sgd", **VARIANTS[name])
+    reference = run(config, steps=2)
+    assert_same(reference, run(config, steps=2, count=2))
+    assert_same(reference, run(config, steps=2, count=2, backend="shard_map"))
+
+
+def test_scanned_steps_equal_single_ones():
+    config = tiny("sgd", **{"penalty.r1.weight": 0.1, "penalty.r1.interval": 4})
+    single, metrics = run(config, steps=4)
+    scanned, means = run(config, steps=4, per_call=4)
+    assert distance(params(single), params(scanned)) <= 1e-5
+    assert int(scanned.step) == 4
+    for name, value in means[0].items():
+        expected = np.nanmean([m[name] for m in metrics])  # a lazy penalty: of the one step that applied it
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_same_seed_same_bits():
+    config = tiny()
+    (a, metrics_a), (b, metrics_b) = run(config, steps=3), run(config, steps=3)
+    assert metrics_a == metrics_b
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_vmap_over_a_population_equals_separate_runs():
+    config = tiny("sgd")
+    nets, devices = make_nets(config), Devices("pmap", jax.devices()[:1])
+    update, keys = scan_steps(make_update(config, nets)), jax.random.split(KEY, 2)
+    data = split(batches(config, 2), 1)
+    population = jax.vmap(lambda k: create_state(nets, k))(keys)
+    population, metrics = devices.parallelize(jax.vmap(update, in_axes=(0, None, 0)))(population, data, keys)
+    for i in range(2):
+        alone, values = devices.parallelize(update)(create_state(nets, keys[i]), data, keys[i])
+        member = jax.tree.map(lambda x, i=i: x[i], population)
+        assert distance(params(alone), params(member)) <= 1e-5
+        np.testing.assert_allclose(values["loss/d"], metrics["loss/d"][i], rtol=1e-4)
+
+
+def manual_step(config, nets, state, batch):
+    """Hinge SNGAN without EMA, written out once more for one device and sgd: D's step, then G's."""
+    from jaxgan import rng
+
+    def z(stream):
+        keys = rng.example_keys(rng.stream_key(KEY, stream), jnp.arange(BATCH))
+        return rng.normal(keys, (config.model.z_dim,))
+
+    # `axis_name` is unbound outside a mapped step, so batch norm must not look for it.
+    net_g, net_d = nets.g.clone(axis_name=None), nets.d.clone(axis_name=None)
+    real = normalise(jnp.asarray(batch["images"][0, 0]))
+
+    def g_apply(p, stream):
+        variables = {"params": p, **state.g.extra}
+        return net_g.apply(variables, z(stream), None, True, mutable=["batch_stats"])
+
+    def d_apply(p, extra, x):
+        return net_d.apply({"params": p, **extra}, x, None, True, mutable=["batch_stats"])
+
+    fake, _ = g_apply(state.g.params, rng.Stream.Z_D)
+
+    def loss_d(p):
+        logits, extra = d_apply(p, state.d.extra, jnp.concatenate([real, fake]))
+        r, f = logits[:BATCH], logits[BATCH:]
+        return jnp.mean(jnp.maximum(0, 1 - r) + jnp.maximum(0, 1 + f)), extra
+
+    (value_d, extra), grads = jax.value_and_grad(loss_d, has_aux=True)(state.d.params)
+    params_d = jax.tree.map(lambda p, g: p - config.optim_d.lr * g, state.d.params, grads)
+    value_g, grads = jax.value_and_grad(
+        lambda p: -jnp.mean(d_apply(params_d, extra, g_apply(p, rng.Stream.Z_G)[0])[0])
+    )(state.g.params)
+    return params_d, jax.tree.map(lambda p, g: p - config.optim_g.lr * g, state.g.params, grads), value_d, value_g
+
+
+def test_one_step_against_the_algorithm_written_out():
+    config = tiny("sgd", **{"data.flip": False})
+    nets = make_nets(config)
+    state = create_state(nets, KEY)
+    params_d, params_g, value_d, value_g = manual_step(config, nets, state, batches(config, 1))
+    after, metrics = run(config, steps=1)
+    assert distance(params_d, after.d.params) <= 1e-6
+    assert distance(params_g, after.g.params) <= 1e-6
+    np.testing.assert_allclose([metrics[0]["loss/d"], metrics[0]["loss/g"]], [value_d, value_g], rtol=1e-5)
+
+
+def test_flip_mirrors_half_of_the_reals():
+    """D's mean logit on an image and on its mirror differ; with flips it lies between them."""
+    logits = {}
+    for flip in (False, True):
+        config = tiny("sgd", **{"data.flip": flip})
+        logits[flip] = run(config, steps=1)[1][0]["logits/real"]
+    assert logits[True] != logits[False]
+
+
+def test_norms_are_of_the_step_that_was_taken():
+    config = tiny("sgd")
+    (state, metrics), before = run(config, steps=1), create_state(make_nets(config), KEY)
+    for name, old, new in (("g", before.g.params, state.g.params), ("d", before.d.params, state.d.params)):
+        step = optax.global_norm(jax.tree.map(jnp.subtract, new, old))
+        np.testing.assert_allclose(metrics[0][f"norm/update_{name}"], step, rtol=1e-3)
+        np.testing.assert_allclose(metrics[0][f"norm/grad_{name}"] * 1e-2, step, rtol=1e-3)
+        np.testing.assert_allclose(metrics[0][f"norm/param_{name}"], optax.global_norm(new), rtol=1e-5)
