@@ -8,13 +8,13 @@ import sys
 import jax
 from absl import app, flags
 
-from jaxgan.config import ConfigError, default_config, flatten, unknown_key
+from jaxgan.config import ConfigError, RunFailed, default_config, flatten, unknown_key
 
 
-def fail(message) -> None:
-    """Print one line and exit with 2."""
+def fail(message, status: int = 2) -> None:
+    """Print one line and exit: 2 for bad input, 1 for a run that failed."""
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -25,7 +25,7 @@ def _parse(argv: list[str]) -> list[str]:
             fail(unknown_key(key, known))
     try:
         left_over = flags.FLAGS(argv)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError, SyntaxError) as error:
         fail(error)
     if left_over:
         fail(f"arguments that mean nothing here: {' '.join(left_over)} (settings are written --config.KEY=VALUE)")
@@ -48,5 +48,7 @@ def run(main) -> None:
             return main()
         except ConfigError as error:
             fail(error)
+        except RunFailed as error:
+            fail(error, status=1)
 
     app.run(guarded, flags_parser=_parse)

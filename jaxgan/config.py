@@ -16,6 +16,10 @@ class ConfigError(ValueError):
     """A setting that cannot work: the message names the setting, its value and what would be right."""
 
 
+class RunFailed(RuntimeError):
+    """A run that cannot go on although its settings were good: one line that says why and what is left."""
+
+
 def _optim(lr: float) -> ConfigDict:
     return ConfigDict(
         dict(
@@ -93,6 +97,7 @@ def default_config() -> ConfigDict:
     config.diagnose.every_kimg = 64.0  # health checks: saturation, collapse, over-fitting; 0: off
     config.checkpoint = ConfigDict()
     config.checkpoint.every_kimg = 64.0
+    config.checkpoint.dir = ""  # "": <workdir>/checkpoints. Several hosts need one that all see, such as gs://...
     config.checkpoint.keep_last = 2
     config.checkpoint.keep_every_kimg = 0.0  # keep these for good; 0: none
     config.checkpoint.best_metric = ""  # also keep the best by this evaluation metric, such as eval/modes

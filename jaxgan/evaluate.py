@@ -3,6 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import numpy as np
+
+from jaxgan import diagnose
+from jaxgan.parallel import first_replica
+from jaxgan.update import normalise
+
 
 class Metric(NamedTuple):
     """A score, fitted once at start-up."""
@@ -33,3 +40,38 @@ def make_evaluator(names, num_samples: int):
         return {f"eval/{key}": value for metric in fitted for key, value in metric(images).items()}
 
     return evaluate
+
+
+EXAMINED = 256  # images of each kind
+
+
+def make_examiner(nets, dataset, held_out):
+    """examine(d: NetState, generator) -> {"health/variety", "health/overfit"}: what `diagnose` looks at.
+
+    variety: pairwise distance among samples over that among reals. overfit: where held-out reals stand, to D,
+    between train reals (0) and fakes (1); only where there is a held-out split.
+    """
+    count = min(EXAMINED, len(dataset))
+    reals, labels = dataset.get(np.arange(count))
+    spread = diagnose.pairwise_distance(reals)
+    if held_out is not None:
+        held_out_count = min(EXAMINED, len(held_out))
+        others, other_labels = held_out.get(np.arange(held_out_count))
+
+    @jax.jit
+    def logits(d, images, labels):
+        variables = {"params": d.params, **d.extra}
+        return nets.d.apply(variables, normalise(images), labels, train=False)
+
+    def examine(d, generator) -> dict[str, float]:
+        d = first_replica(d)
+        z, drawn, keys = generator.latents(count)
+        fakes = generator.decode(z, drawn, keys)
+        figures = {"health/variety": diagnose.pairwise_distance(fakes) / spread}
+        if held_out is not None:
+            figures["health/overfit"] = diagnose.overfitting_gap(
+                logits(d, reals, labels), logits(d, others, other_labels), logits(d, fakes, drawn)
+            )
+        return figures
+
+    return examine

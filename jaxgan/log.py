@@ -324,6 +324,11 @@ class Throughput:
         self._start = self._last = None  # (time, images)
         self._paused = self._waited = 0.0  # seconds since the last tick
 
+    @property
+    def started(self) -> bool:
+        """Whether the first tick was made."""
+        return self._start is not None
+
     def tick(self, images: int) -> Speed:
         """End an interval; `images` are the real images that the run has seen altogether."""
         now = self._clock()

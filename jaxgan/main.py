@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxgan import cli
+from jaxgan.config import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, such as configs/cifar.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; runs/<config name> if not given.")
@@ -21,9 +22,11 @@ flags.mark_flag_as_required("config")
 def main() -> int:
     from jaxgan import parallel, train
 
-    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]).stem
+    path = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0])
+    if not path.is_file():
+        raise ConfigError(f"--config={path}: there is no such file")
     parallel.start_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    return train.train(_CONFIG.value, _WORKDIR.value or f"runs/{name}")
+    return train.train(_CONFIG.value, _WORKDIR.value or f"runs/{path.stem}")
 
 
 if __name__ == "__main__":

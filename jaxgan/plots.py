@@ -57,18 +57,18 @@ class _Panel:
     series: dict[str, tuple[str, str]]
     log: bool = False  # logarithmic y axis
     smooth: bool = True  # False: few values, each of them worth a marker
-    limits: tuple[float, float] | None = None
-    rule: float | None = None  # a thin horizontal line to compare with
+    limits: tuple[float, float | None] | None = None  # of the y axis; None: from the values
+    rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
 
 
 _PANELS = (
     _Panel("Losses", {"loss/d": ("D", BLUE), "loss/g": ("G", ORANGE)}),
-    _Panel("Logits of D", {"logits/real": ("real", GREEN), "logits/fake": ("fake", PURPLE)}, rule=0.0),
+    _Panel("Logits of D", {"logits/real": ("real", GREEN), "logits/fake": ("fake", PURPLE)}, rules=(0.0,)),
     _Panel(
         "Accuracy of D",
         {"acc/real": ("real", GREEN), "acc/fake": ("fake", PURPLE)},
         limits=(-0.03, 1.03),
-        rule=0.5,
+        rules=(0.5,),
     ),
     _Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
     _Panel(
@@ -77,14 +77,13 @@ _PANELS = (
         log=True,
     ),
     _Panel(
-        "Variety of samples / of reals",
-        {"health/variety": ("", ORANGE)},
+        "Health",  # both healthy at the dashed lines: as varied as reals, not over-fitted at all
+        {"health/variety": ("variety of samples", ORANGE), "health/overfit": ("over-fitting of D", BLUE)},
         smooth=False,
-        rule=1.0,
+        rules=(0.0, 1.0),
     ),
-    _Panel("Over-fitting of D (0 none, 1 total)", {"health/overfit": ("", BLUE)}, smooth=False, rule=0.0),
 )
-_SPEED = _Panel("Images per second", {"perf/images_per_second": ("", GREY)})
+_SPEED = _Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
 
 
 def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
@@ -107,18 +106,18 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
             drawn.append((panel, points))
     if not drawn:
         return
-    columns = min(3, len(drawn))
+    columns = min((3, 4), key=lambda columns: -len(drawn) % columns)  # the fewer empty places
     rows = -(-len(drawn) // columns)
-    inches = np.array([4.2 * columns, 2.6 * rows + 0.5])
+    inches = np.array([4.2 * columns, 2.6 * rows + 0.3])
     figure = Figure(figsize=inches, dpi=110, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    left, right, bottom, top = np.array([0.62, 0.15, 0.5, 0.85]) / inches[[0, 0, 1, 1]]
+    left, right, bottom, top = np.array([0.62, 0.15, 0.5, 0.7]) / inches[[0, 0, 1, 1]]
     spacing = dict(left=left, right=1 - right, bottom=bottom, top=1 - top, wspace=0.24, hspace=0.42)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=spacing).flat
     end = max(record["kimg"] for record in records)
     for axis, (panel, points) in zip(axes, drawn, strict=False):
         _draw(axis, panel, points)
-        axis.set_xlim(0, end)
+        axis.set_xlim(0, 1.02 * end)
     for axis in axes[len(drawn) :]:
         axis.set_visible(False)
     for axis in axes[max(len(drawn) - columns, 0) : len(drawn)]:  # the lowest of each column
@@ -136,16 +135,22 @@ def _points(records: list[dict], name: str) -> np.ndarray:
 
 
 def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     axis.set_title(panel.title, loc="left", fontsize=9.5, color=INK)
     axis.grid(color=RULE, linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(labelsize=8, color="#999999", labelcolor=INK, length=3)
-    if panel.log:
+    log = panel.log and any((values > 0).any() for _, values in points.values())
+    if log:
         axis.set_yscale("log")
-    if panel.rule is not None:
-        axis.axhline(panel.rule, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+    for rule in panel.rules:
+        axis.axhline(rule, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     shown = []  # what the y axis must hold
     for name, (kimg, values) in points.items():
         label, color = panel.series[name]
@@ -158,7 +163,7 @@ def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
         else:
             axis.plot(kimg, values, color=color, linewidth=1.2, marker="o", markersize=3, label=label)
             shown += [values]
-    axis.set_ylim(panel.limits or _limits(np.concatenate(shown), panel.log))
+    axis.set_ylim(panel.limits or _limits(np.concatenate(shown), log))
     if len(points) > 1:
         axis.legend(
             loc="lower right",

@@ -162,9 +162,9 @@ def make_update(config, nets: Nets):
         updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
         params = optax.apply_updates(net.params, updates)
         metrics |= {
-            f"norm/grad_{name}": optax.global_norm(grads),
-            f"norm/update_{name}": optax.global_norm(updates),
-            f"norm/param_{name}": optax.global_norm(params),
+            f"norm/grad_{name}": optax.tree.norm(grads),
+            f"norm/update_{name}": optax.tree.norm(updates),
+            f"norm/param_{name}": optax.tree.norm(params),
         }
         return NetState(params, extra, opt_state), metrics
 

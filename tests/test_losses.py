@@ -17,7 +17,10 @@ def sigmoid(x):
 
 # The definitions, written as the papers do.
 FORMULAS = {
-    "minimax": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: np.log(1 - sigmoid(f))),
+    "minimax": (
+        lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)),
+        lambda r, f: np.log(1 - sigmoid(f)),
+    ),
     "ns": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: -np.log(sigmoid(f))),
     "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda r, f: -f),
     "lsgan": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda r, f: (f - 1) ** 2 / 2),
@@ -29,7 +32,9 @@ FORMULAS = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_formula(name):
     for ours, formula in zip((LOSSES[name].d, LOSSES[name].g), FORMULAS[name], strict=True):
-        np.testing.assert_allclose(ours(jnp.float32(REAL), jnp.float32(FAKE)), formula(REAL, FAKE), rtol=2e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            ours(jnp.float32(REAL), jnp.float32(FAKE)), formula(REAL, FAKE), rtol=2e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -61,7 +61,7 @@ def test_clipping_bounds_the_global_norm():
     tx = optim.make_optimizer(settings(name="sgd", lr=1.0, clip_norm=0.5), 1.0, 1)
     grads = {"a": jnp.full(3, 4.0), "b": jnp.full(2, -4.0)}
     updates, _ = tx.update(grads, tx.init(grads))
-    np.testing.assert_allclose(optax.global_norm(updates), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(optax.tree.norm(updates), 0.5, rtol=1e-6)
 
 
 def test_ema_half_life():

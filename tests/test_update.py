@@ -70,7 +70,7 @@ def run(config, steps=5, count=1, backend="pmap", per_call=1):
 
 def distance(a, b):
     """Relative L2 distance of two trees."""
-    return float(optax.global_norm(jax.tree.map(jnp.subtract, a, b)) / optax.global_norm(a))
+    return float(optax.tree.norm(jax.tree.map(jnp.subtract, a, b)) / optax.tree.norm(a))
 
 
 def params(state):
@@ -100,7 +100,9 @@ def test_one_to_eight_devices_are_the_same_run(optimizer, tolerance):
 
 VARIANTS = {
     "relativistic, both gradient penalties, two D steps": dict(
-        loss="rpgan", d_steps=2, **{"penalty.r1.weight": 0.1, "penalty.r2.weight": 0.1, "penalty.r2.interval": 2}
+        loss="rpgan",
+        d_steps=2,
+        **{"penalty.r1.weight": 0.1, "penalty.r2.weight": 0.1, "penalty.r2.interval": 2},
     ),
     "conditional WGAN-GP": dict(loss="wgan", **{"penalty.gp.weight": 10.0, "model.conditional": True}),
     "batch norm in D": dict(model="dcgan", loss="ns"),
@@ -179,7 +181,12 @@ def manual_step(config, nets, state, batch):
     value_g, grads = jax.value_and_grad(
         lambda p: -jnp.mean(d_apply(params_d, extra, g_apply(p, rng.Stream.Z_G)[0])[0])
     )(state.g.params)
-    return params_d, jax.tree.map(lambda p, g: p - config.optim_g.lr * g, state.g.params, grads), value_d, value_g
+    return (
+        params_d,
+        jax.tree.map(lambda p, g: p - config.optim_g.lr * g, state.g.params, grads),
+        value_d,
+        value_g,
+    )
 
 
 def test_one_step_against_the_algorithm_written_out():
@@ -206,7 +213,7 @@ def test_norms_are_of_the_step_that_was_taken():
     config = tiny("sgd")
     (state, metrics), before = run(config, steps=1), create_state(make_nets(config), KEY)
     for name, old, new in (("g", before.g.params, state.g.params), ("d", before.d.params, state.d.params)):
-        step = optax.global_norm(jax.tree.map(jnp.subtract, new, old))
+        step = optax.tree.norm(jax.tree.map(jnp.subtract, new, old))
         np.testing.assert_allclose(metrics[0][f"norm/update_{name}"], step, rtol=1e-3)
         np.testing.assert_allclose(metrics[0][f"norm/grad_{name}"] * 1e-2, step, rtol=1e-3)
-        np.testing.assert_allclose(metrics[0][f"norm/param_{name}"], optax.global_norm(new), rtol=1e-5)
+        np.testing.assert_allclose(metrics[0][f"norm/param_{name}"], optax.tree.norm(new), rtol=1e-5)

@@ -1,0 +1,37 @@
+# make quickstart | test | lint | format, with PYTHON=python3.12 for another interpreter (3.11 or newer).
+
+PYTHON ?= python3
+ARGS ?=
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CONSTRAINTS := $(addprefix -c ,$(wildcard constraints/py$(VERSION).txt))
+BIN := .venv/bin
+
+.PHONY: quickstart test lint format clean
+
+quickstart: .venv/run-$(VERSION)
+	$(BIN)/python -m jaxgan.main --config=configs/digits.py $(ARGS)
+
+test: .venv/dev-$(VERSION)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: .venv/dev-$(VERSION)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev-$(VERSION)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv
+
+# A stamp says what .venv holds and for which Python; another Python starts it anew.
+.venv/run-$(VERSION): pyproject.toml $(wildcard constraints/py$(VERSION).txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxgan needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -e $@ || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e . $(CONSTRAINTS)
+	touch $@
+
+.venv/dev-$(VERSION): .venv/run-$(VERSION)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' $(CONSTRAINTS)
+	touch $@

@@ -1,0 +1,1 @@
+"""Measures of a generator: arrays in, floats out."""

@@ -1,0 +1,118 @@
+"""Grids to the pixel, and curves that show what they are given."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgan.plots import curves, grid, save_png
+
+
+def images(count, height, width, channels, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (count, height, width, channels), np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_geometry_to_the_pixel(channels):
+    x = images(5, 4, 6, channels)
+    canvas = grid(x, columns=3, pad=2, scale=3)
+    assert canvas.shape == (2 * (12 + 2) + 2, 3 * (18 + 2) + 2, 3)
+    expected = np.full_like(canvas, 255)
+    for n in range(5):
+        for row in range(12):
+            for column in range(18):
+                y, left = 2 + (n // 3) * 14 + row, 2 + (n % 3) * 20 + column
+                expected[y, left] = x[n, row // 3, column // 3]
+    np.testing.assert_array_equal(canvas, expected)
+
+
+def test_grid_without_padding_is_a_reshape():
+    x = images(6, 8, 8, 3)
+    expected = x.reshape(2, 3, 8, 8, 3).transpose(0, 2, 1, 3, 4).reshape(16, 24, 3)
+    np.testing.assert_array_equal(grid(x, columns=3, pad=0, scale=1), expected)
+
+
+@pytest.mark.parametrize(("size", "shown"), [(8, 96), (28, 112), (32, 96), (64, 128), (96, 96), (256, 256)])
+def test_grid_enlarges_small_images_only(size, shown):
+    assert grid(images(1, size, size, 1), columns=1, pad=0).shape == (shown, shown, 3)
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8)]
+)
+def test_grid_refuses_what_is_not_a_batch_of_images(x):
+    with pytest.raises(ValueError, match="images must be uint8"):
+        grid(x, columns=1)
+
+
+def test_save_png_is_lossless_and_leaves_no_temporary_file(tmp_path):
+    image = images(1, 20, 30, 3)[0]
+    save_png(tmp_path / "samples/0001.png", image)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samples/0001.png")), image)
+    assert len(list((tmp_path / "samples").iterdir())) == 1
+
+
+TRAINING = ("loss/d", "loss/g", "logits/real", "logits/fake", "acc/real", "acc/fake")
+
+
+def history(count, names=TRAINING, level=0.0):
+    noise = np.random.default_rng(0).normal(size=(count, len(names)))
+    return [
+        {"step": i, "kimg": 6.4 * (i + 1)} | dict(zip(names, level + noise[i], strict=True))
+        for i in range(count)
+    ]
+
+
+def drawn(tmp_path, records):
+    curves(records, tmp_path / "curves.png", title="test")
+    return np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)
+
+
+def near(picture, color):
+    """Pixels drawn in a colour, which thin lines blend a little with the ground."""
+    rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.abs(picture - rgb).max(axis=-1) < 12
+
+
+@pytest.mark.parametrize("count", [2, 50, 3000])
+def test_curves_show_every_series(tmp_path, count):
+    picture = drawn(tmp_path, history(count))
+    for color in ("#0072B2", "#D55E00", "#009E73", "#AA4499"):  # D, G, real, fake
+        assert near(picture, color).sum() > 100  # more than the legend alone
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_curves_have_panels_only_for_what_there_is(tmp_path):
+    three = drawn(tmp_path, history(30))
+    more = history(30, (*TRAINING, "eval/modes", "perf/images_per_second"))
+    assert drawn(tmp_path, more).shape[0] > three.shape[0] or drawn(tmp_path, more).shape[1] > three.shape[1]
+    curves([{"step": 1, "kimg": 1.0, "lr/g": 0.1}], tmp_path / "none.png", title="nothing to show")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_curves_rise_from_left_to_right(tmp_path):
+    records = [{"step": i, "kimg": float(i), "eval/modes": 10.0 * i} for i in range(1, 100)]
+    picture = drawn(tmp_path, records)
+    rows, columns = np.nonzero(near(picture, "#222222"))
+    inside = (columns > 80) & (rows > 90) & (rows < 260)  # the panel, without title, labels and ticks
+    rows, columns = rows[inside], columns[inside]
+    left, right = np.quantile(columns, [0.2, 0.8])
+    assert rows[columns <= left].mean() > rows[columns >= right].mean() + 50
+
+
+def test_curves_bear_gaps_zeros_and_what_is_not_finite(tmp_path):
+    records = history(60, ("norm/grad_g", "norm/grad_d"), level=5.0)
+    for i, record in enumerate(records):
+        record["penalty/r1"] = 0.0  # nothing positive for a logarithmic axis
+        record["norm/grad_g"] = 0.0 if i > 30 else 10.0 ** (8 - i)
+        if i % 7 == 0:
+            record |= {"norm/grad_d": np.nan, "eval/fid": np.inf}
+    assert drawn(tmp_path, records).std() > 0
+    assert drawn(tmp_path, records[:1]).std() > 0
+
+
+def test_curves_do_not_flatten_for_a_spike(tmp_path):
+    records = history(1000, ("loss/d",))
+    calm = drawn(tmp_path, records)
+    records[500]["loss/d"] = 1e6
+    spiked = drawn(tmp_path, records)
+    assert near(spiked, "#0072B2").any(axis=1).sum() > 0.3 * near(calm, "#0072B2").any(axis=1).sum()

@@ -1,0 +1,254 @@
+"""The whole program on tiny nets: exact resume after real kills, signals, divergence, what a run leaves behind."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxgan
+from jaxgan.checkpoint import Checkpoints
+from jaxgan.config import ConfigError, RunFailed, default_config
+from jaxgan.log import read_metrics
+from jaxgan.state import create_state, make_nets
+from jaxgan.train import train
+
+STEPS = 40
+
+
+def tiny_config():
+    """A run of a second after compilation: 40 steps of 16 images, a log line every 2, a checkpoint every 4."""
+    config = default_config()
+    config.data.name, config.data.image_size, config.data.flip = "stacked_digits", 8, False
+    config.model.name, config.model.z_dim = "mlp", 8
+    config.model.g_channels, config.model.d_channels = (16, 16), (8, 8)
+    config.batch_size = 16
+    config.train_kimg = STEPS * 16 / 1e3
+    config.log.every_kimg = 2 * 16 / 1e3
+    config.log.tensorboard = False
+    config.checkpoint.every_kimg = 4 * 16 / 1e3
+    config.sample.every_kimg = 20 * 16 / 1e3
+    config.sample.grid = 2
+    config.eval.metrics, config.eval.num_samples = ("modes",), 64
+    config.eval.every_kimg = 20 * 16 / 1e3
+    config.diagnose.every_kimg = 20 * 16 / 1e3
+    return config
+
+
+CONFIG_FILE = "from tests.test_train import tiny_config as get_config\n"
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A run that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("reference")
+    assert train(tiny_config(), workdir) == 0
+    return workdir
+
+
+def record(workdir):
+    """The lines of metrics.jsonl without what a clock wrote."""
+    return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in read_metrics(workdir / "metrics.jsonl")]
+
+
+def final_state(workdir):
+    config = tiny_config()
+    config.data.channels, config.data.num_classes = 3, 1000
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        state = checkpoints.restore(jax.eval_shape(lambda: create_state(make_nets(config), jax.random.key(0))))
+    return state
+
+
+def assert_same_run(a, b):
+    jax.tree.map(np.testing.assert_array_equal, final_state(a), final_state(b))
+    assert record(a) == record(b)
+
+
+def command(workdir, *arguments):
+    config = workdir.parent / "tiny.py"
+    config.write_text(CONFIG_FILE)
+    return [sys.executable, "-m", "jaxgan.main", f"--config={config}", f"--workdir={workdir}", *arguments]
+
+
+def start(workdir, *arguments, **env):
+    """The program on one device, as a person would start it."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"} | env
+    return subprocess.Popen(
+        command(workdir, *arguments), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_what_a_run_leaves_behind(reference):
+    lines = record(reference)
+    assert [line["step"] for line in lines] == list(range(2, STEPS + 1, 2))
+    assert lines[0]["kimg"] == pytest.approx(0.032)
+    for name in (
+        "loss/d", "loss/g", "logits/real", "logits/fake", "acc/real", "acc/fake", "lr/g", "lr/d",
+        *(f"norm/{what}_{net}" for what in ("grad", "param", "update") for net in "gd"),
+    ):  # fmt: skip
+        assert all(name in line for line in lines), name
+    assert {"eval/modes", "eval/kl", "health/variety", "health/overfit"} <= set(lines[9])
+    assert json.loads((reference / "config.json").read_text())["model"]["name"] == "mlp"
+    assert sorted(p.name for p in (reference / "samples").iterdir()) == ["00000020.png", "00000040.png"]
+    assert Image.open(reference / "curves.png").size[0] > 300
+
+
+def test_loaded_generator(reference):
+    generator = jaxgan.load(reference)
+    images = generator.sample(70)
+    assert (images.shape, images.dtype) == ((70, 8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(generator.sample(5), images[:5])
+    assert (generator.sample(5, seed=1) != images[:5]).any()
+    assert generator.step == STEPS
+    assert jaxgan.load(reference / "checkpoints", step=36).step == 36
+    with pytest.raises(ValueError, match="unconditional"):
+        generator.sample(3, labels=1)
+    walk = generator.interpolate(2, 5)
+    z = generator.latents(4)
+    np.testing.assert_allclose(walk[[0, 4, 5, 9]].astype(int), generator.decode(*z).astype(int), atol=1)
+
+
+def test_finished_run_starts_and_ends_at_once(reference, capsys):
+    before = record(reference)
+    assert train(tiny_config(), reference) == 0
+    assert "resumed from step 40" in capsys.readouterr().out
+    assert record(reference) == before
+
+
+def test_longer_run_goes_on(tmp_path, reference):
+    config = tiny_config()
+    config.train_kimg /= 2
+    train(config, tmp_path)
+    assert train(tiny_config(), tmp_path) == 0
+    assert_same_run(reference, tmp_path)
+
+
+def test_changed_settings_are_named(reference):
+    config = tiny_config()
+    config.optim_d.lr, config.seed = 1e-3, 5
+    with pytest.raises(ConfigError, match=r"config\.seed: 0 -> 5") as error:
+        train(config, reference)
+    assert "config.optim_d.lr: 0.0002 -> 0.001" in str(error.value)
+
+
+def test_steps_per_call_and_devices_do_not_change_the_run(tmp_path, reference):
+    config = tiny_config()
+    config.steps_per_call = 2
+    config.parallel = "shard_map"
+    train(config, tmp_path)  # eight simulated devices, as the reference
+    for a, b in zip(record(reference), record(tmp_path), strict=True):
+        assert a["step"] == b["step"]
+    difference = jax.tree.map(
+        lambda x, y: np.abs(x - y).max(initial=0), final_state(reference).g.params, final_state(tmp_path).g.params
+    )
+    assert max(jax.tree.leaves(difference)) < 1e-3
+
+
+def test_divergence_stops_with_the_last_good_checkpoint(tmp_path, monkeypatch):
+    config = tiny_config()
+    config.optim_d.name = config.optim_g.name = "sgd"
+    config.optim_d.lr = config.optim_g.lr = 1e30
+    with pytest.raises(RunFailed, match=r"between step \d+ and step \d+; there is no checkpoint yet"):
+        train(config, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step() is None
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The undisturbed run in a process of its own, on one device, with a compilation cache that later ones share."""
+    base = tmp_path_factory.mktemp("alone")
+    env = {"JAX_COMPILATION_CACHE_DIR": str(base / "xla"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    process = start(base / "run", **env)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return base / "run", env
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing(tmp_path, alone):
+    """kill -9 after a random number of lines, so also during a save; then on, until the run is done."""
+    reference, env = alone
+    rng = random.Random(0)
+    for _ in range(4):
+        process = start(tmp_path / "run", "--config.checkpoint.every_kimg=0.032", **env)
+        target = len(read_lines(tmp_path / "run")) + rng.randint(1, 5)
+        while process.poll() is None and len(read_lines(tmp_path / "run")) < target:
+            time.sleep(0.002)
+        time.sleep(rng.random() * 0.05)
+        process.kill()
+        process.communicate()
+    process = start(tmp_path / "run", "--config.checkpoint.every_kimg=0.032", **env)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert_same_run(reference, tmp_path / "run")
+
+
+def read_lines(workdir):
+    path = workdir / "metrics.jsonl"
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_saves_and_the_next_start_goes_on(tmp_path, alone, number, status):
+    reference, env = alone
+    process = start(tmp_path / "run", **env)
+    while process.poll() is None and not read_lines(tmp_path / "run"):
+        time.sleep(0.002)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == status, output
+    assert f"stopped by {number.name}; saved step" in output
+    output, _ = start(tmp_path / "run", **env).communicate(timeout=300)
+    assert "resumed from step" in output
+    assert_same_run(reference, tmp_path / "run")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start_two(workdir, *arguments, **env):
+    port = free_port()
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    return [
+        start(
+            workdir, *arguments, f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={i}",
+            XLA_FLAGS=flags, **env,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["pmap", "shard_map"])
+def test_two_processes_train_stop_resume_and_agree_with_one(tmp_path, alone, backend):
+    reference, env = alone
+    workdir = tmp_path / "run"
+    processes = start_two(workdir, f"--config.parallel={backend}", **env)
+    while all(p.poll() is None for p in processes) and len(read_lines(workdir)) < 3:
+        time.sleep(0.002)
+    processes[1].send_signal(signal.SIGTERM)  # a scheduler takes one machine away: both save and stop
+    outputs = [p.communicate(timeout=120)[0] for p in processes]
+    assert [p.returncode for p in processes] == [143, 143], outputs
+    processes = start_two(workdir, f"--config.parallel={backend}", **env)
+    outputs = [p.communicate(timeout=300)[0] for p in processes]
+    assert [p.returncode for p in processes] == [0, 0], outputs
+    assert "resumed from step" in outputs[0]
+    for a, b in zip(record(reference), record(workdir), strict=True):
+        np.testing.assert_allclose([a["loss/d"], a["loss/g"]], [b["loss/d"], b["loss/g"]], rtol=1e-3)
+    # Saved by two processes, restored by this one.
+    assert jaxgan.load(workdir).sample(4).shape == (4, 8, 8, 3)
