@@ -70,7 +70,12 @@ class Checkpoints:
         self.directory = _absolute(directory)
         self._keep = _Keep(keep_last, keep_every_steps, best_metric, 1.0 if best_mode == "max" else -1.0)
         self._damaged: list[int] = []  # newer than what was restored; renamed by the next save
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._keep, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep,
+            cleanup_tmp_directories=True,
+            # Otherwise orbax's writers wait five minutes for a directory that could not be made.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        )
         with _one_line(f"cannot open {self.directory}"):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         for step in self.all_steps():
@@ -273,7 +278,7 @@ def _one_replica(leaf):
 
 
 def _describe(tree, *functions) -> dict[str, list]:
-    """{path of a leaf: [dtype, shape, *functions of it]}; dicts, dataclasses and lists in `tree` differ in their paths."""
+    """{path of a leaf: [dtype, shape, *functions of it]}."""
     leaves = ((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree))
     return {name: [str(leaf.dtype), list(leaf.shape), *(f(leaf) for f in functions)] for name, leaf in leaves}
 
@@ -367,9 +372,7 @@ def _read_state(path: epath.Path, abstract: dict) -> dict:
     wanted = _describe(abstract)
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
-            there, here = (
-                f"{kinds[name][0]}{kinds[name][1]}" if name in kinds else "absent" for kinds in (saved, wanted)
-            )
+            there, here = ("{}{}".format(*kinds[name]) if name in kinds else "absent" for kinds in (saved, wanted))
             raise CheckpointError(f"{path} is of another model: {name} is {there} there, {here} in this run")
     _read_config(path)
     return {item: _read_arrays(path, item, tree) for item, tree in abstract.items()}

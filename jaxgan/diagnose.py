@@ -22,6 +22,8 @@ VANISHED_SHARE = 0.1
 # several modes hardly shows here, sqrt(1 - 1 / modes) is left; hence the count of modes where they are known.
 COLLAPSED_VARIETY = 0.4
 VARIETY_DROP = 0.3
+VARIETY_RISE = 1.1  # a low variety that grows by a tenth from check to check is a young run's
+# Several times the noise of counting modes in 26,000 samples.
 MODES_DROP = 0.2
 
 # StyleGAN2-ADA holds r_v near 0.5 by augmentation where data are short: D's logits on held-out reals
@@ -135,7 +137,8 @@ def _collapsed(history: list[dict]) -> Finding | None:
     figure = ""
     if varieties.size:
         now, best = varieties[-1], min(varieties.max(), 1.0)  # more varied than reals is noise, not merit
-        if now < COLLAPSED_VARIETY:
+        low = varieties.size > 1 and varieties[-2:].max() < COLLAPSED_VARIETY
+        if low and now < VARIETY_RISE * varieties[-2]:
             figure = f"samples differ {now:.2f} times as much as reals"
         elif now < (1.0 - VARIETY_DROP) * best:
             figure = f"samples differ {now:.2f} times as much as reals, after {best:.2f}"

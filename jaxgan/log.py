@@ -129,16 +129,13 @@ class MetricsLog:
 
             self._wandb.log({name: wandb.Image(image)}, step=int(step))
 
-    def text(self, step: int, name: str, text: str) -> None:
-        """Log a Markdown text to TensorBoard."""
+    def config(self, config: dict) -> None:
+        """Log the resolved settings, to TensorBoard as a text and to wandb as its config."""
         if self._events:
             from tensorboardX import summary
 
-            self._events.add(step, summary.text(name, text))
-
-    def config(self, config: dict) -> None:
-        """Log the resolved settings, to TensorBoard as a text and to wandb as its config."""
-        self.text(self._resume_step, "config", f"```json\n{json.dumps(config, indent=2)}\n```")
+            text = f"```json\n{json.dumps(config, indent=2)}\n```"
+            self._events.add(self._resume_step, summary.text("config", text))
         if self._wandb:
             self._wandb.config.update(config, allow_val_change=True)
 

@@ -144,11 +144,6 @@ def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(labelsize=8, color="#999999", labelcolor=INK, length=3)
     log = panel.log and any((values > 0).any() for _, values in points.values())
-    if log:
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_locator(NullLocator())
     for rule in panel.rules:
         axis.axhline(rule, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     shown = []  # what the y axis must hold
@@ -163,8 +158,15 @@ def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
         else:
             axis.plot(kimg, values, color=color, linewidth=1.2, marker="o", markersize=3, label=label)
             shown += [values]
-    axis.set_ylim(panel.limits or _limits(np.concatenate(shown), log))
-    if len(points) > 1:
+    limits = panel.limits or _limits(np.concatenate(shown), log)
+    if log:
+        few_decades = limits is None or limits[1] < 300 * limits[0]
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,), numticks=8))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+    axis.set_ylim(limits)
+    if any(panel.series[name][0] for name in points):
         axis.legend(
             loc="lower right",
             bbox_to_anchor=(1.0, 0.97),

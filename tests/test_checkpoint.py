@@ -394,7 +394,7 @@ def test_a_failing_disk_is_one_line(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "run").write_text("")
-    with pytest.raises(CheckpointError, match="cannot save [^\n]*$"):
+    with pytest.raises(CheckpointError, match=r"cannot save [^\n]*$"):
         checkpoints.save(1, create(1), CONFIG)
 
 

@@ -207,3 +207,14 @@ def test_the_doctor_says_a_sign_when_it_appears_and_again_when_it_is_back():
     assert doctor.check(sick) == []
     assert doctor.check(healthy()) == []
     assert [finding.sign for finding in doctor.check(sick)] == ["mode collapse"]
+
+
+def test_low_variety_counts_as_collapse_only_once_it_stops_to_rise():
+    def run(*varieties):
+        return [{"kimg": 64.0 * (i + 1), "health/variety": v} for i, v in enumerate(varieties)]
+
+    assert diagnose(run(0.1)) == []
+    assert diagnose(run(0.1, 0.2)) == []
+    assert diagnose(run(0.1, 0.2, 0.3)) == []
+    assert [f.sign for f in diagnose(run(0.1, 0.2, 0.21))] == ["mode collapse"]
+    assert [f.sign for f in diagnose(run(0.1, 0.1))] == ["mode collapse"]

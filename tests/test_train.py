@@ -82,7 +82,7 @@ def command(workdir, *arguments):
 
 def start(workdir, *arguments, **env):
     """The program on one device, as a person would start it."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"} | env
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "XLA_FLAGS": "--xla_backend_optimization_level=0"} | env
     return subprocess.Popen(
         command(workdir, *arguments), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -100,7 +100,8 @@ def test_what_a_run_leaves_behind(reference):
     assert {"eval/modes", "eval/kl", "health/variety", "health/overfit"} <= set(lines[9])
     assert json.loads((reference / "config.json").read_text())["model"]["name"] == "mlp"
     assert sorted(p.name for p in (reference / "samples").iterdir()) == ["00000020.png", "00000040.png"]
-    assert Image.open(reference / "curves.png").size[0] > 300
+    with Image.open(reference / "curves.png") as curves:
+        assert curves.size[0] > 300
 
 
 def test_loaded_generator(reference):

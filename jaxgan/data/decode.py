@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -97,6 +98,8 @@ def keep_decoded(dataset: OnDemand, directory: Path) -> Decoded:
             if not directory.exists():
                 height, width, _ = dataset.image_shape
                 say(f"Decoding {len(dataset):,} images to {width}x{height} (once) ...")
+                for abandoned in directory.parent.glob(".decoding-*"):  # by a process that was killed
+                    shutil.rmtree(abandoned)
                 with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".decoding-") as temporary:
                     _write(dataset, Path(temporary, "complete")).rename(directory)
     images = np.load(directory / "images.npy", mmap_mode="r")
@@ -126,9 +129,12 @@ def locked(directory: Path):
 
 
 def cache_home(*what: str) -> Path:
-    """Where to keep a result that depends on `what`, when its source is not ours to write to."""
+    """Where to keep the decoded images that `what` identifies, if their own place is not ours to write to.
+
+    Below ~/.cache/jaxgan (or $XDG_CACHE_HOME), which may be deleted at any time.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "jaxgan", hashlib.sha256("\0".join(what).encode()).hexdigest()[:16])
+    return Path(home, "jaxgan", hashlib.sha256("\0".join(what).encode()).hexdigest()[:16], "decoded")
 
 
 def say(line: str):

@@ -40,11 +40,7 @@ class FolderSource:
 
 
 def open_folder(directory: str, size: int) -> tuple[FolderSource, Path]:
-    """All images below `directory`, sorted by name, and where they are kept when decoded.
-
-    That is in ~/.cache/jaxgan (or $XDG_CACHE_HOME), which may be deleted at any time: the directory of
-    somebody's pictures is not ours to write to.
-    """
+    """All images below `directory`, sorted by name, and where they are kept when decoded: `decode.cache_home`."""
     root = Path(directory).expanduser().resolve()
     if not directory or not root.is_dir():
         raise ConfigError(f"config.data.dir={directory!r}: must be the directory of images")
