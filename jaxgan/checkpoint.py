@@ -11,9 +11,7 @@ for 60 million floats, where compiling a checksum for the device takes 2 to 12 s
 
 import asyncio
 import contextlib
-import importlib.metadata
 import json
-import logging as stdlib_logging
 import math
 import zlib
 
@@ -26,11 +24,9 @@ from jax.experimental import multihost_utils
 
 FORMAT = 1  # of `meta` and the names in it; raised when an older jaxgan could misread a checkpoint
 
-# Orbax logs dozens of lines for each save through absl's logger, which absl's app.run makes audible, and warns of
-# damage in its own words, which is reported here.
-logging.get_absl_logger().addFilter(
-    lambda record: record.levelno >= stdlib_logging.ERROR or "/orbax/checkpoint/" not in record.pathname
-)
+# Orbax logs dozens of lines for each save through absl's logger, which absl's app.run makes audible, and each failure
+# with several tracebacks; all failures come back from its calls too, and become one warning or CheckpointError here.
+logging.get_absl_logger().addFilter(lambda record: "/orbax/checkpoint/" not in record.pathname)
 
 
 class CheckpointError(OSError):
@@ -47,15 +43,7 @@ class Checkpoints:
     With several processes, all of them make every call.
     """
 
-    def __init__(
-        self,
-        directory,
-        *,
-        keep_last: int = 2,
-        keep_every_steps: int = 0,
-        best_metric: str = "",
-        best_mode: str = "max",
-    ):
+    def __init__(self, directory, *, keep_last=2, keep_every_steps=0, best_metric="", best_mode="max"):
         """Creates `directory` and clears away what a killed process left half written there.
 
         Args:
@@ -126,7 +114,7 @@ class Checkpoints:
             "format": FORMAT,
             "step": step,
             "metrics": metrics,
-            "versions": _versions(),
+            "versions": {"jax": jax.__version__, "orbax": ocp.__version__},
             "config": _crc(config),
             "arrays": _describe(host, _crc),
         }
@@ -150,7 +138,7 @@ class Checkpoints:
           CheckpointError: there are checkpoints but all are damaged, or one is of another model.
         """
         abstract = _items(abstract_state)
-        found = _newest(self.directory, self.all_steps(), lambda path: _agreed(_read_state, path, abstract))
+        found = _newest(self.directory, self.all_steps(), lambda path: _read_state(path, abstract), agree=True)
         if found is None:
             return None
         restored, step = found
@@ -159,7 +147,7 @@ class Checkpoints:
 
     def restore_config(self) -> dict | None:
         """The newest readable config, without its arrays; None if nothing was ever saved."""
-        found = _newest(self.directory, self.all_steps(), lambda path: _agreed(_read_config, path), warn=False)
+        found = _newest(self.directory, self.all_steps(), _read_config, agree=True, warn=False)
         return found and found[0]
 
     def reached_preemption(self, step: int) -> bool:
@@ -290,50 +278,35 @@ def _crc(data) -> int:
     return zlib.crc32(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in ("jaxgan", "jax", "flax", "optax", "orbax-checkpoint"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # jaxgan, run from a source tree
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
 def _absolute(path) -> epath.Path:
     path = epath.Path(path)
     return path if "://" in str(path) else path.absolute()  # tensorstore wants one
 
 
-def _newest(directory: epath.Path, steps: list, read, warn: bool = True):
-    """(read(path), step) of the newest checkpoint that can be read; None if `steps`, ascending, is empty."""
+def _newest(directory: epath.Path, steps: list, read, agree: bool = False, warn: bool = True):
+    """(read(path), step) of the newest checkpoint that can be read; None if `steps`, ascending, is empty.
+
+    agree: all processes call this, and what one of them cannot read none of them uses.
+    """
     damaged = []
     for step in reversed(steps):
+        problem = ""
         try:
             result = read(directory / str(step))
         except (CheckpointError, MemoryError):
             raise
         except Exception as error:  # of whatever kind orbax, tensorstore and json make of damaged files
-            damaged.append(f"step {step} ({_brief(error)})")
-            continue
-        if damaged and warn:
-            logging.warning("damaged in %s: %s; step %s is used instead", directory, ", ".join(damaged), step)
-        return result, step
+            problem = _brief(error)
+        if agree and jax.process_count() > 1 and multihost_utils.process_allgather(np.array(bool(problem))).any():
+            problem = problem or "another process cannot read it"
+        if not problem:
+            if damaged and warn:
+                logging.warning("damaged in %s: %s; step %s is used instead", directory, ", ".join(damaged), step)
+            return result, step
+        damaged.append(f"step {step} ({problem})")
     if damaged:
         raise CheckpointError(f"every checkpoint in {directory} is damaged: {', '.join(damaged)}")
     return None
-
-
-def _agreed(read, path: epath.Path, *args):
-    """read(path, *args), where a failure on one process is a failure on all."""
-    result, problem = None, None
-    try:
-        result = read(path, *args)
-    except Exception as error:
-        problem = error
-    if jax.process_count() > 1 and not multihost_utils.process_allgather(np.array(problem is None)).all():
-        problem = problem or _Damage("another process cannot read it")
-    if problem is not None:
-        raise problem
-    return result
 
 
 def _read_meta(path: epath.Path) -> dict:
@@ -383,10 +356,10 @@ def _read_generator(path: epath.Path) -> tuple[dict, dict, int]:
 
 
 def _brief(error: Exception) -> str:
-    """First line of an error's message, cut where it gets long."""
+    """First line of an error's message, without its middle where it gets long."""
     text = str(error) if isinstance(error, _Damage) else f"{type(error).__name__}: {error}"
-    line = " ".join(text.split("\n")[0].split())
-    return line if len(line) <= 160 else line[:157] + "..."
+    line = text.split("\n")[0].split(" [tensorstore_spec=")[0]
+    return line if len(line) <= 200 else f"{line[:60]} ... {line[-130:]}"
 
 
 @contextlib.contextmanager

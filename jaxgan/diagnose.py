@@ -13,9 +13,11 @@ WARMUP_KIMG = 20.0  # nothing is said before: at first D always wins and samples
 RECENT = 5  # lines whose median is a metric's level, so that one odd batch means nothing
 
 # D separates (nearly) every real from every fake. That alone is how WGAN-GP or a fresh D may look; it is a
-# fault once G gets next to no gradient any more, by its own standards since scales differ between losses.
+# fault once G gets next to no gradient any more: by its own earlier standard, or, for a D that won at once, by
+# a thousandth of the least that was seen in healthy short runs of four losses on small images (0.3 to 10).
 SATURATED_ACCURACY = 0.99
 VANISHED_SHARE = 0.1
+VANISHED = 3e-4
 
 # Samples of a good generator differ 0.85 to 1 times as much as reals. Where a share p of them is the same
 # image, sqrt(1 - p^2) of that is left: 0.4 at p = 0.92, and 0.7 (a drop by 0.3) at p = 0.71. A collapse onto
@@ -23,11 +25,9 @@ VANISHED_SHARE = 0.1
 COLLAPSED_VARIETY = 0.4
 VARIETY_DROP = 0.3
 VARIETY_RISE = 1.1  # a low variety that grows by a tenth from check to check is a young run's
-# Several times the noise of counting modes in 26,000 samples.
-MODES_DROP = 0.2
+MODES_DROP = 0.2  # several times the noise of a count in 26,000 samples
 
-# StyleGAN2-ADA holds r_v near 0.5 by augmentation where data are short: D's logits on held-out reals
-# are then half-way between those on fakes and on train reals.
+# From here on D's logits on held-out reals are nearer to those on fakes than to those on train reals.
 OVERFIT = 0.5
 SEPARATION = 5.0  # standard errors; below, r_v is a quotient of two noises (its own error is 1/5 here)
 
@@ -36,6 +36,10 @@ SEPARATION = 5.0  # standard errors; below, r_v is a quotient of two noises (its
 EXPLOSION = 8.0
 # Below this, growth is only a small number becoming a usual one: a sigmoid is sure to 2e-9 at 20.
 EXPLOSION_FLOOR = 20.0
+# A loss beyond this is lost however it got there: healthy ones, of WGAN too, stay ten times smaller.
+LOST = 1000.0
+
+MORE_R1 = "a larger --config.penalty.r1.weight (0 is off, 1 is usual)"
 
 
 def pairwise_distance(images: np.ndarray) -> float:
@@ -122,12 +126,12 @@ def _saturated(history: list[dict]) -> Finding | None:
         return None
     whole = norms[norms.size % RECENT :].reshape(-1, RECENT)
     now, best = _level(norms), float(np.median(whole, axis=1).max())
-    if not now < VANISHED_SHARE * best:
+    if not now < max(VANISHED, VANISHED_SHARE * best):
         return None
     return Finding(
         "D saturated",
-        f"accuracy {real:.3f} on reals and {fake:.3f} on fakes, gradient norm of G {now:.2g} after {best:.2g}",
-        ("a larger --config.penalty.r1.weight (0 is off, 1 is usual)", "half the --config.optim_d.lr"),
+        f"accuracy {real:.3f} on reals and {fake:.3f} on fakes, gradient norm of G {now:.2g}, at best {best:.2g}",
+        (MORE_R1, "half the --config.optim_d.lr"),
     )
 
 
@@ -146,7 +150,7 @@ def _collapsed(history: list[dict]) -> Finding | None:
         figure = f"{modes[-1]:.0f} modes captured, after {modes.max():.0f}"
     if not figure:
         return None
-    advice = ("half the --config.optim_g.lr", "a larger --config.penalty.r1.weight (0 is off, 1 is usual)")
+    advice = ("half the --config.optim_g.lr", MORE_R1)
     return Finding("mode collapse", figure, advice)
 
 
@@ -157,7 +161,7 @@ def _overfitted(history: list[dict]) -> Finding | None:
     return Finding(
         "D over-fits",
         f"held-out reals are {gaps[-1]:.0%} of the way from train reals to fakes in D's logits",
-        ("a larger --config.penalty.r1.weight (0 is off, 1 is usual)", "smaller --config.model.d_channels"),
+        (MORE_R1, "smaller --config.model.d_channels"),
     )
 
 
@@ -172,15 +176,17 @@ def _diverged(history: list[dict]) -> Finding | None:
     for lines, name, words, net in (
         (gap, "gap", "the gap between D's logits on reals and fakes", "d"),
         (history, "loss/d", "the loss of D", "d"),
-        (history, "loss/g", "the loss of G", "g"),
+        (history, "loss/g", "the loss of G", "d"),  # its scale is that of D's logits
         (history, "norm/param_d", "the norm of D's parameters", "d"),
         (history, "norm/param_g", "the norm of G's parameters", "g"),
     ):
         now, before = (_level(abs(_values(lines, name, end=end))) for end in (math.inf, half))
         if now > EXPLOSION_FLOOR and now > EXPLOSION * before:
-            return Finding(
-                "divergence",
-                f"{words} grew from {before:.3g} at {half:.4g} kimg to {now:.3g}",
-                (f"a third of the --config.optim_{net}.lr", f"--config.optim_{net}.clip_norm=1"),
-            )
+            figure = f"{words} grew from {before:.3g} at {half:.4g} kimg to {now:.3g}"
+        elif now > LOST and name.startswith("loss/"):
+            figure = f"{words} has a size of {now:.3g}"
+        else:
+            continue
+        brake = MORE_R1 if net == "d" else "--config.optim_g.clip_norm=1"
+        return Finding("divergence", figure, (f"a third of the --config.optim_{net}.lr", brake))
     return None

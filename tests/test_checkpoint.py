@@ -1,11 +1,13 @@
 """Checkpoints: what goes in comes out bit for bit, and what is damaged is noticed."""
 
+import asyncio
 import logging as stdlib_logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import flax.struct
 import jax
@@ -15,6 +17,7 @@ import optax
 import pytest
 from absl import logging
 
+from jaxgan import checkpoint
 from jaxgan.checkpoint import CheckpointError, Checkpoints, all_finite, restore_generator
 from jaxgan.parallel import Devices
 
@@ -172,11 +175,19 @@ def test_donating_right_after_save_is_safe(tmp_path, placed):
         assert_same_bits(checkpoints.restore(jax.eval_shape(lambda: expected)), expected)
 
 
-def test_changes_to_the_config_after_save_do_not_reach_the_disk(tmp_path):
+def test_changes_to_the_config_after_save_do_not_reach_the_disk(tmp_path, monkeypatch):
+    begun, original = threading.Event(), checkpoint.ocp.JsonCheckpointHandler._save_fn
+
+    async def late(*args):
+        await asyncio.to_thread(begun.wait)
+        return await original(*args)
+
+    monkeypatch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", late)
     config = {"model": {"width": 1}}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, create(1), config)
         config["model"]["width"] = 2
+        begun.set()
         checkpoints.wait()
         assert checkpoints.restore_config() == {"model": {"width": 1}}
 
@@ -263,7 +274,6 @@ def test_a_flipped_bit_anywhere_in_the_arrays_is_noticed(damaged, warnings):
 @pytest.mark.parametrize("change", ["one bit", "two elements swapped", "a block of zeros"])
 def test_arrays_that_orbax_finds_valid_but_are_not_what_was_saved(tmp_path, warnings, monkeypatch, item, change):
     """The change is made between the checksums and the disk, so that the files themselves are flawless."""
-    from jaxgan import checkpoint
 
     def corrupt(tree):
         leaf = np.array(tree["params"]["net"]["Conv_0"]["kernel"] if item == "state" else tree["params"]["half"])
@@ -414,7 +424,7 @@ print("saved", flush=True)
 
 
 def test_kill_during_a_save(tmp_path, warnings):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout.readline() == "saving\n"
@@ -427,9 +437,9 @@ def test_kill_during_a_save(tmp_path, warnings):
     assert restore_generator(tmp_path)[2] == 1
     with Checkpoints(tmp_path) as checkpoints:
         assert int(checkpoints.restore(ABSTRACT).step) == 1
-        checkpoints.save(2, create(2), CONFIG)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
-    assert restored_step(tmp_path) == 2
+        checkpoints.save(3, create(3), CONFIG)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "3"]
+    assert restored_step(tmp_path) == 3
     assert not warnings
 
 
@@ -500,7 +510,7 @@ def test_all_finite():
     assert all_finite({})
 
 
-def test_what_orbax_logs_for_information_is_not_seen(tmp_path, warnings):
+def test_what_orbax_logs_is_not_seen(tmp_path, warnings):
     before = logging.get_verbosity()
     logging.set_verbosity(logging.INFO)
     try:

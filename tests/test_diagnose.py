@@ -106,8 +106,18 @@ SURE = dict(acc__real=lambda v, i: 1.0, acc__fake=lambda v, i: 0.998)
 ILLNESSES = {
     "saturated": (
         "D saturated",
-        r"accuracy 1\.000 on reals and 0\.998 on fakes, gradient norm of G 0\.0\d+ after \d",
+        r"accuracy 1\.000 on reals and 0\.998 on fakes, gradient norm of G 0\.0\d+, at best \d",
         SURE | dict(norm__grad_g=lambda v, i: 0.01 * v),
+    ),
+    "saturated from the start": (
+        "D saturated",
+        r"gradient norm of G \d(\.\d)?e-1\d, at best \d(\.\d)?e-1\d",
+        SURE | dict(begin=0, norm__grad_g=lambda v, i: 1e-12 * v),
+    ),
+    "lost from the start": (
+        "divergence",
+        r"the loss of G has a size of [23]\.\d+e\+03",
+        dict(begin=0, loss__g=lambda v, i: 1000 * v),
     ),
     "one image": (
         "mode collapse",
@@ -185,7 +195,7 @@ def test_no_warning_for_half_a_sign(changes):
 
 
 def test_the_first_kimg_never_warn():
-    history = ill(begin=0, **{k: v for _, _, changes in ILLNESSES.values() for k, v in changes.items()} | SURE)
+    history = ill(**{k: v for _, _, changes in ILLNESSES.values() for k, v in changes.items()} | dict(begin=0))
     young = [line for line in history if line["kimg"] < WARMUP_KIMG]
     assert young
     assert diagnose(young) == diagnose([]) == []

@@ -34,9 +34,7 @@ def test_a_line_keeps_order_and_full_precision(tmp_path):
     line = (tmp_path / "metrics.jsonl").read_text()  # readable before close
     log.close()
     assert line.startswith('{"step": 3, "kimg": 0.30000000000000004, "loss/d": ')
-    assert read_metrics(tmp_path / "metrics.jsonl") == [
-        {"step": 3} | {k: float(v) for k, v in values.items()}
-    ]
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 3} | {k: float(v) for k, v in values.items()}]
 
 
 def test_not_finite_values(tmp_path):

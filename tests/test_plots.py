@@ -6,6 +6,9 @@ from PIL import Image
 
 from jaxgan.plots import curves, grid, save_png
 
+# matplotlib 3.10 calls pyparsing 3.3 by its old names.
+pytestmark = pytest.mark.filterwarnings("ignore:'.*' deprecated - use:DeprecationWarning:matplotlib")
+
 
 def images(count, height, width, channels, seed=0):
     return np.random.default_rng(seed).integers(0, 255, (count, height, width, channels), np.uint8)
@@ -36,9 +39,7 @@ def test_grid_enlarges_small_images_only(size, shown):
     assert grid(images(1, size, size, 1), columns=1, pad=0).shape == (shown, shown, 3)
 
 
-@pytest.mark.parametrize(
-    "x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8)]
-)
+@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8)])
 def test_grid_refuses_what_is_not_a_batch_of_images(x):
     with pytest.raises(ValueError, match="images must be uint8"):
         grid(x, columns=1)
@@ -56,10 +57,7 @@ TRAINING = ("loss/d", "loss/g", "logits/real", "logits/fake", "acc/real", "acc/f
 
 def history(count, names=TRAINING, level=0.0):
     noise = np.random.default_rng(0).normal(size=(count, len(names)))
-    return [
-        {"step": i, "kimg": 6.4 * (i + 1)} | dict(zip(names, level + noise[i], strict=True))
-        for i in range(count)
-    ]
+    return [{"step": i, "kimg": 6.4 * (i + 1)} | dict(zip(names, level + noise[i], strict=True)) for i in range(count)]
 
 
 def drawn(tmp_path, records):
