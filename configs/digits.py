@@ -1,9 +1,12 @@
-"""Handwritten digits in a minute or two: no download, any machine.
+"""Handwritten digits in two minutes on a laptop: no download, any machine.
 
     python -m jaxgan.main --config=configs/digits.py
 
 Three of scikit-learn's handwritten digits make one image, as its red, green and blue planes: 1,000 modes, the
-classical test for mode collapse. Reports how many of them 26,000 samples contain, and the KL divergence from uniform.
+classical test for mode collapse. Reports how many of them 26,000 samples contain, and the KL divergence from uniform
+(real images: 1,000 modes, KL 0.019, all of it from counting). Grids show the three planes side by side.
+
+The game is R3GAN's (Huang et al. 2024), relativistic with a zero-centred gradient penalty, on the smallest nets.
 """
 
 from jaxgan.config import default_config
@@ -12,23 +15,25 @@ from jaxgan.config import default_config
 def get_config():
     config = default_config()
     config.data.name = "stacked_digits"
-    config.data.image_size = 16
+    config.data.image_size = 8  # as they were scanned
     config.data.flip = False  # a mirrored digit is none
-    config.model.name = "dcgan"
+    config.model.name = "mlp"
     config.model.z_dim = 64
-    config.model.g_channels = (128, 64, 32)
-    config.model.d_channels = (32, 64, 128)
-    config.loss = "ns"
-    config.train_kimg = 320.0
+    config.model.g_channels = (256, 512)
+    config.loss = "rpgan"
+    config.penalty.r1.weight = 0.1
     for optim in (config.optim_g, config.optim_d):
-        optim.lr = 5e-4
-        optim.b1 = 0.5
+        optim.lr = 1e-3
         optim.b2 = 0.99
-    config.log.every_kimg = 3.2
-    config.sample.every_kimg = 32.0
-    config.eval.every_kimg = 80.0
+        optim.schedule = "cosine"
+    config.train_kimg = 1200.0
+    config.steps_per_call = 10
+    config.log.every_kimg = 6.4
+    config.sample.every_kimg = 128.0
+    config.sample.grid = 6
+    config.eval.every_kimg = 384.0
     config.eval.metrics = ("modes",)
-    config.diagnose.every_kimg = 16.0
-    config.checkpoint.every_kimg = 32.0
+    config.diagnose.every_kimg = 128.0
+    config.checkpoint.every_kimg = 128.0
     config.checkpoint.best_metric = "eval/modes"
     return config

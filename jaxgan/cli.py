@@ -6,7 +6,7 @@ import re
 import sys
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from jaxgan.config import ConfigError, RunFailed, default_config, flatten, unknown_key
 
@@ -43,12 +43,13 @@ def run(main) -> None:
     """Parse the flags, call `main()`, and exit with the status that it returns."""
 
     def guarded(_):
+        logging.set_verbosity(logging.WARNING)  # the console is the program's own
         cache_compilations()
         try:
             return main()
         except ConfigError as error:
             fail(error)
-        except RunFailed as error:
+        except (RunFailed, OSError) as error:  # OSError: a disk that is full, a damaged checkpoint, a broken image
             fail(error, status=1)
 
     app.run(guarded, flags_parser=_parse)

@@ -88,7 +88,7 @@ def default_config() -> ConfigDict:
     config.log.wandb = False  # needs the extra `wandb`
     config.sample = ConfigDict()
     config.sample.every_kimg = 64.0  # a grid of fixed latents from the EMA generator, and curves.png
-    config.sample.grid = 8  # rows and columns
+    config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
     config.eval = ConfigDict()
     config.eval.every_kimg = 0.0  # 0: only at the end of the run
     config.eval.metrics = ()  # `modes` (stacked_digits)
@@ -152,8 +152,8 @@ def from_dict(saved: dict) -> ConfigDict:
 
 # What a resumed run may change: how long, how often, where and how fast, but not what the arrays mean.
 _FREE_ON_RESUME = (
-    "train_kimg", "steps_per_call", "parallel", "data.dir", "data.manual_dir", "data.verify_checksum",
-    "data.cache_gb", "data.eval_split", "log.", "sample.", "eval.", "diagnose.", "checkpoint.",
+    "train_kimg", "steps_per_call", "parallel", "data.dir", "data.manual_dir", "data.cache_gb",
+    "data.eval_split", "log.", "sample.", "eval.", "diagnose.", "checkpoint.",
 )  # fmt: skip
 
 
@@ -200,16 +200,22 @@ def check(config: ConfigDict, num_devices: int) -> None:
     one_of("model.name", MODELS)
     one_of("loss", LOSSES)
     one_of("checkpoint.best_mode", ("max", "min"))
-    positive = ("batch_size", "train_kimg", "steps_per_call", "d_steps", "model.z_dim", "sample.grid", "eval.num_samples")
+    positive = (
+        "batch_size",
+        "train_kimg",
+        "steps_per_call",
+        "d_steps",
+        "model.z_dim",
+        "sample.grid",
+        "eval.num_samples",
+    )
     for key in (*positive, "checkpoint.keep_last", "log.every_kimg"):
         require(flat[key] > 0, key, "must be above 0")
     for key, value in flat.items():
         if isinstance(value, float):
             require(0 <= value < float("inf"), key, "must be a finite number, 0 or above")
     require(0 <= config.seed < 2**31, "seed", "must be in 0 .. 2147483647")
-    require(
-        config.batch_size % num_devices == 0, "batch_size", f"must be a multiple of the {num_devices} devices"
-    )
+    require(config.batch_size % num_devices == 0, "batch_size", f"must be a multiple of the {num_devices} devices")
 
     model = MODELS[config.model.name]
     sizes = sorted(model.G_WIDTHS)
@@ -241,9 +247,7 @@ def check(config: ConfigDict, num_devices: int) -> None:
     for name in config.eval.metrics:
         require(name in METRICS, "eval.metrics", f"choose from {', '.join(METRICS)}")
         wanted = METRICS[name].dataset
-        require(
-            config.data.name == wanted, "eval.metrics", f"{name} is defined for config.data.name={wanted!r} only"
-        )
+        require(config.data.name == wanted, "eval.metrics", f"{name} is defined for config.data.name={wanted!r} only")
     require(config.data.name != "folder" or bool(config.data.dir), "data.dir", "name the directory of images")
     if best := config.checkpoint.best_metric:
         known = [f"eval/{k}" for name in config.eval.metrics for k in METRICS[name].keys]

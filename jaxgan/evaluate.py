@@ -1,5 +1,6 @@
 """Scores of a generator while it trains: `config.eval.metrics`, each a function of images."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -72,6 +73,6 @@ def make_examiner(nets, dataset, held_out):
             figures["health/overfit"] = diagnose.overfitting_gap(
                 logits(d, reals, labels), logits(d, others, other_labels), logits(d, fakes, drawn)
             )
-        return figures
+        return {name: value for name, value in figures.items() if not math.isnan(value)}  # NaN: cannot be told yet
 
     return examine

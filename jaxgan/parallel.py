@@ -64,9 +64,7 @@ class Devices:
             return step(state, jax.tree.map(lambda x: x[0], batch), key)
 
         # check_vma=False: the step averages its gradients itself; with True they would come summed as well.
-        mapped = jax.shard_map(
-            per_device, mesh=self.mesh, in_specs=(P(), P(AXIS), P()), out_specs=P(), check_vma=False
-        )
+        mapped = jax.shard_map(per_device, mesh=self.mesh, in_specs=(P(), P(AXIS), P()), out_specs=P(), check_vma=False)
         return jax.jit(mapped, donate_argnums=0)
 
     def put_batch(self, batch):

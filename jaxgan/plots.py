@@ -39,6 +39,12 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
     return canvas
 
 
+def planes(images: np.ndarray) -> np.ndarray:
+    """The colour planes of each image side by side in grey: [N, H, W, C] to [N, H, C * W, 1]."""
+    count, height, width, channels = images.shape
+    return images.transpose(0, 1, 3, 2).reshape(count, height, channels * width, 1)
+
+
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Write an image, uint8 [H, W, 3], whole or not at all; the directory is made if need be."""
     from PIL import Image

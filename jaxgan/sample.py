@@ -1,6 +1,6 @@
 """Images from a trained generator: python -m jaxgan.sample --workdir=RUN --out=FILE.png|FILE.npz|DIR
 
-    --num=64 --seed=0 --labels=3 (or 3,5,7: one after the other) --interpolate (rows that walk from one image to another)
+--num=64 --seed=0 --labels=3 (or 3,5,7: one after the other) --interpolate (rows that walk from one image to another)
 """
 
 import pathlib

@@ -13,6 +13,7 @@ import pathlib
 import signal
 
 import jax
+import numpy as np
 
 from jaxgan import config as configs
 from jaxgan import data, diagnose, plots
@@ -279,14 +280,20 @@ class Run:
         for name, value in values.items():
             if name.startswith("eval/"):
                 self.console.note(f"{name} {value:.4g} at {images / 1e3:,.1f} kimg")
-        for finding in self.doctor.check(self.history):
-            self.console.note(f"warning: {finding}")
+        if self.due("diagnose"):
+            for finding in self.doctor.check(self.history):
+                self.console.note(f"warning: {finding}")
 
     def draw(self) -> None:
         """The grid of fixed latents, and the curves so far."""
         rows = self.config.sample.grid
-        images = self.current_generator().sample(rows * rows)
-        grid = plots.grid(images, rows)
+        generator = self.current_generator()
+        by_class = np.arange(rows * rows) % rows % max(generator.num_classes, 1)  # a column a class
+        images = generator.sample(rows * rows, labels=by_class if generator.num_classes else None)
+        if self.config.data.name == "stacked_digits":  # three digits on top of each other cannot be read
+            grid = plots.grid(plots.planes(images), rows, scale=6)
+        else:
+            grid = plots.grid(images, rows)
         samples = self.workdir / "samples"
         samples.mkdir(exist_ok=True)
         plots.save_png(samples / f"{self.step:08d}.png", grid)

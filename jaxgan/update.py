@@ -49,15 +49,11 @@ def make_update(config, nets: Nets):
     def generate(params, extra, keys_z, keys, labels):
         """Fakes in [-1, 1] and G's new batch statistics."""
         z = rng.normal(keys_z, (nets.z_dim,))
-        return nets.g.apply(
-            {"params": params, **extra}, z, labels, train=True, keys=keys, mutable=list(extra)
-        )
+        return nets.g.apply({"params": params, **extra}, z, labels, train=True, keys=keys, mutable=list(extra))
 
     def criticise(params, extra, images, labels, keys):
         """Logits and D's new statistics."""
-        return nets.d.apply(
-            {"params": params, **extra}, images, labels, train=True, keys=keys, mutable=list(extra)
-        )
+        return nets.d.apply({"params": params, **extra}, images, labels, train=True, keys=keys, mutable=list(extra))
 
     def criticise_both(params, extra, images_real, images_fake, labels, keys_real, keys_fake):
         """Logits of reals and fakes: in one pass, unless a logit depends on its batch."""
@@ -105,9 +101,7 @@ def make_update(config, nets: Nets):
         count = step * config.d_steps + n  # D steps done
         images_real, labels = reals(batch, n, key, step, index)
         keys_z = keys_of(key, Stream.Z_D, count, index)
-        keys_real, keys_fake, keys_g = (
-            keys_of(key, Stream.NOISE_D, count, index + i * batch_size) for i in range(3)
-        )
+        keys_real, keys_fake, keys_g = (keys_of(key, Stream.NOISE_D, count, index + i * batch_size) for i in range(3))
         keys_mix = keys_of(key, Stream.INTERPOLATE, count, index)
         images_fake, _ = generate(g.params, g.extra, keys_z, keys_g, labels)
         images_fake = lax.stop_gradient(images_fake)
@@ -137,9 +131,7 @@ def make_update(config, nets: Nets):
     def step_g(g: NetState, d: NetState, batch, step, key, index, batch_size):
         images_real, labels = reals(batch, num_real - 1, key, step, index)
         keys_z = keys_of(key, Stream.Z_G, step, index)
-        keys_real, keys_fake, keys_g = (
-            keys_of(key, Stream.NOISE_G, step, index + i * batch_size) for i in range(3)
-        )
+        keys_real, keys_fake, keys_g = (keys_of(key, Stream.NOISE_G, step, index + i * batch_size) for i in range(3))
 
         def objective(params):
             images_fake, extra = generate(params, g.extra, keys_z, keys_g, labels)

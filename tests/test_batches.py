@@ -148,15 +148,6 @@ def test_close_is_prompt_and_ends_the_thread():
     assert list(iterator) == []
 
 
-def test_waiting_is_measured():
-    dataset = Counting()
-    dataset.delay = 0.03
-    slow = batches(dataset, last_step=4)
-    begin = time.perf_counter()
-    list(slow)
-    assert 0.09 < slow.wait_seconds <= time.perf_counter() - begin
-
-
 def test_impossible_divisions_are_refused():
     with pytest.raises(ValueError, match="8 cannot be divided among 3"):
         batches(num_devices=3)

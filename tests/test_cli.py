@@ -25,6 +25,15 @@ BAD = {
 }
 
 
+UNKNOWN_KEY = """
+from jaxgan.config import default_config
+def get_config():
+    config = default_config()
+    config.sede = 1
+    return config
+"""
+
+
 def run(module, *arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", f"jaxgan.{module}", *arguments], cwd=cwd, capture_output=True, text=True, check=False
@@ -52,10 +61,9 @@ def test_bad_arguments(name, tmp_path):
     [
         (None, "--config"),
         ("def get_config(: pass", "syntax"),
-        ("from jaxgan.config import default_config\ndef get_config():\n    c = default_config()\n    c.sede = 1\n    return c",
-         "sede"),
+        (UNKNOWN_KEY, "sede"),
     ],
-)  # fmt: skip
+)
 def test_bad_config_file(content, expected, tmp_path):
     empty = tmp_path / "cwd"
     empty.mkdir()

@@ -122,5 +122,5 @@ def test_durations_are_whole_calls():
 
 
 def test_lookup_lists_the_choices():
-    with pytest.raises(ConfigError, match="config.loss='x': choose one of a, b"):
+    with pytest.raises(ConfigError, match=r"config\.loss='x': choose one of a, b"):
         lookup({"a": 1, "b": 2}, "x", "config.loss")

@@ -149,9 +149,7 @@ def test_conv_transpose_is_the_adjoint_of_a_strided_convolution():
     up = layer.apply(variables, x)
     assert up.shape == y.shape
     kernel = variables["params"]["kernel"].swapaxes(2, 3)  # [4, 4, 3, 5]
-    down = jax.lax.conv_general_dilated(
-        y, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    down = jax.lax.conv_general_dilated(y, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_allclose(jnp.sum(up * y), jnp.sum(x * down), rtol=1e-4)
 
 

@@ -29,9 +29,7 @@ def test_quadratic_critic():
     # Interpolates of x and -x are (2 mix - 1) x, and so is the gradient there.
     mix = jnp.linspace(0.1, 0.9, 5)
     norm = jnp.abs(2 * mix - 1) * jnp.sqrt(expected)
-    np.testing.assert_allclose(
-        gradient_penalty(critic, IMAGES, -IMAGES, mix), jnp.square(norm - 1), rtol=1e-4
-    )
+    np.testing.assert_allclose(gradient_penalty(critic, IMAGES, -IMAGES, mix), jnp.square(norm - 1), rtol=1e-4)
 
 
 def test_gradient_penalty_is_zero_for_a_critic_of_slope_one():
@@ -46,8 +44,6 @@ def test_derivatives_with_respect_to_the_critic():
     slope = jax.grad(lambda s: jnp.mean(squared_gradient_norm(linear(s), IMAGES)))(3.0)
     np.testing.assert_allclose(slope, 6 * squared, rtol=1e-5)
     mix = jnp.full(5, 0.5)
-    value, slope = jax.value_and_grad(lambda s: jnp.mean(gradient_penalty(linear(s), IMAGES, IMAGES, mix)))(
-        0.0
-    )
+    value, slope = jax.value_and_grad(lambda s: jnp.mean(gradient_penalty(linear(s), IMAGES, IMAGES, mix)))(0.0)
     assert value == 1.0
     assert slope == 0.0

@@ -58,7 +58,9 @@ def reference(tmp_path_factory):
 
 def record(workdir):
     """The lines of metrics.jsonl without what a clock wrote."""
-    return [{k: v for k, v in line.items() if not k.startswith("perf/")} for line in read_metrics(workdir / "metrics.jsonl")]
+    return [
+        {k: v for k, v in line.items() if not k.startswith("perf/")} for line in read_metrics(workdir / "metrics.jsonl")
+    ]
 
 
 def final_state(workdir):
@@ -82,7 +84,14 @@ def command(workdir, *arguments):
 
 def start(workdir, *arguments, **env):
     """The program on one device, as a person would start it."""
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "XLA_FLAGS": "--xla_backend_optimization_level=0"} | env
+    env = (
+        os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        }
+        | env
+    )
     return subprocess.Popen(
         command(workdir, *arguments), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -8,7 +8,6 @@ batches it would have seen.
 import collections
 import concurrent.futures
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -56,7 +55,7 @@ class Batches:
     device of slot d holds examples d * b to (d + 1) * b of every global batch, b = global_batch / num_devices.
 
     The arrays given to `put` are fresh in every call, so it may keep them without a copy. An exception on
-    the thread is raised by `next` as it is. `wait_seconds` adds up the time `next` was blocked.
+    the thread is raised by `next` as it is.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class Batches:
         self._calls = iter(range(first_step, last_step, steps_per_call))
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead = collections.deque()
-        self.wait_seconds = 0.0
         for _ in range(depth):
             self._submit()
 
@@ -108,13 +106,11 @@ class Batches:
     def __next__(self):
         if not self._ahead:
             raise StopIteration
-        begin = time.perf_counter()
         try:
             batch = self._ahead.popleft().result()
         except BaseException:
             self.close()  # the calls already under way must not be taken for the one that failed
             raise
-        self.wait_seconds += time.perf_counter() - begin
         self._submit()
         return batch
 

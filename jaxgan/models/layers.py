@@ -59,9 +59,7 @@ class BatchNorm(nn.Module):
             nn.Embed(self.num_classes, x.shape[-1], embedding_init=nn.initializers.zeros_init(), name=name)
             for name in ("gain", "bias")
         ]
-        gain, bias = (
-            t(labels).astype(self.dtype).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1]) for t in tables
-        )
+        gain, bias = (t(labels).astype(self.dtype).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1]) for t in tables)
         return x * (1.0 + gain) + bias
 
 

@@ -256,7 +256,9 @@ def _patches(x, taps, size, stride, padding):
 
 def _chunks(batch, bytes_each):
     """Into how many equal parts to split a batch so that each is within _CHUNK_BYTES."""
-    return next(n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * bytes_each <= _CHUNK_BYTES or n == batch))
+    return next(
+        n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * bytes_each <= _CHUNK_BYTES or n == batch)
+    )
 
 
 def _split(x, n):
