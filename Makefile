@@ -12,7 +12,7 @@ quickstart: .venv/run-$(VERSION)
 	$(BIN)/python -m jaxgan.main --config=configs/digits.py $(ARGS)
 
 test: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 lint: .venv/dev-$(VERSION)
 	$(BIN)/ruff check .

@@ -109,15 +109,18 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_two_devices_and_both_back_ends_agree(name):
+def test_two_devices_agree_with_one(name):
     config = tiny("sgd", **VARIANTS[name])
-    reference = run(config, steps=2)
-    assert_same(reference, run(config, steps=2, count=2))
-    assert_same(reference, run(config, steps=2, count=2, backend="shard_map"))
+    assert_same(run(config, steps=2), run(config, steps=2, count=2, backend="shard_map"))
+
+
+def test_both_back_ends_agree():
+    config = tiny("sgd", model="mlp")
+    assert_same(run(config, steps=2, count=2), run(config, steps=2, count=2, backend="shard_map"))
 
 
 def test_scanned_steps_equal_single_ones():
-    config = tiny("sgd", **{"penalty.r1.weight": 0.1, "penalty.r1.interval": 4})
+    config = tiny("sgd", model="mlp", **{"penalty.r1.weight": 0.1, "penalty.r1.interval": 4})
     single, metrics = run(config, steps=4)
     scanned, means = run(config, steps=4, per_call=4)
     assert distance(params(single), params(scanned)) <= 1e-5
@@ -128,14 +131,14 @@ def test_scanned_steps_equal_single_ones():
 
 
 def test_same_seed_same_bits():
-    config = tiny()
+    config = tiny(model="mlp")
     (a, metrics_a), (b, metrics_b) = run(config, steps=3), run(config, steps=3)
     assert metrics_a == metrics_b
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_vmap_over_a_population_equals_separate_runs():
-    config = tiny("sgd")
+    config = tiny("sgd", model="mlp")
     nets, devices = make_nets(config), Devices("pmap", jax.devices()[:1])
     update, keys = scan_steps(make_update(config, nets)), jax.random.split(KEY, 2)
     data = split(batches(config, 2), 1)
@@ -190,8 +193,9 @@ def manual_step(config, nets, state, batch):
 def test_one_step_against_the_algorithm_written_out():
     config = tiny("sgd", **{"data.flip": False})
     nets = make_nets(config)
-    state = create_state(nets, KEY)
-    params_d, params_g, value_d, value_g = manual_step(config, nets, state, batches(config, 1))
+    state = jax.jit(lambda k: create_state(nets, k))(KEY)
+    by_hand = jax.jit(lambda state, batch: manual_step(config, nets, state, batch))
+    params_d, params_g, value_d, value_g = by_hand(state, batches(config, 1))
     after, metrics = run(config, steps=1)
     assert distance(params_d, after.d.params) <= 1e-6
     assert distance(params_g, after.g.params) <= 1e-6
@@ -202,13 +206,13 @@ def test_flip_mirrors_half_of_the_reals():
     """D's mean logit on an image and on its mirror differ; with flips it lies between them."""
     logits = {}
     for flip in (False, True):
-        config = tiny("sgd", **{"data.flip": flip})
+        config = tiny("sgd", model="mlp", **{"data.flip": flip})
         logits[flip] = run(config, steps=1)[1][0]["logits/real"]
     assert logits[True] != logits[False]
 
 
 def test_norms_are_of_the_step_that_was_taken():
-    config = tiny("sgd")
+    config = tiny("sgd", model="mlp")
     (state, metrics), before = run(config, steps=1), create_state(make_nets(config), KEY)
     for name, old, new in (("g", before.g.params, state.g.params), ("d", before.d.params, state.d.params)):
         step = optax.tree.norm(jax.tree.map(jnp.subtract, new, old))
