@@ -1,5 +1,7 @@
 """What the commands share: flags, one-line errors with exit code 2, the compilation cache."""
 
+import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -39,12 +41,22 @@ def cache_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache / "jaxgan" / "xla"))
 
 
+def keep_freed_memory() -> None:
+    """Make glibc keep what is freed: XLA on the CPU else spends much of its time on the page faults of new buffers."""
+    with contextlib.suppress(OSError):  # another libc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large buffer
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap
+        libc.mallopt(-8, 1)  # M_ARENA_MAX: one heap, for all threads
+
+
 def run(main) -> None:
     """Parse the flags, call `main()`, and exit with the status that it returns."""
 
     def guarded(_):
         logging.set_verbosity(logging.WARNING)  # the console is the program's own
         cache_compilations()
+        keep_freed_memory()
         try:
             return main()
         except ConfigError as error:
