@@ -61,6 +61,8 @@ def run(main) -> None:
             return main()
         except ConfigError as error:
             fail(error)
+        except KeyboardInterrupt:  # before or after training, which has an answer of its own
+            fail("interrupted", status=130)
         except (RunFailed, OSError) as error:  # OSError: a disk that is full, a damaged checkpoint, a broken image
             fail(error, status=1)
 

@@ -6,6 +6,7 @@ before anything is written.
 """
 
 import difflib
+import importlib.util
 import json
 from collections.abc import Iterable
 
@@ -244,6 +245,8 @@ def check(config: ConfigDict, num_devices: int) -> None:
             f"must divide the {log_d_steps} D steps between two log lines (config.log.every_kimg)",
         )
 
+    wandb = importlib.util.find_spec("wandb")
+    require(wandb is not None or not config.log.wandb, "log.wandb", "needs pip install 'jaxgan[wandb]'")
     for name in config.eval.metrics:
         require(name in METRICS, "eval.metrics", f"choose from {', '.join(METRICS)}")
         wanted = METRICS[name].dataset

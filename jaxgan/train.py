@@ -104,26 +104,28 @@ def train(config, workdir) -> int:
       ConfigError: a setting cannot work; nothing was written.
       TrainingDiverged: not a number; the last good checkpoint is intact.
     """
+    if "://" in str(workdir):
+        raise ConfigError(f"--workdir={workdir}: must be a local directory; config.checkpoint.dir may be in a bucket")
     workdir = pathlib.Path(workdir)
     config = config.copy_and_resolve_references()
     configs.check(config, jax.device_count())
-    dataset = data.load(config.data)
+    dataset, held_out = data.load(config.data), data.load_held_out(config.data)
     resolve(config, dataset)
     with open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, checkpoints.restore_config())
-        return Run(config, workdir, dataset, checkpoints, changed).train()
+        return Run(config, workdir, dataset, held_out, checkpoints, changed).train()
 
 
 class Run:
     """The moving parts of one run; `train` is the loop."""
 
-    def __init__(self, config, workdir: pathlib.Path, dataset, checkpoints: Checkpoints, changed: list[str]):
+    def __init__(self, config, workdir: pathlib.Path, dataset, held_out, checkpoints: Checkpoints, changed: list[str]):
         self.config, self.workdir, self.checkpoints = config, workdir, checkpoints
         self.lead = jax.process_index() == 0
         self.console = Progress(active=self.lead)
-        self.speed = Throughput(round(1e3 * config.train_kimg))
-        self.doctor = diagnose.Doctor()
         self.total = configs.steps(config, config.train_kimg)
+        self.speed = Throughput(self.total * images_per_step(config))
+        self.doctor = diagnose.Doctor()
         self.every = {
             name: configs.steps(config, config[name].every_kimg)
             for name in ("log", "sample", "eval", "diagnose", "checkpoint")
@@ -144,7 +146,7 @@ class Run:
 
         self.generator = Generator(config, None, self.step)
         self.evaluate = make_evaluator(config.eval.metrics, config.eval.num_samples)
-        self.examine = make_examiner(nets, dataset, data.load_held_out(config.data))
+        self.examine = make_examiner(nets, dataset, held_out)
         self.batches = data.Batches(
             dataset,
             seed=config.seed,
@@ -225,7 +227,8 @@ class Run:
         """Save after a signal; the next start goes on from here."""
         self.save({})
         self.checkpoints.wait()
-        self.console.note(f"stopped by {signal.Signals(status - 128).name}; saved step {self.step}, run again to go on")
+        done = f"saved step {self.saved}" if self.saved else "no step was done yet"
+        self.console.note(f"stopped by {signal.Signals(status - 128).name}; {done}, run again to go on")
         return status
 
     def due(self, name: str) -> bool:
@@ -268,7 +271,8 @@ class Run:
         """One line of the log, one of the console, and the doctor's opinion."""
         images = self.step * images_per_step(self.config)
         speed = self.speed.tick(images)
-        values |= {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
+        if math.isfinite(speed.images_per_second):
+            values |= {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
         values["kimg"] = images / 1e3
         self.log.scalars(self.step, values)
         self.history.append({"step": self.step} | values)

@@ -258,3 +258,28 @@ def test_two_processes_train_stop_resume_and_agree_with_one(tmp_path, alone, bac
         np.testing.assert_allclose([a["loss/d"], a["loss/g"]], [b["loss/d"], b["loss/g"]], rtol=1e-3)
     # Saved by two processes, restored by this one.
     assert jaxgan.load(workdir).sample(4).shape == (4, 8, 8, 3)
+
+
+def test_sample_command(tmp_path, reference):
+    def sample(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "jaxgan.sample", f"--workdir={reference}", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        )  # fmt: skip
+
+    images = jaxgan.load(reference).sample(5, seed=3)
+    result = sample("--num=5", "--seed=3", "--out=a/samples.npz")
+    assert result.returncode == 0, result.stderr
+    with np.load(tmp_path / "a" / "samples.npz") as saved:
+        # The command runs on one device, this process simulates eight: equal up to a rounding of the last bit.
+        np.testing.assert_allclose(saved["images"].astype(int), images.astype(int), atol=1)
+    assert sample("--num=5", "--out=b").returncode == 0
+    assert len(list((tmp_path / "b").iterdir())) == 5
+    assert sample("--num=3", "--interpolate", "--columns=4", "--out=walk.png").returncode == 0
+    with Image.open(tmp_path / "walk.png") as walk:
+        assert walk.size == (4 * (96 + 2) + 2, 3 * (96 + 2) + 2)
+    for bad, expected in (("--out=x.gif", "x.gif"), ("--labels=3", "unconditional"), ("--step=7", "step 7")):
+        result = sample("--out=y.png", bad)
+        assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+        assert expected in result.stderr
