@@ -76,3 +76,141 @@ ASYMMETRIC = ((2, 0), (1, 3))
 def test_matches_lax(taps, stride, padding):
     x, kernel = normal(0, 2, 7, 8, 4), normal(1, *taps, 4, 5)
     assert_same_derivatives(x, kernel, stride=stride, padding=padding)
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_groups(groups, stride):
+    x, kernel = normal(0, 2, 6, 5, 6), normal(1, 3, 3, 6 // groups, 12)
+    assert_same_derivatives(x, kernel, stride=stride, groups=groups)
+
+
+@pytest.mark.parametrize(("channels", "features"), [(3, 160), (160, 3), (20, 160)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_every_formulation(channels, features, stride):
+    """Few and many channels on either side take different ways; a batch of 6 is computed in parts."""
+    x, kernel = normal(0, 6, 8, 8, channels), normal(1, 4, 4, channels, features) / (4 * channels**0.5)
+    assert_same_derivatives(x, kernel, stride=stride)
+
+
+def test_a_batch_in_parts(monkeypatch):
+    monkeypatch.setattr(ops, "_CHUNK_BYTES", 1 << 10)
+    x, kernel = normal(0, 6, 8, 8, 3), normal(1, 4, 4, 3, 130)
+    assert_same_derivatives(x, kernel, stride=2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_is_accumulated_in_float32(stride):
+    x, kernel = normal(0, 2, 8, 8, 64), normal(1, 3, 3, 64, 130)
+    exact = lax_conv(*(a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel)), stride=stride)
+    ours = fast(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), stride=stride)
+    assert ours.dtype == jnp.bfloat16
+    assert_close(ours.astype(jnp.float32), exact, 2**-8)
+
+
+@pytest.mark.parametrize(
+    ("stride", "padding", "size"), [(2, "SAME", (10, 8)), (2, "VALID", (12, 10)), (3, "SAME", (15, 12))]
+)
+def test_transposed_is_that_of_lax(stride, padding, size):
+    x, kernel = normal(0, 2, 5, 4, 6), normal(1, 4, 4, 6, 3)
+    ours = ops.conv_transpose(x, kernel, stride=stride, padding=padding, impl="fast")
+    flipped = kernel[::-1, ::-1]
+    wanted = lax.conv_transpose(x, flipped, (stride,) * 2, padding, dimension_numbers=DIMENSIONS)
+    assert ours.shape[1:3] == size
+    assert_close(ours, wanted)
+
+
+def test_transposed_is_the_adjoint():
+    """<conv(y), x> = <y, conv_transpose(x)>, PyTorch's kernel 4, stride 2, padding 1 doubling the size."""
+    x, y, kernel = normal(0, 2, 4, 4, 5), normal(1, 2, 8, 8, 3), normal(2, 4, 4, 5, 3)
+    up = ops.conv_transpose(x, kernel, stride=2, padding=1)
+    down = ops.conv(y, kernel.swapaxes(2, 3), stride=2, padding=1)
+    assert up.shape == y.shape
+    np.testing.assert_allclose(jnp.sum(up * y), jnp.sum(x * down), rtol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 1)])
+def test_vmap(axes):
+    arrays = [normal(0, 2, 6, 6, 4), normal(1, 3, 3, 4, 5)]
+    batched = [a if axis is None else jnp.stack([a, -2 * a, a**2], axis) for a, axis in zip(arrays, axes, strict=True)]
+
+    def gradients(x, kernel):
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(fast(x, k, stride=2))), (0, 1))(x, kernel)
+
+    actual = jax.vmap(gradients, axes)(*batched)
+    for i in range(3):
+        one = [a if axis is None else jnp.take(a, i, axis) for a, axis in zip(batched, axes, strict=True)]
+        assert_close(jax.tree.map(lambda g, i=i: g[i], actual), gradients(*one))
+
+
+def test_forward_mode():
+    x, kernel = normal(0, 2, 6, 6, 4), normal(1, 3, 3, 4, 5)
+    tangents = normal(2, *x.shape), normal(3, *kernel.shape)
+    actual = jax.jvp(lambda x, k: fast(x, k, stride=2), (x, kernel), tangents)
+    assert_close(actual, jax.jvp(lambda x, k: lax_conv(x, k, stride=2), (x, kernel), tangents))
+
+
+def test_inside_scan_cond_and_across_devices():
+    x, kernel = normal(0, 4, 6, 6, 4), normal(1, 3, 3, 4, 4)
+
+    def gradient(kernel, x):
+        return jax.grad(lambda k: jnp.mean(jnp.square(fast(x, k))))(kernel)
+
+    def step(kernel, x):
+        return lax.cond(jnp.sum(kernel) < 1e9, lambda k: k - 0.1 * gradient(k, x), lambda k: k, kernel), None
+
+    wanted = step(step(kernel, x[:2])[0], x[2:])[0]
+    assert_close(lax.scan(step, kernel, x.reshape(2, 2, 6, 6, 4))[0], wanted)
+
+    mean = jax.pmap(
+        lambda k, x: lax.pmean(gradient(k, x), "i"), "i", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:2]
+    )
+    assert_close(mean(kernel, x.reshape(2, 2, 6, 6, 4)), gradient(kernel, x))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("i",))
+    checked = jax.shard_map(
+        lambda k, x: lax.psum(jnp.sum(fast(x, k)), "i"), mesh=mesh, in_specs=(P(), P("i")), out_specs=P()
+    )
+    assert_close(jax.jit(checked)(kernel, x), jnp.sum(fast(x, kernel)))
+
+
+def test_flax_layer_takes_it():
+    x = normal(0, 2, 8, 8, 3)
+    layers = [nn.Conv(5, (3, 3), 2, **o) for o in ({}, {"conv_general_dilated": ops.conv_general_dilated})]
+    variables = layers[0].init(jax.random.key(0), x)
+    assert_close(layers[1].apply(variables, x), layers[0].apply(variables, x))
+
+
+def test_what_it_does_not_cover_is_left_to_lax():
+    x, kernel = normal(0, 2, 8, 8, 3), normal(1, 3, 3, 3, 5)
+    options = dict(rhs_dilation=(2, 2), dimension_numbers=DIMENSIONS)
+    ours = ops.conv_general_dilated(x, kernel, (1, 1), "SAME", **options)
+    assert_close(ours, lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **options))
+
+
+def test_same_bits_twice():
+    x, kernel = normal(0, 8, 16, 16, 8), normal(1, 4, 4, 8, 16)
+    f = jax.jit(jax.grad(lambda k: jnp.sum(jnp.sin(fast(x, k, stride=2)))))
+    np.testing.assert_array_equal(f(kernel), f(kernel))
+
+
+def test_platform_decides_when_the_program_is_lowered():
+    """A program for a TPU, written on a machine that only has a CPU, has XLA's convolutions in it."""
+    x, kernel = normal(0, 2, 8, 8, 256), normal(1, 3, 3, 256, 3)
+    f = jax.jit(lambda x, k: ops.conv(x, k))
+    assert "stablehlo.convolution" not in f.trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+    assert "stablehlo.convolution" in f.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (dict(stride=0), "stride=0"),
+        (dict(padding="FULL"), "padding='FULL'"),
+        (dict(groups=2), "groups=2"),
+        (dict(impl="slow"), "impl='slow'"),
+    ],
+)
+def test_bad_arguments(options, expected):
+    with pytest.raises(ValueError, match=expected) as error:
+        ops.conv(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 4)), **options)
+    assert "\n" not in str(error.value)
