@@ -6,12 +6,10 @@ All take turns in one process, so that other load on the machine hurts them alik
 in GFLOP/s of 2 x multiply-adds: forward (x1), forward and both gradients (x3), and the gradient by the
 kernel of an R1-like penalty |d/dx sum(y ** 2) / 2| ** 2 (x5). `ratio` is XLA's time over ours, `torch` is
 PyTorch's time over ours. --loop runs three steps of each inside a `lax.scan`, as steps_per_call does.
---system-malloc leaves glibc's malloc as it is, which gives every large buffer back to the system at once:
-most of XLA's time is then spent on page faults.
+--system-malloc does without `jaxgan.cli.keep_freed_memory`: XLA's time is then mostly page faults of new buffers.
 """
 
 import argparse
-import ctypes
 import statistics
 import time
 from functools import partial
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgan.cli import keep_freed_memory
 from jaxgan.ops import conv as ops
 
 try:
@@ -62,20 +61,12 @@ SHAPES = [
     Shape("transposed 4x4 s2 8->16 256->128", 64, 16, 128, 256, 4, 2, transposed=True),
     Shape("transposed 4x4 s2 16->32 128->64", 64, 32, 64, 128, 4, 2, transposed=True),
     Shape("transposed 4x4 s2 16->32 256->128", 64, 32, 128, 256, 4, 2, transposed=True),
-    Shape("grouped 3x3 16x16 96x16", 16, 16, 1536, 1536, 3, groups=96),
-    Shape("grouped 3x3 8x8 96x16", 64, 8, 1536, 1536, 3, groups=96),
+    Shape("grouped 3x3 16x16 96x16 (batch 4)", 4, 16, 1536, 1536, 3, groups=96),
+    Shape("grouped 3x3 8x8 96x16 (batch 16)", 16, 8, 1536, 1536, 3, groups=96),
     Shape("depthwise 3x3 16x16 256", 64, 16, 256, 256, 3, groups=256),
     Shape("small 3x3 8x8 16->16 (batch 8)", 8, 8, 16, 16, 3),
     Shape("small 4x4 s2 8x8 16->32 (batch 8)", 8, 8, 16, 32, 4, 2),
 ]
-
-
-def keep_heap():
-    """Makes glibc's malloc keep what is freed, instead of returning every large buffer to the system."""
-    libc = ctypes.CDLL("libc.so.6")
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: no separate mappings
-    libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink
-    libc.mallopt(-8, 1)  # M_ARENA_MAX: the other arenas, of other threads, hold no large buffers
 
 
 def jax_functions(shape, impl):
@@ -143,9 +134,12 @@ def operand_shapes(shape):
 
 
 def medians(runs, repeats):
-    """Seconds of each callable, taking turns."""
+    """Seconds of each callable, taking turns; fewer of them where a round takes seconds."""
     seconds = [[] for _ in runs]
-    for _ in range(repeats):
+    begin = time.perf_counter()
+    for i in range(repeats):
+        if i and time.perf_counter() - begin > 20:
+            break
         for run, times in zip(runs, seconds, strict=True):
             start = time.perf_counter()
             run()
@@ -182,7 +176,7 @@ def main():
     parser.add_argument("--system-malloc", action="store_true", help="do not keep freed memory")
     args = parser.parse_args()
     if not args.system_malloc:
-        keep_heap()
+        keep_freed_memory()
     head = "".join(f" | {name:>5}: {'xla':>4} {'fast':>4} {'ratio':>5} {'torch':>5}" for name in ("fwd", "grads", "R1"))
     print(f"{args.dtype:34}{head}   (GFLOP/s, and times over ours)")
     for shape in SHAPES:

@@ -66,6 +66,10 @@ class Checkpoints:
         )
         with _one_line(f"cannot open {self.directory}"):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
+        if jax.process_count() > 1:
+            latest = multihost_utils.process_allgather(np.int32(self.latest_step() or 0))
+            if len(set(latest.tolist())) > 1:
+                raise CheckpointError(f"{self.directory} is not the same directory on all processes: give a shared one")
         for step in self.all_steps():
             with contextlib.suppress(Exception):  # damaged: no candidate for the best
                 self._keep.rate(step, _read_meta(self.directory / str(step))["metrics"])

@@ -15,7 +15,9 @@ from jaxgan.config import ConfigError, RunFailed, default_config, flatten, unkno
 
 def fail(message, status: int = 2) -> None:
     """Print one line and exit: 2 for bad input, 1 for a run that failed."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(status)  # an orderly exit would wait for the other processes, which wait for this one
     sys.exit(status)
 
 

@@ -60,6 +60,7 @@ def default_config() -> ConfigDict:
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
     config.data.cache_gb = 4.0  # a set that needs more memory than this is read on demand
+    config.data.fingerprint = ""  # filled in from the set: its size and a checksum of some of its images
     config.data.channels = 0  # filled in from the set
     config.data.num_classes = 0  # filled in from the set; 0: no labels
 
@@ -161,10 +162,13 @@ _FREE_ON_RESUME = (
 def changes(config: ConfigDict, saved: ConfigDict) -> tuple[list[str], list[str]]:
     """Settings that differ from a saved run's, as "name: old -> new": those free to change, and the others."""
     old, new = flatten(saved), flatten(config)
+    over_run = any(o.schedule != "constant" and not o.decay_kimg for o in (config.optim_g, config.optim_d))
     free, fixed = [], []
     for key in new:
         if new[key] != old[key]:
-            target = free if key.startswith(_FREE_ON_RESUME) else fixed
+            # A schedule over the whole run has another past when the run gets another length.
+            is_free = key.startswith(_FREE_ON_RESUME) and not (key == "train_kimg" and over_run)
+            target = free if is_free else fixed
             target.append(f"config.{key}: {old[key]!r} -> {new[key]!r}")
     return free, fixed
 
@@ -234,6 +238,9 @@ def check(config: ConfigDict, num_devices: int) -> None:
         one_of(f"{net}.schedule", SCHEDULES)
         for beta in ("b1", "b2", "momentum"):
             require(flat[f"{net}.{beta}"] < 1, f"{net}.{beta}", "must be in [0, 1)")
+        for key, users in (("weight_decay", ("adamw",)), ("momentum", ("rmsprop", "sgd"))):
+            used = config[net].name in users or not config[net][key]
+            require(used, f"{net}.{key}", f"{config[net].name} has none; config.{net}.name={users[-1]!r} has")
     for name in config.penalty:
         require(config.penalty[name].interval >= 1, f"penalty.{name}.interval", "must be 1 or above")
     log_d_steps = steps(config, config.log.every_kimg) * config.d_steps
@@ -242,7 +249,8 @@ def check(config: ConfigDict, num_devices: int) -> None:
         require(
             not penalty.weight or log_d_steps % penalty.interval == 0,
             f"penalty.{name}.interval",
-            f"must divide the {log_d_steps} D steps between two log lines (config.log.every_kimg)",
+            f"must divide the {log_d_steps} D steps between two log lines; config.log.every_kimg="
+            f"{penalty.interval * images_per_step(config) * config.steps_per_call / 1e3:g} or a multiple would do",
         )
 
     wandb = importlib.util.find_spec("wandb")

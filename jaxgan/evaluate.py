@@ -46,18 +46,21 @@ def make_evaluator(names, num_samples: int):
 EXAMINED = 256  # images of each kind
 
 
+def some_of(dataset):
+    """Images and labels from all over the set, since sorted sets have one class at a time."""
+    return dataset.get(np.linspace(0, len(dataset) - 1, min(EXAMINED, len(dataset))).astype(int))
+
+
 def make_examiner(nets, dataset, held_out):
     """examine(d: NetState, generator) -> {"health/variety", "health/overfit"}: what `diagnose` looks at.
 
     variety: pairwise distance among samples over that among reals. overfit: where held-out reals stand, to D,
     between train reals (0) and fakes (1); only where there is a held-out split.
     """
-    count = min(EXAMINED, len(dataset))
-    reals, labels = dataset.get(np.arange(count))
+    reals, labels = some_of(dataset)
     spread = diagnose.pairwise_distance(reals)
     if held_out is not None:
-        held_out_count = min(EXAMINED, len(held_out))
-        others, other_labels = held_out.get(np.arange(held_out_count))
+        others, other_labels = some_of(held_out)
 
     @jax.jit
     def logits(d, images, labels):
@@ -66,7 +69,7 @@ def make_examiner(nets, dataset, held_out):
 
     def examine(d, generator) -> dict[str, float]:
         d = first_replica(d)
-        z, drawn, keys = generator.latents(count)
+        z, drawn, keys = generator.latents(len(reals))
         fakes = generator.decode(z, drawn, keys)
         figures = {"health/variety": diagnose.pairwise_distance(fakes) / spread}
         if held_out is not None:

@@ -1,10 +1,12 @@
 """A trained generator, ready to sample: `jaxgan.load("runs/cifar").sample(64)`."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from jaxgan import rng
 from jaxgan.config import from_dict
@@ -115,5 +117,8 @@ def load(path, step: int | None = None) -> Generator:
     """
     from jaxgan import checkpoint
 
+    settings = epath.Path(path) / "config.json"
+    if settings.exists():  # a workdir may keep its checkpoints elsewhere
+        path = json.loads(settings.read_text())["checkpoint"]["dir"] or path
     saved, variables, step = checkpoint.restore_generator(path, step)
     return Generator(from_dict(saved), variables, step)

@@ -20,7 +20,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from jaxgan.config import ConfigError
+from jaxgan.config import ConfigError, RunFailed
 
 TENSORBOARD_FLUSH_SECONDS = 10.0  # how old the events may be that a TensorBoard at the side shows
 
@@ -45,7 +45,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
             try:
                 yield line, json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error}); remove this line") from None
+                raise RunFailed(f"{path}, line {number}: not JSON ({error}); remove this line") from None
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict]:

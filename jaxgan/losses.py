@@ -19,7 +19,7 @@ class Loss(NamedTuple):
     d: PerExample
     g: PerExample
     relativistic: bool = False  # G's loss compares with reals, so its step needs a real batch of its own
-    threshold: bool = True  # logits above 0 mean real; False: only differences of logits mean something
+    border: float | None = 0.0  # logits above it mean real; None: only differences of logits mean something
 
 
 def cross_entropy_d(logits_real, logits_fake):
@@ -76,7 +76,7 @@ LOSSES = {
     "minimax": Loss(cross_entropy_d, minimax_g),
     "ns": Loss(cross_entropy_d, non_saturating_g),
     "hinge": Loss(hinge_d, negative_logits_g),
-    "lsgan": Loss(least_squares_d, least_squares_g),
-    "wgan": Loss(wasserstein_d, negative_logits_g, threshold=False),
-    "rpgan": Loss(relativistic_d, relativistic_g, relativistic=True, threshold=False),
+    "lsgan": Loss(least_squares_d, least_squares_g, border=0.5),
+    "wgan": Loss(wasserstein_d, negative_logits_g, border=None),
+    "rpgan": Loss(relativistic_d, relativistic_g, relativistic=True, border=None),
 }

@@ -4,14 +4,14 @@ The state is replicated in its natural shape; a batch has a leading axis of devi
 per-device function with the axis name `AXIS` and give equal results.
 """
 
-import os
+import glob
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxgan.config import ConfigError
+from jaxgan.config import ConfigError, RunFailed
 
 AXIS = "batch"
 
@@ -22,14 +22,20 @@ def start_processes(coordinator: str = "", num_processes: int = 0, process_id: i
     Must come before anything else touches the devices.
     """
     if coordinator or num_processes or process_id >= 0:
-        if not (coordinator and num_processes > 0 and 0 <= process_id < num_processes):
+        if not (":" in coordinator and num_processes > 0 and 0 <= process_id < num_processes):
             raise ConfigError(
                 f"--coordinator={coordinator!r} --num_processes={num_processes} --process_id={process_id}: give all "
                 "three, host:port, a count, and an index below the count"
             )
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    elif len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1 or "MEGASCALE_NUM_SLICES" in os.environ:
-        jax.distributed.initialize()  # a TPU pod knows its own hosts
+        try:
+            jax.distributed.initialize(coordinator, num_processes, process_id)
+        except RuntimeError as error:
+            raise RunFailed(f"--coordinator={coordinator}: {error}") from error
+    elif glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"):  # a TPU VM: JAX asks it for its other hosts
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            print(f"training on this host alone: {str(error).splitlines()[0]}")
 
 
 class Devices:

@@ -25,7 +25,6 @@ class Stream(enum.IntEnum):
     SAMPLE_Z = 8  # latents of `Generator.sample`
     SAMPLE_LABEL = 9
     SAMPLE_NOISE = 10
-    AUGMENT = 11
 
 
 def stream_key(key: jax.Array, stream: Stream, step=0) -> jax.Array:

@@ -6,11 +6,14 @@ written before checkpoint N, and a resumed run first drops the lines after its c
 
 import collections
 import contextlib
+import fcntl
 import functools
+import json
 import math
 import os
 import pathlib
 import signal
+import zlib
 
 import jax
 import numpy as np
@@ -19,7 +22,7 @@ from jaxgan import config as configs
 from jaxgan import data, diagnose, plots
 from jaxgan.checkpoint import Checkpoints, all_finite
 from jaxgan.config import ConfigError, RunFailed, images_per_step
-from jaxgan.evaluate import make_evaluator, make_examiner
+from jaxgan.evaluate import make_evaluator, make_examiner, some_of
 from jaxgan.generator import Generator
 from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, read_metrics
 from jaxgan.parallel import Devices, assert_replicated, first_replica
@@ -53,11 +56,24 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number, frame):
-        if self.status:
-            os._exit(self.status)
         self.status = 128 + number
+        for caught in self._previous:
+            signal.signal(caught, signal.SIG_DFL)  # a second one needs no turn of the interpreter
         if not self._alone:  # tell the others the way that a scheduler would
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def sole_user(workdir: pathlib.Path):
+    """Keep a second start of the same run out while this one lasts."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as lock:
+        try:
+            if jax.process_index() == 0:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"--workdir={workdir}: another process is training there") from None
+        yield
 
 
 def open_checkpoints(config, workdir: pathlib.Path) -> Checkpoints:
@@ -75,15 +91,21 @@ def resolve(config, dataset) -> None:
     """Fill in what only the data can say."""
     channels = dataset.image_shape[-1]
     config.data.channels, config.data.num_classes = channels, dataset.num_classes
+    config.data.fingerprint = f"{len(dataset)} images, {zlib.crc32(some_of(dataset)[0].tobytes()):08x}"
     if config.model.conditional and not dataset.num_classes:
         raise ConfigError(f"config.model.conditional=True: {config.data.name} has no labels; set it to False")
     if config.batch_size > len(dataset):
         raise ConfigError(f"config.batch_size={config.batch_size}: {config.data.name} has {len(dataset)} images")
 
 
-def compare_with_saved(config, saved: dict | None) -> list[str]:
+def compare_with_saved(config, workdir: pathlib.Path, checkpoints: Checkpoints) -> list[str]:
     """Settings that changed since the checkpoint; a ConfigError if the arrays would mean something else."""
+    saved = checkpoints.restore_config()
     if saved is None:
+        settings = workdir / "config.json"
+        before = settings.exists() and json.loads(settings.read_text())["checkpoint"]["dir"]
+        if before and before != config.checkpoint.dir:
+            raise ConfigError(f"config.checkpoint.dir={config.checkpoint.dir!r}: this run keeps them in {before!r}")
         return []
     free, fixed = configs.changes(config, configs.from_dict(saved))
     if fixed and not config.checkpoint.allow_config_change:
@@ -111,8 +133,8 @@ def train(config, workdir) -> int:
     configs.check(config, jax.device_count())
     dataset, held_out = data.load(config.data), data.load_held_out(config.data)
     resolve(config, dataset)
-    with open_checkpoints(config, workdir) as checkpoints:
-        changed = compare_with_saved(config, checkpoints.restore_config())
+    with sole_user(workdir), open_checkpoints(config, workdir) as checkpoints:
+        changed = compare_with_saved(config, workdir, checkpoints)
         return Run(config, workdir, dataset, held_out, checkpoints, changed).train()
 
 
@@ -130,6 +152,7 @@ class Run:
             name: configs.steps(config, config[name].every_kimg)
             for name in ("log", "sample", "eval", "diagnose", "checkpoint")
         }
+        self.every["keep"] = configs.steps(config, config.checkpoint.keep_every_kimg)
         devices = Devices(config.parallel)
         nets = make_nets(config)
         key = jax.random.key(config.seed)
@@ -221,7 +244,9 @@ class Run:
     def must_stop(self, interrupt: Interrupt) -> bool:
         if jax.process_count() == 1:
             return bool(interrupt.status)
-        return self.checkpoints.reached_preemption(self.step)  # the same answer on all processes
+        # The same answer on all processes. JAX agrees on a single step, so it must be asked about every one.
+        call = range(self.step - self.config.steps_per_call + 1, self.step + 1)
+        return any([self.checkpoints.reached_preemption(step) for step in call])
 
     def leave(self, status: int) -> int:
         """Save after a signal; the next start goes on from here."""
@@ -251,7 +276,8 @@ class Run:
         with self.speed.paused():
             if self.lead and self.due("sample"):
                 self.draw()
-            if self.due("checkpoint"):
+            # The best and those to keep can only be kept if they are saved.
+            if self.due("checkpoint") or self.due("keep") or self.config.checkpoint.best_metric in scores:
                 self.save(scores)
 
     def fetch(self, metrics: dict) -> dict[str, float]:
@@ -259,7 +285,7 @@ class Run:
         values = {name: float(v) for name, v in jax.device_get(first_replica(metrics)).items()}
         bad = [n for n, v in values.items() if not math.isfinite(v) and not n.startswith("penalty/")]
         if bad:
-            self.fail(", ".join(f"{name} = {values[name]}" for name in bad))
+            self.fail(", ".join(f"{name} = {values[name]}" for name in bad), since=self.logged)
         return values
 
     def current_generator(self) -> Generator:
@@ -295,7 +321,7 @@ class Run:
         by_class = np.arange(rows * rows) % rows % max(generator.num_classes, 1)  # a column a class
         images = generator.sample(rows * rows, labels=by_class if generator.num_classes else None)
         if self.config.data.name == "stacked_digits":  # three digits on top of each other cannot be read
-            grid = plots.grid(plots.planes(images), rows, scale=6)
+            grid = plots.grid(plots.planes(images), rows, scale=max(1, 48 // images.shape[1]))
         else:
             grid = plots.grid(images, rows)
         samples = self.workdir / "samples"
@@ -310,16 +336,16 @@ class Run:
         if self.step == self.saved:
             return
         if not all_finite(first_replica(self.state)):
-            self.fail("the state is not finite")
+            self.fail("the state is not finite", since=self.saved)
         assert_replicated(self.state)
         self.log.flush()
         self.checkpoints.save(self.step, self.state, self.config.to_dict(), scores)
         self.saved = self.step
 
-    def fail(self, sign: str) -> None:
+    def fail(self, sign: str, since: int) -> None:
         good = f"the checkpoint of step {self.saved} is good" if self.saved else "there is no checkpoint yet"
         raise TrainingDiverged(
-            f"{sign}, between step {self.logged} and step {self.step}; {good}. Try a lower --config.optim_d.lr and "
+            f"{sign}, between step {since} and step {self.step}; {good}. Try a lower --config.optim_d.lr and "
             "--config.optim_g.lr, or --config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1"
         )
 

@@ -75,12 +75,15 @@ def make_update(config, nets: Nets):
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images, labels
 
-    def penalties(critic, images_real, images_fake, keys_mix, count):
-        """Weighted sum of the penalties, and each one's mean value (NaN when this D step skips it)."""
+    def penalties(critic_real, critic_fake, images_real, images_fake, keys_mix, count):
+        """Weighted sum of the penalties, and each one's mean value (NaN when this D step skips it).
+
+        The two critics differ in their noise only: reals and fakes see in the penalty what they saw in the loss.
+        """
         values = {
-            "r1": lambda: squared_gradient_norm(critic, images_real),
-            "r2": lambda: squared_gradient_norm(critic, images_fake),
-            "gp": lambda: gradient_penalty(critic, images_real, images_fake, rng.uniform(keys_mix)),
+            "r1": lambda: squared_gradient_norm(critic_real, images_real),
+            "r2": lambda: squared_gradient_norm(critic_fake, images_fake),
+            "gp": lambda: gradient_penalty(critic_real, images_real, images_fake, rng.uniform(keys_mix)),
         }
         total, metrics = 0.0, {}
         for name, value in values.items():
@@ -111,7 +114,7 @@ def make_update(config, nets: Nets):
                 params, d.extra, images_real, images_fake, labels, keys_real, keys_fake
             )
             value = jnp.mean(loss.d(logits_real, logits_fake))
-            border = 0.0 if loss.threshold else 0.5 * (logits_real + logits_fake)  # else accuracy on pairs
+            border = 0.5 * (logits_real + logits_fake) if loss.border is None else loss.border
             metrics = {
                 "loss/d": value,
                 "logits/real": jnp.mean(logits_real),
@@ -121,6 +124,7 @@ def make_update(config, nets: Nets):
             }
             penalty, penalty_metrics = penalties(
                 lambda x: criticise(params, d.extra, x, labels, keys_real)[0],
+                lambda x: criticise(params, d.extra, x, labels, keys_fake)[0],
                 images_real, images_fake, keys_mix, count,
             )  # fmt: skip
             return value + penalty, (extra, metrics | penalty_metrics)

@@ -20,7 +20,7 @@ def test_colab_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     train(tiny_config(), tmp_path / "run")
     notebook = nbformat.read(pathlib.Path(ROOT) / "notebooks" / "colab.ipynb", as_version=4)
-    replaced = {"%pip install -q jaxgan": "", 'CHECKPOINT = "runs/digits"': f'CHECKPOINT = "{tmp_path}/run"'}
+    replaced = {"%pip install -q ./jaxgan": "", 'CHECKPOINT = "runs/digits"': f'CHECKPOINT = "{tmp_path}/run"'}
     for cell in notebook.cells:
         cell.source = replaced.pop(cell.source, cell.source)
     assert not replaced  # both cells are still there

@@ -17,10 +17,11 @@ from PIL import Image
 
 import jaxgan
 from jaxgan.checkpoint import Checkpoints
-from jaxgan.config import ConfigError, RunFailed, default_config
+from jaxgan.config import ConfigError, RunFailed, changes, default_config
+from jaxgan.data.digits import StackedDigits
 from jaxgan.log import read_metrics
 from jaxgan.state import create_state, make_nets
-from jaxgan.train import train
+from jaxgan.train import Run, sole_user, train
 
 STEPS = 40
 
@@ -65,7 +66,7 @@ def record(workdir):
 
 def final_state(workdir):
     config = tiny_config()
-    config.data.channels, config.data.num_classes = 3, 1000
+    config.data.channels, config.data.num_classes = 3, 1000  # what `resolve` finds
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state = checkpoints.restore(jax.eval_shape(lambda: create_state(make_nets(config), jax.random.key(0))))
     return state
@@ -164,7 +165,7 @@ def test_steps_per_call_and_devices_do_not_change_the_run(tmp_path, reference):
     assert max(jax.tree.leaves(difference)) < 1e-3
 
 
-def test_divergence_stops_with_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_divergence_stops_before_any_checkpoint(tmp_path):
     config = tiny_config()
     config.optim_d.name = config.optim_g.name = "sgd"
     config.optim_d.lr = config.optim_g.lr = 1e30
@@ -172,6 +173,59 @@ def test_divergence_stops_with_the_last_good_checkpoint(tmp_path, monkeypatch):
         train(config, tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() is None
+
+
+def test_divergence_names_the_last_good_checkpoint_and_saves_no_other(tmp_path):
+    """Only the average is broken: no metric shows it, but it must not be saved."""
+    config = tiny_config()
+    config.train_kimg /= 2
+    train(config, tmp_path)
+    run_init = Run.__init__
+
+    def broken(self, *args):
+        run_init(self, *args)
+        self.state = self.state.replace(ema=jax.tree.map(lambda x: x * np.nan, self.state.ema))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "__init__", broken)
+        with pytest.raises(RunFailed, match="between step 20 and step 24; the checkpoint of step 20 is good"):
+            train(tiny_config(), tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step() == 20
+
+
+def test_the_best_and_those_to_keep_are_saved_whatever_the_cadence(tmp_path):
+    config = tiny_config()
+    config.checkpoint.every_kimg = 14 * 16 / 1e3  # steps 14, 28, 40; evaluated at 20 and 40
+    config.checkpoint.best_metric, config.checkpoint.keep_last = "eval/modes", 1
+    config.checkpoint.keep_every_kimg = 6 * 16 / 1e3
+    train(config, tmp_path)
+    lines = {line["step"]: line for line in record(tmp_path)}
+    best = max((20, 40), key=lambda step: lines[step]["eval/modes"])
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert set(checkpoints.all_steps()) == {6, 12, 18, 24, 30, 36, 40, best}
+
+
+def test_a_second_start_is_refused_while_one_trains(tmp_path):
+    with sole_user(tmp_path), pytest.raises(ConfigError, match="another process is training there"):
+        train(tiny_config(), tmp_path)
+
+
+def test_other_images_are_refused(reference, monkeypatch):
+    original = StackedDigits.get
+    monkeypatch.setattr(StackedDigits, "get", lambda self, i: (255 - original(self, i)[0], original(self, i)[1]))
+    with pytest.raises(ConfigError, match=r"config\.data\.fingerprint: '50000 images"):
+        train(tiny_config(), reference)
+
+
+def test_length_is_free_unless_a_schedule_follows_it(reference):
+    config = tiny_config()
+    config.data.channels, config.data.num_classes = 3, 1000
+    longer = config.copy_and_resolve_references()
+    longer.train_kimg *= 2
+    assert changes(longer, config)[1] == []
+    longer.optim_g.schedule = config.optim_g.schedule = "linear"
+    assert len(changes(longer, config)[1]) == 1
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +241,7 @@ def alone(tmp_path_factory):
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(tmp_path, alone):
     """kill -9 after a random number of lines, so also during a save; then on, until the run is done."""
-    rng = random.Random(0)
+    rng, killed = random.Random(0), 0
     for _ in range(4):
         process = start(tmp_path / "run", "--config.checkpoint.every_kimg=0.032")
         target = len(read_lines(tmp_path / "run")) + rng.randint(1, 5)
@@ -196,6 +250,8 @@ def test_kills_at_random_moments_change_nothing(tmp_path, alone):
         time.sleep(rng.random() * 0.05)
         process.kill()
         process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed >= 3  # the last one may have been done already
     process = start(tmp_path / "run", "--config.checkpoint.every_kimg=0.032")
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -244,19 +300,22 @@ def start_two(workdir, *arguments):
 @pytest.mark.parametrize("backend", ["pmap", "shard_map"])
 def test_two_processes_train_stop_resume_and_agree_with_one(tmp_path, alone, backend):
     workdir = tmp_path / "run"
-    processes = start_two(workdir, f"--config.parallel={backend}")
+    options = [f"--config.parallel={backend}", "--config.steps_per_call=2"]
+    processes = start_two(workdir, *options)
     while all(p.poll() is None for p in processes) and len(read_lines(workdir)) < 3:
         time.sleep(0.002)
     processes[1].send_signal(signal.SIGTERM)  # a scheduler takes one machine away: both save and stop
     outputs = [p.communicate(timeout=120)[0] for p in processes]
     assert [p.returncode for p in processes] == [143, 143], outputs
-    processes = start_two(workdir, f"--config.parallel={backend}")
+    processes = start_two(workdir, *options)
     outputs = [p.communicate(timeout=300)[0] for p in processes]
     assert [p.returncode for p in processes] == [0, 0], outputs
     assert "resumed from step" in outputs[0]
     for a, b in zip(record(alone), record(workdir), strict=True):
         np.testing.assert_allclose([a["loss/d"], a["loss/g"]], [b["loss/d"], b["loss/g"]], rtol=1e-3)
-    # Saved by two processes, restored by this one.
+    one, two = final_state(alone), final_state(workdir)  # saved by two processes, restored by this one
+    difference = jax.tree.map(lambda a, b: np.abs(a - b).max(initial=0), one.g.params, two.g.params)
+    assert max(jax.tree.leaves(difference)) < 1e-3
     assert jaxgan.load(workdir).sample(4).shape == (4, 8, 8, 3)
 
 

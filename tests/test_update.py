@@ -1,5 +1,7 @@
 """The update step: device counts, back ends, scanning and vmapping change nothing but rounding."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -202,13 +204,34 @@ def test_one_step_against_the_algorithm_written_out():
     np.testing.assert_allclose([metrics[0]["loss/d"], metrics[0]["loss/g"]], [value_d, value_g], rtol=1e-5)
 
 
-def test_flip_mirrors_half_of_the_reals():
-    """D's mean logit on an image and on its mirror differ; with flips it lies between them."""
-    logits = {}
-    for flip in (False, True):
-        config = tiny("sgd", model="mlp", **{"data.flip": flip})
-        logits[flip] = run(config, steps=1)[1][0]["logits/real"]
-    assert logits[True] != logits[False]
+def test_flip_shows_each_real_or_its_mirror():
+    """A critic that weighs the columns: its mean over a batch is one of the sums over images and mirrors."""
+    config = tiny("sgd", model="mlp")
+    step = make_update(config, make_nets(config))
+    reals = inspect.getclosurevars(inspect.getclosurevars(step).nonlocals["step_d"]).nonlocals["reals"]
+    batch = jax.tree.map(lambda x: jnp.asarray(x[0]), batches(config, 1))
+    index = jnp.arange(BATCH)
+    seen = np.asarray(reals(batch, 0, KEY, 0, index)[0])
+    plain = np.asarray(normalise(batch["images"][0]))
+    kept = [(a == b).all() for a, b in zip(seen, plain, strict=True)]
+    mirrored = [(a == b[:, ::-1]).all() for a, b in zip(seen, plain, strict=True)]
+    np.testing.assert_array_equal(np.logical_xor(kept, mirrored), True)
+    assert 2 < sum(mirrored) < BATCH - 2
+    # The draw belongs to the example: the second half of the batch, on a device of its own, sees the same.
+    half = jax.tree.map(lambda x: x[:, BATCH // 2 :], batch)
+    np.testing.assert_array_equal(reals(half, 0, KEY, 0, index[BATCH // 2 :])[0], seen[BATCH // 2 :])
+
+
+def test_accuracy_knows_where_each_loss_puts_its_border():
+    """lsgan wants 1 and 0, so the border is between them; wgan and rpgan compare within pairs."""
+    from jaxgan.losses import LOSSES
+
+    assert {name: loss.border for name, loss in LOSSES.items()} == {
+        "minimax": 0.0, "ns": 0.0, "hinge": 0.0, "lsgan": 0.5, "wgan": None, "rpgan": None,
+    }  # fmt: skip
+    for name in ("wgan", "rpgan"):
+        metrics = run(tiny("sgd", model="mlp", loss=name), steps=1)[1][0]
+        assert metrics["acc/real"] == metrics["acc/fake"]
 
 
 def test_norms_are_of_the_step_that_was_taken():

@@ -24,8 +24,6 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_CHUNK_BYTES = 4 << 20  # patches made and multiplied at a time: they should still be in the cache
-_WIDE = 128  # output channels from which a patch is reused enough to be worth writing out
 
 
 def conv(x, kernel, *, stride=1, padding="SAME", groups=1, precision=None, impl="auto"):
@@ -57,67 +55,42 @@ def conv_transpose(x, kernel, *, stride=1, padding="SAME", groups=1, precision=N
     result for a kernel flipped in both spatial axes, are those of `lax.conv_transpose`.
     """
     stride = _pair(stride)
-    taps = kernel.shape[:2]
-    if padding == "SAME":
-        extra = [max(k - s, 0) for k, s in zip(taps, stride)]
-        padding = [(e // 2, e - e // 2) for e in extra]
-        size = tuple(n * s for n, s in zip(x.shape[1:], stride))
-    elif padding == "VALID":
-        padding = [(0, 0)] * 2
-        size = tuple(n * s + max(k - s, 0) for n, k, s in zip(x.shape[1:], taps, stride))
+    if padding in ("SAME", "VALID"):
+        extra = [max(k - s, 0) for k, s in zip(kernel.shape, stride)]
+        pads = tuple((e // 2, e - e // 2) if padding == "SAME" else (0, 0) for e in extra)
+        size = tuple(n * s + e - sum(p) for n, s, e, p in zip(x.shape[1:], stride, extra, pads))
     else:
-        padding = _pads(padding)
-        size = tuple((n - 1) * s + k - sum(p) for n, k, s, p in zip(x.shape[1:], taps, stride, padding))
+        pads = _pads(padding)
+        size = tuple((n - 1) * s + k - sum(p) for n, s, k, p in zip(x.shape[1:], stride, kernel.shape, pads))
     _check(x, kernel, groups, kernel.shape[2], impl)
     if min(size) < 1:
         raise ValueError(f"padding={padding} leaves nothing of x {x.shape} with a kernel {kernel.shape}")
     kernel = jnp.swapaxes(kernel, 2, 3)
-    return _bind(conv_input_p, x, kernel, size, stride, _pads(padding), groups, precision, impl)
+    return _bind(conv_input_p, x, kernel, size, stride, pads, groups, precision, impl)
 
 
 def conv_general_dilated(
-    lhs,
-    rhs,
-    window_strides,
-    padding,
-    lhs_dilation=None,
-    rhs_dilation=None,
-    dimension_numbers=None,
-    feature_group_count=1,
-    batch_group_count=1,
-    precision=None,
-    preferred_element_type=None,
-    impl="auto",
+    lhs, rhs, window_strides, padding, *, dimension_numbers=None, feature_group_count=1, impl="auto", **others
 ):
     """`lax.conv_general_dilated`, by `conv` where that applies: 2-D, NHWC and HWIO, floats, not dilated.
 
     For modules that let their convolution be chosen: `nn.Conv(..., conv_general_dilated=conv_general_dilated)`.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    dilations = [others.get("lhs_dilation") or (), others.get("rhs_dilation") or ()]
     if (
         lhs.ndim == 4
         and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _DIMENSIONS)
-        and all(d == 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ()), batch_group_count))
+        and all(d == 1 for d in (*dilations[0], *dilations[1], others.get("batch_group_count", 1)))
         and lhs.dtype == rhs.dtype
         and jnp.issubdtype(lhs.dtype, jnp.floating)
-        and preferred_element_type in (None, lhs.dtype)
+        and others.get("preferred_element_type") in (None, lhs.dtype)
         and padding != "SAME_LOWER"
     ):
-        options = dict(groups=feature_group_count, precision=precision, impl=impl)
+        options = dict(groups=feature_group_count, precision=others.get("precision"), impl=impl)
         return conv(lhs, rhs, stride=window_strides, padding=padding, **options)
-    return lax.conv_general_dilated(
-        lhs,
-        rhs,
-        window_strides,
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        dimension_numbers,
-        feature_group_count,
-        batch_group_count,
-        precision,
-        preferred_element_type,
-    )
+    options = dict(dimension_numbers=dimension_numbers, feature_group_count=feature_group_count)
+    return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options, **others)
 
 
 def _pair(stride):
@@ -154,24 +127,16 @@ def _check(x, kernel, groups, channels, impl):
 def _bind(primitive, a, b, size, stride, padding, groups, precision, impl):
     if precision is None:
         precision = jax.config.jax_default_matmul_precision  # a context manager is gone when we are lowered
-    a, b = _vary_alike(a, b)
-    options = dict(stride=stride, padding=padding, groups=groups, precision=precision, impl=impl)
-    return primitive.bind(a, b, size=size, **options)
+    options = dict(size=size, stride=stride, padding=padding, groups=groups, precision=precision, impl=impl)
+    return primitive.bind(*_vary_alike(a, b), **options)
 
 
 def _vary_alike(a, b):
     """Marks both as varying over the same axes of a shard_map that checks this, as lax's functions do."""
 
-    def varying(x):
-        aval = jax.typeof(x)
-        return aval.vma if hasattr(aval, "vma") else aval.mat.varying  # before and since jax 0.9
-
-    def vary(x, axes):
-        if not axes:
-            return x
-        return lax.pcast(x, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(x, axes)
-
-    axes_a, axes_b = varying(a), varying(b)
+    types = jax.typeof(a), jax.typeof(b)
+    axes_a, axes_b = (t.vma if hasattr(t, "vma") else t.mat.varying for t in types)  # up to and after jax 0.9
+    vary = partial(lax.pcast, to="varying") if hasattr(lax, "pcast") else lax.pvary
     return vary(a, tuple(axes_b - axes_a)), vary(b, tuple(axes_a - axes_b))
 
 
@@ -217,9 +182,8 @@ def _batch(primitive, args, dims, *, groups, **params):
 
 
 def _xla_conv(x, kernel, size, stride, padding, groups, precision):
-    return lax.conv_general_dilated(
-        x, kernel, stride, padding, dimension_numbers=_DIMENSIONS, feature_group_count=groups, precision=precision
-    )
+    options = dict(dimension_numbers=_DIMENSIONS, feature_group_count=groups, precision=precision)
+    return lax.conv_general_dilated(x, kernel, stride, padding, **options)
 
 
 def _xla_conv_input(y, kernel, size, stride, padding, groups, precision):
@@ -232,7 +196,16 @@ def _xla_conv_kernel(x, y, size, stride, padding, groups, precision):
     return jax.linear_transpose(lambda k: _xla_conv(x, k, None, stride, padding, groups, precision), kernel)(y)[0]
 
 
-# The fast formulations. Rates in the comments: GFLOP/s on two cores, XLA's first.
+# The fast formulations, chosen by these rates (GFLOP/s on two cores, batch 64; XLA's own, then ours):
+#   kernel gradient by patches     162 -> 310 (3x3, 32x32, 128 -> 128), 231 -> 278 (4x4 s2, 32x32, 64 -> 128)
+#   strided by patches             302 -> 408 (4x4 s2, 16x16, 128 -> 256), but 136 -> 96 to 64 features
+#   bfloat16 by patches            403 -> 650 (3x3, 16x16, 256 -> 256)
+#   few features, all taps first   47 -> 135 (3x3, 256 -> 3), but 56 -> 44 from 64 channels; in bfloat16 56 -> 152
+#   1x1 as a product               115 -> 355, its kernel gradient 30 -> 220
+#   grouped, one after the other   9 -> 57 (3x3, 96 groups of 16)
+# Left to XLA: stride 1 in float32, as fast as a large matrix product (400).
+_WIDE = 128  # features that make a patch worth writing out
+_CHUNK_BYTES = 4 << 20  # of patches to make and multiply at a time: 1 to 8 MiB are alike, all at once loses a third
 
 
 def _dot(a, b, axes_a, axes_b):
@@ -241,108 +214,119 @@ def _dot(a, b, axes_a, axes_b):
     return lax.dot_general(a, b, ((axes_a, axes_b), ((), ())), preferred_element_type=result)
 
 
+def _fit(lows, x, taps, size, stride=(1, 1)):
+    """The padding of x, `lows` of it at the low ends, for an output of `size`."""
+    return tuple((lo, (n - 1) * s + k - h - lo) for lo, h, k, n, s in zip(lows, x.shape[1:], taps, size, stride))
+
+
+def _shifted(x, taps, size, stride, padding):
+    """For each tap what it meets at the output positions: kh * kw arrays [B, *size, C]."""
+    pads = _fit([lo for lo, _ in padding], x, taps, size, stride)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+    rows, columns = ((n - 1) * s + 1 for n, s in zip(size, stride))
+    at = [(i, j) for i in range(taps[0]) for j in range(taps[1])]
+    return [x[:, i : i + rows : stride[0], j : j + columns : stride[1]] for i, j in at]
+
+
 def _patches(x, taps, size, stride, padding):
-    """[B, H, W, C] to [B, *size, kh * kw * C]: what each output position sees."""
-    pads = [(lo, (n - 1) * s + k - h - lo, 0) for h, (lo, _), k, n, s in zip(x.shape[1:], padding, taps, size, stride)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    ends = [(n - 1) * s + 1 for n, s in zip(size, stride)]
-    shifted = [
-        x[:, i : i + ends[0] : stride[0], j : j + ends[1] : stride[1]] for i in range(taps[0]) for j in range(taps[1])
-    ]
-    return jnp.concatenate(shifted, 3)
-
-
-def _chunks(batch, bytes_each):
-    """Into how many equal parts to split a batch so that each is within _CHUNK_BYTES."""
-    return next(
-        n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * bytes_each <= _CHUNK_BYTES or n == batch)
-    )
+    """[B, H, W, C] to [B, *size, kh * kw * C]."""
+    bits = x.dtype if x.dtype != jnp.bfloat16 else jnp.uint16  # XLA copies bfloat16 by way of float32
+    shifted = _shifted(lax.bitcast_convert_type(x, bits), taps, size, stride, padding)
+    return lax.bitcast_convert_type(jnp.concatenate(shifted, 3), x.dtype)
 
 
 def _split(x, n):
-    return x.reshape(n, x.shape[0] // n, *x.shape[1:])
+    return x.reshape(n, len(x) // n, *x.shape[1:])
+
+
+def _in_parts(x, size, columns, features):
+    """Into how many equal parts to split the batch for their patches [b, *size, columns] to stay in the cache.
+
+    Not below the size of the kernel [columns, features], which every part streams through.
+    """
+    limit = max(_CHUNK_BYTES, x.dtype.itemsize * columns * features)
+    most = limit // (x.dtype.itemsize * columns * math.prod(size))
+    return next(n for n in range(1, len(x) + 1) if len(x) % n == 0 and (len(x) // n <= most or n == len(x)))
 
 
 def _by_group(function, a, b, groups):
     """function(a, b) for each group of the last axes."""
-
-    def to_front(x):
-        return jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0)
-
-    out = lax.map(lambda ab: function(*ab), (to_front(a), to_front(b)))
+    a, b = (jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0) for x in (a, b))
+    out = lax.map(lambda ab: function(*ab), (a, b))
     return jnp.moveaxis(out, 0, 3).reshape(*out.shape[1:4], -1)
 
 
 def _fast_conv(x, kernel, size, stride, padding, groups):
+    *taps, channels, features = kernel.shape
+    half = x.dtype == jnp.bfloat16
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    if groups > 1 and channels == 1 and features == groups:  # depthwise
+        shifted = zip(_shifted(x, taps, size, stride, padding), kernel.reshape(-1, features).astype(wide))
+        return sum(x.astype(wide) * tap for x, tap in shifted).astype(x.dtype)
     if groups > 1:
         return _by_group(lambda x, k: _fast_conv(x, k, size, stride, padding, 1), x, kernel, groups)
-    taps, channels, features = kernel.shape[:2], *kernel.shape[2:]
-    if taps == (1, 1):
-        x = _patches(x, taps, size, stride, padding)
+    if taps == [1, 1]:
+        (x,) = _shifted(x, taps, size, stride, padding)
         return _dot(x, kernel[0, 0], (3,), (0,)).astype(x.dtype)
-    if stride == (1, 1) and math.prod(taps) * features <= 2 * channels:
-        return _fast_conv_few(x, kernel, size, padding)
-    if features < _WIDE or (stride == (1, 1) and x.dtype != jnp.bfloat16):
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        return _xla_conv(wide, kernel.astype(wide.dtype), size, stride, padding, 1, None).astype(x.dtype)
-    columns = kernel.reshape(-1, features)
+    if stride == (1, 1) and 4 * math.prod(taps) * features <= channels * (2 if half else 1):
+        products = _dot(x, kernel, (3,), (2,)).reshape(*x.shape[:3], -1)  # [B, H, W, kh * kw * O]
+        shifted = enumerate(_shifted(products, taps, size, stride, padding))
+        return sum(p[..., i * features : (i + 1) * features] for i, p in shifted).astype(x.dtype)
+    if features < _WIDE or (stride == (1, 1) and not half):
+        return _xla_conv(x.astype(wide), kernel.astype(wide), size, stride, padding, 1, None).astype(x.dtype)
+    kernel = kernel.reshape(-1, features)
 
     def part(x):
-        return _dot(_patches(x, taps, size, stride, padding), columns, (3,), (0,)).astype(x.dtype)
+        return _dot(_patches(x, taps, size, stride, padding), kernel, (3,), (0,)).astype(x.dtype)
 
-    n = _chunks(x.shape[0], math.prod(size) * columns.shape[0] * x.dtype.itemsize)
-    return lax.map(part, _split(x, n)).reshape(-1, *size, features)
-
-
-def _fast_conv_few(x, kernel, size, padding):
-    """Stride 1, few outputs: every tap's product at every position, then shifted into place and added."""
-    products = _dot(x, kernel, (3,), (2,))  # [B, H, W, kh, kw, O]
-    pads = [(lo, n + k - 1 - h - lo, 0) for h, (lo, _), n, k in zip(x.shape[1:], padding, size, kernel.shape)]
-    products = lax.pad(products, jnp.zeros((), products.dtype), [(0, 0, 0), *pads, *[(0, 0, 0)] * 3])
-    taps = [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
-    return sum(products[:, i : i + size[0], j : j + size[1], i, j] for i, j in taps).astype(x.dtype)
+    return lax.map(part, _split(x, _in_parts(x, size, *kernel.shape))).reshape(-1, *size, features)
 
 
 def _fast_conv_input(y, kernel, size, stride, padding, groups):
-    if groups > 1:
+    depthwise = kernel.shape[2] == 1 and kernel.shape[3] == groups
+    if groups > 1 and not depthwise:
         return _by_group(lambda y, k: _fast_conv_input(y, k, size, stride, padding, 1), y, kernel, groups)
-    # x[i * stride + a] sees every stride-th tap only: one stride-1 convolution for each phase a.
-    phase_size = [-(-n // s) for n, s in zip(size, stride)]
+    if not depthwise:
+        kernel = jnp.swapaxes(kernel, 2, 3)
+    # x[i * stride + a] meets every stride-th tap only: one stride-1 convolution for each phase a.
+    small = tuple(-(-n // s) for n, s in zip(size, stride))
 
-    def phase(a, b):
-        firsts = [(i + lo) % s for i, (lo, _), s in zip((a, b), padding, stride)]
-        taps = jnp.swapaxes(jnp.flip(kernel[firsts[0] :: stride[0], firsts[1] :: stride[1]], (0, 1)), 2, 3)
+    def phase(*a):
+        shifts = [i + lo for i, (lo, _) in zip(a, padding)]
+        rows, columns = (slice(shift % s, None, s) for shift, s in zip(shifts, stride))
+        taps = jnp.flip(kernel[rows, columns], (0, 1))
         if 0 in taps.shape:
-            return jnp.zeros((y.shape[0], *phase_size, taps.shape[3]), y.dtype)
-        lows = [k - 1 - (i + lo) // s for i, (lo, _), s, k in zip((a, b), padding, stride, taps.shape)]
-        pads = [(lo, n + k - 1 - h - lo) for lo, n, k, h in zip(lows, phase_size, taps.shape, y.shape[1:])]
-        return _fast_conv(y, taps, tuple(phase_size), (1, 1), tuple(pads), 1)
+            return jnp.zeros((len(y), *small, taps.shape[3]), y.dtype)
+        lows = [k - 1 - shift // s for k, shift, s in zip(taps.shape, shifts, stride)]
+        return _fast_conv(y, taps, small, (1, 1), _fit(lows, y, taps.shape, small), groups)
 
-    rows = [jnp.stack([phase(a, b) for b in range(stride[1])], 3) for a in range(stride[0])]
-    x = jnp.stack(rows, 2)  # [B, H / s, s, W / s, s, C]
-    x = x.reshape(x.shape[0], x.shape[1] * stride[0], x.shape[3] * stride[1], -1)
-    return x[:, : size[0], : size[1]]
+    x = jnp.stack([phase(a, b) for a in range(stride[0]) for b in range(stride[1])])
+    x = x.reshape(*stride, *x.shape[1:]).transpose(2, 3, 0, 4, 1, 5)  # [B, H / s, s, W / s, s, C]
+    return x.reshape(len(y), small[0] * stride[0], small[1] * stride[1], -1)[:, : size[0], : size[1]]
 
 
 def _fast_conv_kernel(x, y, size, stride, padding, groups):
+    channels, features = x.shape[3] // groups, y.shape[3] // groups
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    if groups > 1 and channels == features == 1:  # depthwise
+        shifted = _shifted(x, size, y.shape[1:3], stride, padding)
+        sums = [jnp.sum(x.astype(wide) * y.astype(wide), (0, 1, 2)) for x in shifted]
+        return jnp.stack(sums).reshape(*size, 1, -1).astype(x.dtype)
     if groups > 1:
         return _by_group(lambda x, y: _fast_conv_kernel(x, y, size, stride, padding, 1), x, y, groups)
-    if stride == (1, 1) and y.shape[3] < x.shape[3]:  # patches of the one with fewer channels
+    if stride == (1, 1) and features < channels:  # patches of the one that has fewer channels
         lows = [k - 1 - lo for k, (lo, _) in zip(size, padding)]
-        pads = tuple((lo, h + k - 1 - n - lo) for lo, h, k, n in zip(lows, x.shape[1:], size, y.shape[1:]))
-        return jnp.swapaxes(jnp.flip(_fast_conv_kernel(y, x, size, stride, pads, 1), (0, 1)), 2, 3)
+        out = _fast_conv_kernel(y, x, size, stride, _fit(lows, y, size, x.shape[1:3]), 1)
+        return jnp.swapaxes(jnp.flip(out, (0, 1)), 2, 3)
+    columns = math.prod(size) * channels
+    n = 1 if size == (1, 1) else _in_parts(x, y.shape[1:3], columns, features)
 
     def part(x, y):
         return _dot(_patches(x, size, y.shape[1:3], stride, padding), y, (0, 1, 2), (0, 1, 2))
 
-    columns = math.prod(size) * x.shape[3]
-    n = _chunks(x.shape[0], math.prod(y.shape[1:3]) * columns * x.dtype.itemsize)
-    if n == 1:
-        out = part(x, y)
-    else:
-        start = lax.full_like(y, 0, jnp.promote_types(x.dtype, jnp.float32), (columns, y.shape[3]))
-        out = lax.scan(lambda total, xy: (total + part(*xy), None), start, (_split(x, n), _split(y, n)))[0]
-    return out.reshape(*size, x.shape[3], y.shape[3]).astype(x.dtype)
+    start = lax.full_like(y, 0, wide, (columns, features))
+    out, _ = lax.scan(lambda total, xy: (total + part(*xy), None), start, (_split(x, n), _split(y, n)))
+    return out.reshape(*size, channels, features).astype(x.dtype)
 
 
 conv_p = _rule("conv", lambda x, k, size, groups: (x[0], *size, k[3]), _fast_conv, _xla_conv)
