@@ -26,12 +26,12 @@ def get_config():
         optim.lr = 1e-3
         optim.b2 = 0.99
         optim.schedule = "cosine"
-    config.train_kimg = 1200.0
+    config.train_kimg = 900.0
     config.steps_per_call = 10
     config.log.every_kimg = 6.4
     config.sample.every_kimg = 128.0
     config.sample.grid = 6
-    config.eval.every_kimg = 384.0
+    config.eval.every_kimg = 256.0
     config.eval.metrics = ("modes",)
     config.diagnose.every_kimg = 128.0
     config.checkpoint.every_kimg = 128.0

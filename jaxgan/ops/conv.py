@@ -199,13 +199,14 @@ def _xla_conv_kernel(x, y, size, stride, padding, groups, precision):
 # The fast formulations, chosen by these rates (GFLOP/s on two cores, batch 64; XLA's own, then ours):
 #   kernel gradient by patches     162 -> 310 (3x3, 32x32, 128 -> 128), 231 -> 278 (4x4 s2, 32x32, 64 -> 128)
 #   strided by patches             302 -> 408 (4x4 s2, 16x16, 128 -> 256), but 136 -> 96 to 64 features
-#   bfloat16 by patches            403 -> 650 (3x3, 16x16, 256 -> 256)
-#   few features, all taps first   47 -> 135 (3x3, 256 -> 3), but 56 -> 44 from 64 channels; in bfloat16 56 -> 152
+#   bfloat16 by patches            401 -> 674 (3x3, 16x16, 256 -> 256), but 393 -> 362 to 64 features
+#   all taps first, then shifted   47 -> 135 (3x3, 256 -> 3), but 56 -> 44 (64 -> 3) and 407 -> 289 (2x2, 128 -> 64);
+#                                  in bfloat16 372 -> 487 (2x2, 128 -> 64), where a wide product pays more
 #   1x1 as a product               115 -> 355, its kernel gradient 30 -> 220
 #   grouped, one after the other   9 -> 57 (3x3, 96 groups of 16)
 # Left to XLA: stride 1 in float32, as fast as a large matrix product (400).
 _WIDE = 128  # features that make a patch worth writing out
-_CHUNK_BYTES = 4 << 20  # of patches to make and multiply at a time: 1 to 8 MiB are alike, all at once loses a third
+_CHUNK_BYTES = 6 << 20  # of patches to make and multiply at a time: half and twice that lose 5 %, all at once a third
 
 
 def _dot(a, b, axes_a, axes_b):
@@ -250,10 +251,11 @@ def _in_parts(x, size, columns, features):
 
 
 def _by_group(function, a, b, groups):
-    """function(a, b) for each group of the last axes."""
-    a, b = (jnp.moveaxis(x.reshape(*x.shape[:3], groups, -1), 3, 0) for x in (a, b))
-    out = lax.map(lambda ab: function(*ab), (a, b))
-    return jnp.moveaxis(out, 0, 3).reshape(*out.shape[1:4], -1)
+    """function(a, b) for each group of the last axes; in float32, as narrow products in bfloat16 are slow."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    fronts = (jnp.moveaxis(x.astype(wide).reshape(*x.shape[:3], groups, -1), 3, 0) for x in (a, b))
+    out = lax.map(lambda ab: function(*ab), tuple(fronts))
+    return jnp.moveaxis(out, 0, 3).reshape(*out.shape[1:4], -1).astype(a.dtype)
 
 
 def _fast_conv(x, kernel, size, stride, padding, groups):
@@ -268,7 +270,7 @@ def _fast_conv(x, kernel, size, stride, padding, groups):
     if taps == [1, 1]:
         (x,) = _shifted(x, taps, size, stride, padding)
         return _dot(x, kernel[0, 0], (3,), (0,)).astype(x.dtype)
-    if stride == (1, 1) and 4 * math.prod(taps) * features <= channels * (2 if half else 1):
+    if stride == (1, 1) and math.prod(taps) * features <= (2 * channels if half else channels / 4):
         products = _dot(x, kernel, (3,), (2,)).reshape(*x.shape[:3], -1)  # [B, H, W, kh * kw * O]
         shifted = enumerate(_shifted(products, taps, size, stride, padding))
         return sum(p[..., i * features : (i + 1) * features] for i, p in shifted).astype(x.dtype)
