@@ -245,7 +245,7 @@ class Run:
         if jax.process_count() == 1:
             return bool(interrupt.status)
         # The same answer on all processes. JAX agrees on a single step, so it must be asked about every one.
-        call = range(self.step - self.config.steps_per_call + 1, self.step + 1)
+        call = range(max(self.step - self.config.steps_per_call + 1, 0), self.step + 1)
         return any([self.checkpoints.reached_preemption(step) for step in call])
 
     def leave(self, status: int) -> int:

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from jaxgan.config import ConfigError
+from jaxgan.config import ConfigError, RunFailed
 from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, format_duration, read_metrics
 
 
@@ -65,7 +65,7 @@ def test_read_metrics_leaves_out_a_torn_line_only_at_the_end(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert read_metrics(path) == [{"step": 1}, {"step": 2}]
     path.write_text('{"step": 1}\n{"st\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: not JSON"):
+    with pytest.raises(RunFailed, match=r"metrics\.jsonl, line 2: not JSON"):
         read_metrics(path)
 
 
