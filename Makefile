@@ -3,6 +3,9 @@
 PYTHON ?= python3
 ARGS ?=
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifeq ($(VERSION),)
+$(error PYTHON=$(PYTHON) cannot be run: name a Python of 3.11 or newer)
+endif
 CONSTRAINTS := $(addprefix -c ,$(wildcard constraints/py$(VERSION).txt))
 BIN := .venv/bin
 

@@ -12,6 +12,7 @@ import time
 
 import jax
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -313,8 +314,8 @@ def test_two_processes_train_stop_resume_and_agree_with_one(tmp_path, alone, bac
     assert "resumed from step" in outputs[0]
     assert [line["step"] for line in record(alone)] == [line["step"] for line in record(workdir)]
     one, two = final_state(alone), final_state(workdir)  # saved by two processes, restored by this one
-    difference = jax.tree.map(lambda a, b: np.abs(a - b).max(initial=0), one.g.params, two.g.params)
-    assert max(jax.tree.leaves(difference)) < 1e-3
+    difference = optax.tree.norm(jax.tree.map(np.subtract, one.g.params, two.g.params))
+    assert difference <= 5e-3 * optax.tree.norm(one.g.params)  # rounding, after 40 steps of adam
     assert jaxgan.load(workdir).sample(4).shape == (4, 8, 8, 3)
 
 
