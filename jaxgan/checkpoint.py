@@ -194,17 +194,39 @@ def restore_generator(path, step: int | None = None) -> tuple[dict, dict, int]:
     Raises:
       CheckpointError: there is none, not this one, or all are damaged.
     """
-    path = _absolute(path)
-    for directory in (path / "checkpoints", path):
-        if steps := sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory)):
-            break
-    else:
-        if step is None and any((path / item).exists() for item in ("ema", "config", "meta")):
-            return _newest(path.parent, [path.name], _read_generator)[0]
-        raise CheckpointError(f"no checkpoint in {path}: no numbered directory in it or in {path / 'checkpoints'}")
+    if step is None and _is_checkpoint(path := _absolute(path)):
+        return _newest(path.parent, [path.name], _read_generator)[0]
+    directory, steps = find(path)
     if step is not None and step not in steps:
         raise CheckpointError(f"no checkpoint of step {step} in {directory}: there is {', '.join(map(str, steps))}")
     return _newest(directory, steps if step is None else [step], _read_generator)[0]
+
+
+def find(path) -> tuple[epath.Path, list[int]]:
+    """The directory of checkpoints that `path` is or has, and their steps, ascending; a CheckpointError for none."""
+    path = _absolute(path)
+    for directory in (path / "checkpoints", path):
+        if steps := sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory)):
+            return directory, steps
+    if _is_checkpoint(path):
+        return path.parent, [int(path.name)] if path.name.isdecimal() else []
+    raise CheckpointError(f"no checkpoint in {path}: no numbered directory in it or in {path / 'checkpoints'}")
+
+
+def best_step(directory: epath.Path, steps: list[int]) -> tuple[int, str]:
+    """The best of the steps by the config.checkpoint.best_metric of their run, and that rule in words.
+
+    Damaged checkpoints are no candidates. Raises CheckpointError if the run rates none.
+    """
+    read = _newest(directory, steps, _read_config)
+    rule = read[0]["checkpoint"]
+    keep = _Keep(1, 0, rule["best_metric"], 1.0 if rule["best_mode"] == "max" else -1.0)
+    for step in steps:
+        with contextlib.suppress(Exception):  # damaged
+            keep.rate(step, _read_meta(directory / str(step))["metrics"])
+    if not keep.scores:
+        raise CheckpointError(f"no checkpoint in {directory} is rated: the run's best_metric is {rule['best_metric']!r}")
+    return keep.best(steps), f"best of {len(keep.scores)} by {rule['best_metric']} ({rule['best_mode']})"
 
 
 def all_finite(tree) -> bool:
@@ -231,11 +253,16 @@ class _Keep:
         if math.isfinite(score):
             self.scores[step] = score
 
+    def best(self, steps: list[int]) -> int | None:
+        """The best of these steps, the later of equals; None if none is rated."""
+        rated = [step for step in steps if step in self.scores]
+        return max(rated, key=lambda step: (self.scores[step], step), default=None)
+
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         steps = [checkpoint.step for checkpoint in checkpoints]  # ascending
         keep = {*steps[-self.last :], *(step for step in steps if self.every and step % self.every == 0)}
-        if rated := [step for step in steps if step in self.scores]:
-            keep.add(max(rated, key=lambda step: (self.scores[step], step)))
+        if (best := self.best(steps)) is not None:
+            keep.add(best)
         return [step in keep for step in steps]
 
 
@@ -253,6 +280,11 @@ class _WaitForAll(ocp.type_handlers.NumpyHandler):
             if isinstance(result, BaseException):
                 raise result
         return [result[0] for result in results]
+
+
+def _is_checkpoint(path: epath.Path) -> bool:
+    """Whether `path` is one checkpoint rather than a directory of them."""
+    return any((path / item).exists() for item in ("ema", "config", "meta"))
 
 
 def _items(state) -> dict:

@@ -93,8 +93,11 @@ def default_config() -> ConfigDict:
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
     config.eval = ConfigDict()
     config.eval.every_kimg = 0.0  # 0: only at the end of the run
-    config.eval.metrics = ()  # `modes` (stacked_digits)
-    config.eval.num_samples = 26000  # 26,000 is the convention for the 1,000 modes (Metz et al. 2017)
+    config.eval.metrics = ()  # see jaxgan/scores.py: fd_cifar, is_cifar (cifar10), fid, kid, prdc, modes (stacked_digits)
+    config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
+    config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
+    config.eval.inception_weights = ""  # file; "": fetched on first use
+    config.eval.dinov2_weights = ""
     config.diagnose = ConfigDict()
     config.diagnose.every_kimg = 64.0  # health checks: saturation, collapse, over-fitting; 0: off
     config.checkpoint = ConfigDict()
@@ -186,10 +189,10 @@ def steps(config: ConfigDict, kimg: float) -> int:
 
 def check(config: ConfigDict, num_devices: int) -> None:
     """Raise a ConfigError for the first setting that cannot work, on this many devices."""
-    from jaxgan.evaluate import METRICS
     from jaxgan.losses import LOSSES
     from jaxgan.models import MODELS
     from jaxgan.optim import OPTIMIZERS, SCHEDULES
+    from jaxgan.scores import METRICS
 
     flat = flatten(config)
 
@@ -212,10 +215,11 @@ def check(config: ConfigDict, num_devices: int) -> None:
         "d_steps",
         "model.z_dim",
         "sample.grid",
-        "eval.num_samples",
     )
     for key in (*positive, "checkpoint.keep_last", "log.every_kimg"):
         require(flat[key] > 0, key, "must be above 0")
+    require(config.eval.num_samples >= 2, "eval.num_samples", "must be 2 or above")
+    require(config.eval.num_reals == 0 or config.eval.num_reals >= 2, "eval.num_reals", "must be 0 (all) or 2 or above")
     for key, value in flat.items():
         if isinstance(value, float):
             require(0 <= value < float("inf"), key, "must be a finite number, 0 or above")
@@ -258,7 +262,10 @@ def check(config: ConfigDict, num_devices: int) -> None:
     for name in config.eval.metrics:
         require(name in METRICS, "eval.metrics", f"choose from {', '.join(METRICS)}")
         wanted = METRICS[name].dataset
-        require(config.data.name == wanted, "eval.metrics", f"{name} is defined for config.data.name={wanted!r} only")
+        fits = wanted in ("", config.data.name)
+        require(fits, "eval.metrics", f"{name} is defined for config.data.name={wanted!r} only")
+        labelled = config.model.conditional or not METRICS[name].labels
+        require(labelled, "eval.metrics", f"{name} takes the classes of the samples: set config.model.conditional=True")
     require(config.data.name != "folder" or bool(config.data.dir), "data.dir", "name the directory of images")
     if best := config.checkpoint.best_metric:
         known = [f"eval/{k}" for name in config.eval.metrics for k in METRICS[name].keys]

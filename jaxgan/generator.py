@@ -1,6 +1,5 @@
 """A trained generator, ready to sample: `jaxgan.load("runs/cifar").sample(64)`."""
 
-import functools
 import json
 
 import jax
@@ -14,21 +13,24 @@ from jaxgan.rng import Stream
 from jaxgan.state import make_generator
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(module, variables, z, labels, keys):
+def decode(module, variables, z, labels, keys):
+    """Latents [B, Z], labels [B] and noise keys [B] to images, uint8 [B, H, W, C]; pure."""
     images = module.apply(variables, z, labels, train=False, keys=keys)  # [B, H, W, C] in [-1, 1]
     return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _draw(seed, z_dim, num_classes, index):
-    """Latents [B, Z], labels [B] and noise keys [B] of samples `index`, int32 [B], of one seed."""
+def draw(seed, z_dim: int, num_labels: int, index):
+    """Latents [B, Z], uniform integers below `num_labels` [B] and noise keys [B] of samples `index` [B]; pure."""
     key = jax.random.key(seed)
     z, label, noise = (
         rng.example_keys(rng.stream_key(key, s), index)
         for s in (Stream.SAMPLE_Z, Stream.SAMPLE_LABEL, Stream.SAMPLE_NOISE)
     )
-    return rng.normal(z, (z_dim,)), rng.randint(label, max(num_classes, 1)), noise
+    return rng.normal(z, (z_dim,)), rng.randint(label, max(num_labels, 1)), noise
+
+
+_decode = jax.jit(decode, static_argnums=0)
+_draw = jax.jit(draw, static_argnums=(1, 2))
 
 
 class Generator:
@@ -70,6 +72,18 @@ class Generator:
         """What `sample` starts from: latents float32 [n, z_dim], labels int32 [n], noise keys [n]."""
         index = jnp.arange(-(-n // self.CHUNK) * self.CHUNK)
         return jax.tree.map(lambda x: x[:n], _draw(seed, self.config.model.z_dim, self.num_classes, index))
+
+    def labels(self, n: int, seed: int = 0, among=None) -> np.ndarray:
+        """Labels of samples 0 .. n - 1, int32 [n]: drawn from those of a data set, `among` [m], or uniformly.
+
+        Zeros for an unconditional generator.
+        """
+        if not self.num_classes:
+            return np.zeros(n, np.int32)
+        choices = np.arange(self.num_classes) if among is None else np.asarray(among)
+        index = np.arange(-(-n // self.CHUNK) * self.CHUNK)
+        drawn = np.asarray(_draw(seed, self.config.model.z_dim, len(choices), index)[1])
+        return choices[drawn[:n]].astype(np.int32)
 
     def decode(self, z, labels, keys) -> np.ndarray:
         """Latents [n, z_dim], labels [n] and keys [n] to images, uint8 [n, H, W, C]."""

@@ -4,10 +4,12 @@ The state is replicated in its natural shape; a batch has a leading axis of devi
 per-device function with the axis name `AXIS` and give equal results.
 """
 
+import collections
 import glob
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -86,9 +88,48 @@ class Devices:
         return jax.device_put(tree, NamedSharding(self.mesh, P()))
 
 
+class LocalMap:
+    """`function(variables, block)` of any number of examples, on all devices of this process.
+
+    A block is a tree of arrays [n, ...]; each device takes `chunk` examples of it, whatever the number of devices, so
+    that an example's result does not depend on that number. The last block is padded with copies of its last example,
+    whose results are dropped.
+    """
+
+    def __init__(self, function, chunk: int):
+        self._devices = jax.local_devices()
+        self._mesh = Mesh(np.array(self._devices), (AXIS,))
+        self._call = jax.pmap(function, in_axes=(None, 0), devices=self._devices)
+        self.block = chunk * len(self._devices)  # examples that a block may have at most
+
+    def __call__(self, variables, blocks):
+        """Yields the results for each of `blocks` as host arrays [n, ...]; the devices are one block ahead."""
+        variables = jax.device_put(variables, NamedSharding(self._mesh, P()))
+        ahead = collections.deque()
+        for block in blocks:
+            n = len(jax.tree.leaves(block)[0])
+            take = np.minimum(np.arange(self.block), n - 1).reshape(len(self._devices), -1)
+            ahead.append((self._call(variables, jax.tree.map(lambda x, i=take: x[i], block)), n))
+            if len(ahead) > 1:
+                yield self._fetch(*ahead.popleft())
+        while ahead:
+            yield self._fetch(*ahead.popleft())
+
+    def _fetch(self, results, n: int):
+        return jax.tree.map(lambda x: np.asarray(x).reshape(self.block, *x.shape[2:])[:n], results)
+
+
 def first_replica(tree):
     """The copy on this process's first device, as single-device arrays, without a transfer."""
     return jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
+
+
+def agreed(values: dict[str, float]) -> dict[str, float]:
+    """Process 0's values on all processes, which must call this together; with several, in single precision."""
+    if jax.process_count() == 1 or not values:
+        return values
+    numbers = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
+    return dict(zip(values, map(float, numbers)))
 
 
 def assert_replicated(tree) -> None:

@@ -22,10 +22,11 @@ from jaxgan import config as configs
 from jaxgan import data, diagnose, plots
 from jaxgan.checkpoint import Checkpoints, all_finite
 from jaxgan.config import ConfigError, RunFailed, images_per_step
-from jaxgan.evaluate import make_evaluator, make_examiner, some_of
+from jaxgan.examine import make_examiner
 from jaxgan.generator import Generator
 from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, read_metrics
-from jaxgan.parallel import Devices, assert_replicated, first_replica
+from jaxgan.parallel import Devices, agreed, assert_replicated, first_replica
+from jaxgan.scores import Evaluator, Protocol
 from jaxgan.state import TrainState, create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
 
@@ -91,11 +92,20 @@ def resolve(config, dataset) -> None:
     """Fill in what only the data can say."""
     channels = dataset.image_shape[-1]
     config.data.channels, config.data.num_classes = channels, dataset.num_classes
-    config.data.fingerprint = f"{len(dataset)} images, {zlib.crc32(some_of(dataset)[0].tobytes()):08x}"
+    config.data.fingerprint = f"{len(dataset)} images, {zlib.crc32(data.some_of(dataset)[0].tobytes()):08x}"
     if config.model.conditional and not dataset.num_classes:
         raise ConfigError(f"config.model.conditional=True: {config.data.name} has no labels; set it to False")
     if config.batch_size > len(dataset):
         raise ConfigError(f"config.batch_size={config.batch_size}: {config.data.name} has {len(dataset)} images")
+
+
+def make_evaluator(config, dataset) -> Evaluator:
+    """What scores the run's samples against its training images; the extractors' weights are read, or missing, here."""
+    protocol = Protocol(num=config.eval.num_samples, num_real=config.eval.num_reals, split=config.data.split)
+    weights = {"inception": config.eval.inception_weights, "dinov2": config.eval.dinov2_weights}
+    evaluator = Evaluator(config.eval.metrics, protocol, weights, active=jax.process_index() == 0)
+    evaluator.compare_with(dataset, config.data.name)
+    return evaluator
 
 
 def compare_with_saved(config, workdir: pathlib.Path, checkpoints: Checkpoints) -> list[str]:
@@ -133,16 +143,26 @@ def train(config, workdir) -> int:
     configs.check(config, jax.device_count())
     dataset, held_out = data.load(config.data), data.load_held_out(config.data)
     resolve(config, dataset)
+    evaluator = make_evaluator(config, dataset)
     with sole_user(workdir), open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, workdir, checkpoints)
-        return Run(config, workdir, dataset, held_out, checkpoints, changed).train()
+        return Run(config, workdir, dataset, held_out, checkpoints, changed, evaluator).train()
 
 
 class Run:
     """The moving parts of one run; `train` is the loop."""
 
-    def __init__(self, config, workdir: pathlib.Path, dataset, held_out, checkpoints: Checkpoints, changed: list[str]):
-        self.config, self.workdir, self.checkpoints = config, workdir, checkpoints
+    def __init__(
+        self,
+        config,
+        workdir: pathlib.Path,
+        dataset,
+        held_out,
+        checkpoints: Checkpoints,
+        changed: list[str],
+        evaluator: Evaluator,
+    ):
+        self.config, self.workdir, self.checkpoints, self.evaluator = config, workdir, checkpoints, evaluator
         self.lead = jax.process_index() == 0
         self.console = Progress(active=self.lead)
         self.total = configs.steps(config, config.train_kimg)
@@ -168,7 +188,6 @@ class Run:
         self.call = lambda batch: update(self.state, batch, key)
 
         self.generator = Generator(config, None, self.step)
-        self.evaluate = make_evaluator(config.eval.metrics, config.eval.num_samples)
         self.examine = make_examiner(nets, dataset, held_out)
         self.batches = data.Batches(
             dataset,
@@ -269,7 +288,8 @@ class Run:
             values = self.fetch(metrics)
             with self.speed.paused():
                 if self.due("eval"):  # on every process: they must agree on the best checkpoint
-                    scores = self.evaluate(self.current_generator())
+                    scores = self.evaluator.score_generator(self.current_generator())
+                    scores = agreed({f"eval/{name}": score for name, score in scores.items()})
                 if self.lead and self.due("diagnose"):
                     values |= self.examine(self.state.d, self.current_generator())
             self.write(values | scores)

@@ -19,6 +19,7 @@ class Dataset(Protocol):
 
     num_classes: int  # 0: unlabelled
     image_shape: tuple[int, int, int]  # H, W, C
+    labels: np.ndarray  # int32 [N], zeros where unlabelled
 
     def __len__(self) -> int: ...
 

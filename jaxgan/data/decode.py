@@ -7,6 +7,7 @@ is laid on white. A set that is too large to keep decoded is decoded when needed
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -21,8 +22,11 @@ from PIL import Image, ImageOps
 VERSION = 1  # of what `decode` makes of a file: part of the name of what is kept on disk
 
 
-def decode(file, size: int, channels: int) -> np.ndarray:
-    """One image file (path or open file) as uint8 [size, size, channels]; `channels` is 1 (grey) or 3 (RGB)."""
+def decode(file, size: int, channels: int, exact: bool = False) -> np.ndarray:
+    """One image file (path or open file) as uint8 [size, size, channels]; `channels` is 1 (grey) or 3 (RGB).
+
+    With `exact` it is a ValueError to have another size; otherwise the image is cropped and resized.
+    """
     with Image.open(file) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"pixels of type {image.mode}; only 8 bits a channel are supported")
@@ -31,6 +35,8 @@ def decode(file, size: int, channels: int) -> np.ndarray:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = image.convert("L" if channels == 1 else "RGB")
+    if exact and image.size != (size, size):
+        raise ValueError(f"{image.width}x{image.height} pixels; all must be square and of one size, such as {size}x{size}")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
@@ -44,6 +50,9 @@ class Source(Protocol):
     image_shape: tuple[int, int, int]
 
     def __len__(self) -> int: ...
+
+    def labels(self) -> np.ndarray:
+        """All labels, int32 [N], without decoding an image."""
 
     def read(self, indices) -> list[tuple[np.ndarray, int]]:
         """The image, uint8 [H, W, C], and the label (0 where unlabelled) of each index."""
@@ -72,6 +81,10 @@ class OnDemand:
 
     def __len__(self):
         return len(self._source)
+
+    @functools.cached_property
+    def labels(self):
+        return self._source.labels()
 
     def get(self, indices):
         import grain
@@ -128,13 +141,13 @@ def locked(directory: Path):
         yield
 
 
-def cache_home(*what: str) -> Path:
-    """Where to keep the decoded images that `what` identifies, if their own place is not ours to write to.
+def cache_home(kind: str, *key: str) -> Path:
+    """Where to keep what took a while to compute and has no better place: `kind` in a word, identified by `key`.
 
     Below ~/.cache/jaxgan (or $XDG_CACHE_HOME), which may be deleted at any time.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "jaxgan", hashlib.sha256("\0".join(what).encode()).hexdigest()[:16], "decoded")
+    return Path(home, "jaxgan", hashlib.sha256("\0".join(key).encode()).hexdigest()[:16], kind)
 
 
 def say(line: str):

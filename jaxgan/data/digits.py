@@ -51,11 +51,11 @@ class StackedDigits:
         first = np.cumsum(counts) - counts  # of each class, when sorted by class
         nth = (which % counts.astype(np.uint64)[digits]).astype(np.int64)
         self._originals = np.argsort(classes, kind="stable")[first[digits] + nth]  # [N, 3]
-        self._labels = digits @ np.array([100, 10, 1], np.int32)
+        self.labels = digits @ np.array([100, 10, 1], np.int32)
 
     def __len__(self):
-        return len(self._labels)
+        return len(self.labels)
 
     def get(self, indices):
         planes = [self._planes[self._originals[indices, channel]] for channel in range(3)]
-        return np.stack(planes, axis=-1), self._labels[indices]
+        return np.stack(planes, axis=-1), self.labels[indices]

@@ -41,6 +41,10 @@ class TfdsSource:
     def __len__(self):
         return len(self._records)
 
+    def labels(self):
+        labels = (self._records[i]["label"] if self.num_classes else 0 for i in range(len(self)))
+        return np.fromiter(labels, np.int32, len(self))
+
     def read(self, indices):
         size, _, channels = self.image_shape
         return [
@@ -74,7 +78,7 @@ def open_tfds(data_config, split: str, key: str) -> tuple[TfdsSource, Path]:
     beside = Path(builder.data_dir, name)
     if beside.exists() or os.access(builder.data_dir, os.W_OK):
         return source, beside
-    return source, decode.cache_home(str(beside))  # the prepared set is shared and read-only
+    return source, decode.cache_home("decoded", str(beside))  # the prepared set is shared and read-only
 
 
 def _prepared(data_config):
