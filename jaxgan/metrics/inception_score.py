@@ -21,7 +21,7 @@ def inception_score(
     n = len(logits)
     order = np.arange(n)
     if shuffle:
-        order = np.random.RandomState(seed).permutation(n)  # noqa: NPY002  the order is torch-fidelity's
+        order = np.random.RandomState(seed).permutation(n)  # the order is torch-fidelity's
     scores = []
     for i in range(splits):
         log_p = special.log_softmax(logits[order[i * n // splits : (i + 1) * n // splits]].astype(np.float64), axis=1)

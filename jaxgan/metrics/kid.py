@@ -20,7 +20,7 @@ def kid(
         raise ValueError(f"kid needs subsets >= 1 of size >= 2, not subsets={subsets}, subset_size={subset_size}")
     features = check_features(features, least=subset_size)
     reference = check_features(reference, "reference features", least=subset_size, width=features.shape[1])
-    draws = np.random.RandomState(seed)  # noqa: NPY002  the draws are torch-fidelity's
+    draws = np.random.RandomState(seed)  # the draws are torch-fidelity's
     values = []
     for _ in range(subsets):
         pair = (
