@@ -48,7 +48,7 @@ def test_products_in_full_float32(golden):
     products = [
         line for line in program.splitlines() if "xf32>" in line and ("dot_general" in line or "convolution" in line)
     ]
-    assert len(products) >= 1 + 2 * 6  # the patches; in each of two blocks four layers and two products of attention
+    assert len(products) == 1 + 2 + 6  # patches; positions; in the block's program four layers and attention's two
     assert all("HIGHEST" in line and "DEFAULT" not in line for line in products)
 
 
