@@ -132,6 +132,7 @@ def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[DINOv2, dic
     shapes = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 14, 14, 3), jnp.float32))
     params = traverse_util.flatten_dict(shapes["params"])
     names = {path: _file_names(path, depth) for path in params}
+    # A block's array has the stacked parameter's shape without its first axis.
     expected = {name: params[path].shape[path[0] == "blocks" :] for path in params for name in names[path]}
     found = {name: _from_torch(array) for name, array in arrays.items() if name != "mask_token"}  # for training only
     faults = [f"{name} is missing" for name in expected if name not in found]
@@ -148,8 +149,8 @@ def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[DINOv2, dic
             f" and {net.grid}x{net.grid} positions: {'; '.join(faults[:3])}{more}"
         )
     for path, leaf in params.items():
-        stack = np.stack([found[name] for name in names[path]], dtype=np.float32, casting="unsafe")
-        params[path] = jnp.asarray(stack.reshape(leaf.shape))
+        stack = np.stack([found[name] for name in names[path]])
+        params[path] = jnp.asarray(stack.reshape(leaf.shape), jnp.float32)
     return net, {"params": traverse_util.unflatten_dict(params)}
 
 
