@@ -114,6 +114,7 @@ def test_patches_must_fit(arrays):
         (lambda a: [a.pop(name) for name in list(a) if name.startswith("blocks.0.")], "is missing.* more$"),
         (lambda a: [a.pop(name) for name in list(a) if name.startswith("blocks.")], "needs cls_token.*blocks"),
         (lambda a: a.update(cls_token=np.zeros((1, 1, 100))), "a multiple of 64"),
+        (lambda a: a.update(epoch=3), ": epoch is unknown$"),
         (lambda a: a.clear(), "needs cls_token"),
     ],
 )

@@ -116,12 +116,13 @@ def load(path: str | None = None) -> Extractor:
     )
 
 
-def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[DINOv2, dict]:
+def from_arrays(arrays: dict[str, np.ndarray], source: object) -> tuple[DINOv2, dict]:
     """The network whose size the arrays of an official weight file have, and its variables.
 
-    `source` names the file in the ValueError that says which arrays are missing, unknown or of a wrong shape.
+    `source`, printed, names the file in the ValueError that says which arrays are missing, unknown or of a wrong shape.
     """
-    tokens, positions = (arrays.get(name, np.empty(())) for name in ("cls_token", "pos_embed"))
+    arrays = {str(name): np.asarray(array) for name, array in arrays.items() if name != "mask_token"}  # for training
+    tokens, positions = (np.asarray(arrays.get(name)) for name in ("cls_token", "pos_embed"))
     depth = len({name.split(".")[1] for name in arrays if name.startswith("blocks.")})
     if tokens.ndim != 3 or tokens.shape[-1] % HEAD_WIDTH or positions.ndim != 3 or not depth:
         raise ValueError(
@@ -134,7 +135,7 @@ def from_arrays(arrays: dict[str, np.ndarray], source: str) -> tuple[DINOv2, dic
     names = {path: _file_names(path, depth) for path in params}
     # A block's array has the stacked parameter's shape without its first axis.
     expected = {name: params[path].shape[path[0] == "blocks" :] for path in params for name in names[path]}
-    found = {name: _from_torch(array) for name, array in arrays.items() if name != "mask_token"}  # for training only
+    found = {name: _from_torch(array) for name, array in arrays.items()}
     faults = [f"{name} is missing" for name in expected if name not in found]
     faults += [f"{name} is unknown" for name in found if name not in expected]
     faults += [
