@@ -1,14 +1,14 @@
-"""Networks that turn images into what scores are computed from; one module each, with a function `load`."""
+"""Pretrained networks that turn images into the features that metrics compare; each is a module with `load(path)`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
 class Extractor(NamedTuple):
-    """A network with its weights, ready to apply."""
+    """A network and its weights, to be called as `apply(variables, images)`."""
 
     name: str
-    apply: Callable[[Any, Any], dict]  # pure: (variables, images uint8 [B, H, W, 3]) -> {output: float32 [B, n]}
+    apply: Callable[[Any, Any], dict[str, Any]]  # pure: images uint8 [B, H, W, 3] to features, each float32 [B, n]
     variables: Any  # pytree of arrays
-    weights: str  # SHA-256 of the weights, hexadecimal
-    resize: str  # how images reach the network's size, in words
+    weights: str  # SHA-256 of the weight file, hexadecimal
+    resize: str  # what is done to images of another size, in words
