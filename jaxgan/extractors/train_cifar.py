@@ -1,0 +1,180 @@
+"""Train the classifier that ships with the package: python -m jaxgan.extractors.train_cifar --out=FILE.npz
+
+Twenty minutes on two CPU cores that have nothing else to do. CIFAR-10 is that of tensorflow-datasets, or with
+--manual_dir=DIR the archive cifar-10-binary.tar.gz in that directory (--noverify_checksum: also if it is a copy that is
+not the official one; say in --note what it is, the note is kept in the file). The file is written after each epoch.
+Repeatable: every draw is a function of the seed, the step and the image, so that machines differ by rounding only.
+"""
+
+import argparse
+import enum
+import functools
+import time
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgan import cli, data, rng
+from jaxgan.extractors import cifar
+
+# Settings of Jordan (2024, "94% on CIFAR-10 in 3.29 seconds"), his rates for the sum over 1024 images turned into
+# those for a mean over 250.
+SETTINGS = dict(
+    epochs=9,
+    batch_size=250,
+    learning_rate=0.375,  # at its highest; linear from 0 in the first fifth of the steps, then linear to 0
+    momentum=0.85,  # Nesterov's
+    weight_decay=1.3e-3,
+    label_smoothing=0.1,
+    seed=0,
+)
+BIAS_SCALE = 64.0  # biases behind batch norm learn faster than kernels,
+HEAD_SCALE = 1 / 9  # the last layer slower
+SHIFT = 2  # pixels that an image is moved at most, each way
+
+
+class Stream(enum.IntEnum):
+    """What a draw is for, see `jaxgan.rng`."""
+
+    INIT = 0
+    FLIP = 1
+    SHIFT = 2
+
+
+def whitening(images: np.ndarray, epsilon: float = 2e-4) -> dict[str, np.ndarray]:
+    """Kernel [2, 2, 3, 24] and bias of the first layer, from images uint8 [N, 32, 32, 3]; they are not trained.
+
+    The principal components of 2x2 patches, centred and scaled to variance 1 (less where it is not far above
+    `epsilon`, for images in [-1, 1]), and their negatives, as ReLU follows.
+    """
+    x = images.astype(np.float32) / 127.5 - 1.0
+    shifted = [x[:, i : 31 + i, j : 31 + j] for i in range(2) for j in range(2)]
+    patches = np.stack(shifted, axis=3).reshape(-1, 12)
+    variances, components = np.linalg.eigh(np.cov(patches, rowvar=False))
+    components = components / np.sqrt(variances + epsilon)  # [12, component]
+    components = np.concatenate([components, -components], axis=1)
+    kernel, bias = components.reshape(2, 2, 3, cifar.WHITENED), -patches.mean(axis=0) @ components
+    return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+
+
+def augment(images: jax.Array, index: jax.Array, epoch: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
+    """Mirrors and moves images [B, H, W, C]; `index` is that of an image in the set, int32 [B].
+
+    Every image is mirrored in every other epoch (Jordan 2024, section 3.6), in the first with probability 1/2, and
+    moved by -2 to 2 pixels along either axis; what is missing is reflected.
+    """
+    first = rng.randint(rng.example_keys(rng.stream_key(key, Stream.FLIP), index), 2)
+    mirrored = (first + epoch) % 2 == 1
+    images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    places = 2 * SHIFT + 1
+    place = rng.randint(rng.example_keys(rng.stream_key(key, Stream.SHIFT, step), index), places**2)
+    padded = jnp.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
+    start = jnp.stack([place // places, place % places, jnp.zeros_like(place)], axis=1)  # [B, 3]
+    return jax.vmap(lambda x, s: jax.lax.dynamic_slice(x, s, images.shape[1:]))(padded, start)
+
+
+def optimizer(settings: dict, steps: int) -> optax.GradientTransformation:
+    """SGD with one cycle of the learning rate over `steps` steps."""
+
+    def scale(path, gradient):
+        layer, kind = (p.key for p in path)
+        return gradient * (HEAD_SCALE if layer == "head" else BIAS_SCALE if kind == "bias" else 1.0)
+
+    def learning_rate(step):
+        warm_up = steps / 5
+        return settings["learning_rate"] * jnp.minimum((step + 1) / warm_up, (steps - step) / (steps - warm_up))
+
+    return optax.chain(
+        optax.stateless(lambda gradients, _: jax.tree_util.tree_map_with_path(scale, gradients)),
+        optax.add_decayed_weights(settings["weight_decay"]),
+        optax.sgd(learning_rate, settings["momentum"], nesterov=True),
+    )
+
+
+def train(net: cifar.CifarNet, images: np.ndarray, labels: np.ndarray, settings: dict):
+    """Yields (mean loss, variables) after each epoch over images uint8 [N, 32, 32, 3] and labels [N]."""
+    batch_size, epochs, key = settings["batch_size"], settings["epochs"], jax.random.key(settings["seed"])
+    an_epoch = len(images) // batch_size  # steps
+    optimize = optimizer(settings, epochs * an_epoch)
+    whiten = whitening(images[:5000])
+    params = net.init(rng.stream_key(key, Stream.INIT), images[:1])["params"]
+    del params["whiten"]
+
+    def loss(params, x, y):
+        variables = {"params": {**params, "whiten": whiten}}
+        outputs, _ = net.apply(variables, x, train=True, mutable=["batch_stats"])
+        target = optax.smooth_labels(jax.nn.one_hot(y, len(cifar.CLASSES)), settings["label_smoothing"])
+        return jnp.mean(optax.softmax_cross_entropy(outputs["logits"], target))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def update(params, opt_state, x, y, index, step):
+        x = augment(x, index, step // an_epoch, step, key)
+        value, gradients = jax.value_and_grad(loss)(params, x, y)
+        updates, opt_state = optimize.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    opt_state = optimize.init(params)
+    for epoch in range(epochs):
+        losses = []
+        for step in range(epoch * an_epoch, (epoch + 1) * an_epoch):
+            index = data.epoch_positions(settings["seed"], step * batch_size, batch_size, len(images))
+            batch = images[index], labels[index], index.astype(np.int32)
+            params, opt_state, value = update(params, opt_state, *batch, step)
+            losses.append(float(value))
+        yield float(np.mean(losses)), with_statistics(net, {**params, "whiten": whiten}, images[:5000], batch_size)
+
+
+def with_statistics(net: cifar.CifarNet, params: dict, images: np.ndarray, batch_size: int) -> dict:
+    """Variables whose batch statistics are means over batches of these images, all with these parameters."""
+    net = net.clone(momentum=0.0, dtype=jnp.float32)
+    forward = jax.jit(lambda x: net.apply({"params": params}, x, train=True, mutable=["batch_stats"])[1])
+    batches = np.array_split(images, max(len(images) // batch_size, 1))
+    statistics = jax.tree.map(lambda *a: np.mean(a, axis=0), *[forward(x)["batch_stats"] for x in batches])
+    return {"params": jax.tree.map(np.asarray, params), "batch_stats": statistics}
+
+
+def predict(extractor, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+    """The most likely class of each image uint8 [N, H, W, 3], int [N]."""
+    apply = jax.jit(extractor.apply)
+    batches = np.array_split(images, -(-len(images) // batch_size))
+    return np.concatenate([np.argmax(apply(extractor.variables, x)["logits"], axis=1) for x in batches])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, help="the .npz file to write")
+    parser.add_argument("--epochs", type=int, default=SETTINGS["epochs"])
+    parser.add_argument("--data_dir", default="", help="where sets are kept; ~/tensorflow_datasets if not given")
+    parser.add_argument("--manual_dir", default="", help="holds cifar-10-binary.tar.gz")
+    parser.add_argument("--noverify_checksum", action="store_false", dest="verify_checksum")
+    parser.add_argument("--note", default="tfds cifar10", help="what the images are, for the file's metadata")
+    args = parser.parse_args()
+    cli.cache_compilations()
+    cli.keep_freed_memory()
+    settings = SETTINGS | {"epochs": args.epochs}
+    chosen = dict(name="cifar10", split="train", eval_split="test", image_size=cifar.SIZE, cache_gb=4.0)
+    chosen |= dict(dir=args.data_dir, manual_dir=args.manual_dir, verify_checksum=args.verify_checksum)
+    source = types.SimpleNamespace(**chosen)
+    sets = data.load(source), data.load_held_out(source)
+    (images, labels), (test_images, test_labels) = (s.get(np.arange(len(s))) for s in sets)
+
+    clocks = time.monotonic(), time.process_time()
+    for epoch, (loss, variables) in enumerate(train(cifar.CifarNet(dtype=jnp.bfloat16), images, labels, settings), 1):
+        wall, cpu = (now - then for now, then in zip((time.monotonic(), time.process_time()), clocks))
+        notes = dict(data=args.note, recipe=settings | {"epochs": epoch}, seconds=round(wall), cpu_seconds=round(cpu))
+        cifar.save(args.out, cifar.fold(variables), notes)
+        last = epoch == settings["epochs"]
+        seen = slice(None) if last else slice(2000)
+        accuracy = float(np.mean(predict(cifar.load(args.out), test_images[seen]) == test_labels[seen]))
+        print(
+            f"epoch {epoch}: loss {loss:.4f}, test accuracy {accuracy:.4f}, {wall:.0f} s ({cpu:.0f} s CPU)", flush=True
+        )
+        if last:
+            cifar.save(args.out, cifar.fold(variables), notes | {"accuracy": accuracy})
+
+
+if __name__ == "__main__":
+    main()
