@@ -33,6 +33,7 @@ def get_config():
     config.sample.grid = 6
     config.eval.every_kimg = 256.0
     config.eval.metrics = ("modes",)
+    config.eval.num_samples = 26_000  # the convention for the 1,000 modes (Metz et al. 2017)
     config.diagnose.every_kimg = 128.0
     config.checkpoint.every_kimg = 128.0
     config.checkpoint.best_metric = "eval/modes"

@@ -225,7 +225,9 @@ def best_step(directory: epath.Path, steps: list[int]) -> tuple[int, str]:
         with contextlib.suppress(Exception):  # damaged
             keep.rate(step, _read_meta(directory / str(step))["metrics"])
     if not keep.scores:
-        raise CheckpointError(f"no checkpoint in {directory} is rated: the run's best_metric is {rule['best_metric']!r}")
+        raise CheckpointError(
+            f"no checkpoint in {directory} is rated: the run's best_metric is {rule['best_metric']!r}"
+        )
     return keep.best(steps), f"best of {len(keep.scores)} by {rule['best_metric']} ({rule['best_mode']})"
 
 

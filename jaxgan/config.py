@@ -261,12 +261,13 @@ def check(config: ConfigDict, num_devices: int) -> None:
     require(wandb is not None or not config.log.wandb, "log.wandb", "needs pip install 'jaxgan[wandb]'")
     for name in config.eval.metrics:
         require(name in METRICS, "eval.metrics", f"choose from {', '.join(METRICS)}")
-        wanted = METRICS[name].dataset
-        fits = wanted in ("", config.data.name)
-        require(fits, "eval.metrics", f"{name} is defined for config.data.name={wanted!r} only")
-        labelled = config.model.conditional or not METRICS[name].labels
+        metric = METRICS[name]
+        fits = metric.dataset in ("", config.data.name)
+        require(fits, "eval.metrics", f"{name} is defined for config.data.name={metric.dataset!r} only")
+        labelled = config.model.conditional or not metric.labels
         require(labelled, "eval.metrics", f"{name} takes the classes of the samples: set config.model.conditional=True")
+        require(config.eval.num_samples >= metric.least, "eval.num_samples", f"{name} takes at least {metric.least}")
     require(config.data.name != "folder" or bool(config.data.dir), "data.dir", "name the directory of images")
     if best := config.checkpoint.best_metric:
-        known = [f"eval/{k}" for name in config.eval.metrics for k in METRICS[name].keys]
+        known = [f"eval/{k}" for name in config.eval.metrics for k in METRICS[name].names]
         require(best in known, "checkpoint.best_metric", f"is not evaluated; there is {', '.join(known) or 'none'}")

@@ -159,7 +159,9 @@ def report(what: dict, scores: dict[str, float], protocol: dict) -> None:
 
 def table(what: dict, scores: dict[str, float], protocol: dict) -> str:
     """The scores, a row each, and the protocol below them."""
-    rows = {"": "  ".join(f"{name} {value:,g}" if isinstance(value, float | int) else value for name, value in what.items())}
+    rows = {
+        "": "  ".join(f"{name} {value:,g}" if isinstance(value, float | int) else value for name, value in what.items())
+    }
     for name, value in scores.items():
         if not name.endswith("_std"):
             spread = scores.get(f"{name}_std")

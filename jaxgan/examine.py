@@ -3,12 +3,12 @@
 import math
 
 import jax
-import numpy as np
 
 from jaxgan import diagnose
 from jaxgan.data import some_of
 from jaxgan.parallel import first_replica
 from jaxgan.update import normalise
+
 
 def make_examiner(nets, dataset, held_out):
     """examine(d: NetState, generator) -> {"health/variety", "health/overfit"}: what `diagnose` looks at.

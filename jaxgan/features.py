@@ -6,7 +6,6 @@ A kind of features is named "extractor/output", such as "inception/pool".
 import contextlib
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -4,29 +4,31 @@ A score is fitted to the reals once and then applied to as many sets of fakes as
 """
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import data, features, generator
 from jaxgan.config import ConfigError, lookup
-from jaxgan.extractors import cifar, digits, dinov2, inception
+from jaxgan.extractors import cifar, digits, dinov2
 from jaxgan.features import Extraction, Sample
-from jaxgan.metrics import frechet, inception_score, memorisation, modes, prdc
-from jaxgan.metrics import kid as kernel
+from jaxgan.metrics.classes import class_accuracy, class_balance
+from jaxgan.metrics.frechet import Moments, frechet_distance, frechet_infinity, frechet_per_class
+from jaxgan.metrics.inception_score import inception_score
+from jaxgan.metrics.kid import kid
+from jaxgan.metrics.memorisation import authpct
+from jaxgan.metrics.modes import modes
+from jaxgan.metrics.neighbours import nearest
+from jaxgan.metrics.prdc import prdc
 
 EXTRACTORS = {
-    # name: weights file or "" -> Extractor
-    "inception": lambda file: inception.load(file or None),
-    "dinov2": lambda file: dinov2.load(file or None),
+    # name: weights file or None -> Extractor
+    "inception": lambda file: inception.load(file),
+    "dinov2": lambda file: dinov2.load(file),
     "cifar": lambda file: cifar.load(),
     "digits": lambda file: digits.load(),
 }
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class Protocol(NamedTuple):
@@ -46,14 +48,108 @@ class Metric(NamedTuple):
     features: str  # "extractor/output"
     keys: tuple[str, ...]  # of the results; there may be more, one a class
     fit: Callable  # (reals: Sample or None, protocol) -> (fakes: Sample) -> {key: float}
+    rename: Callable[[str], str] = str  # keys to what a reader sees
     reals: bool = True  # whether it compares with reals
-    labels: bool = False  # whether the fakes must have labels
-    dataset: str = ""  # the only config.data.name that it is defined for; "": any
+    labels: bool = False  # whether fakes (and reals) must have labels
+    dataset: str = ""  # the only config.data.name that it is defined for while training; "": any
+    least: int = 2  # fakes that it takes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys as a reader sees them."""
+        return tuple(map(self.rename, self.keys))
+
+
+def _gaussian(sample: Sample):
+    return Moments().add(sample.features).gaussian()
 
 
 def _fid(reals, protocol):
-    reference = frechet.Reference(reals.features)
-    return lambda fakes: {"fid": reference.distance(fakes.features)}
+    reference = _gaussian(reals)
+    return lambda fakes: {"fid": frechet_distance(_gaussian(fakes), reference)}
+
+
+def _fid_infinity(reals, protocol):
+    reference = _gaussian(reals)
+    return lambda fakes: {"fid_infinity": frechet_infinity(fakes.features, reference, seed=protocol.seed)}
+
+
+def _fid_per_class(reals, protocol):
+    def score(fakes):
+        mean, each = frechet_per_class(fakes.features, fakes.labels, reals.features, reals.labels)
+        return {"fid_per_class": mean} | {f"fid_of_class_{label}": value for label, value in each.items()}
+
+    return score
+
+
+def _kid(reals, protocol):
+    return lambda fakes: dict(zip(("kid", "kid_std"), kid(fakes.features, reals.features)))
+
+
+def _prdc(reals, protocol):
+    return lambda fakes: prdc(fakes.features, reals.features)
+
+
+def _authpct(reals, protocol):
+    return lambda fakes: {"authpct": authpct(fakes.features, reals.features)}
+
+
+def _is(reals, protocol):
+    return lambda fakes: dict(zip(("is", "is_std"), inception_score(fakes.features, protocol.is_splits)))
+
+
+def _balance(reals, protocol):
+    def score(fakes):
+        kl, shares = class_balance(fakes.features)
+        return {"class_kl": kl} | {f"share_of_{name}": share for name, share in zip(cifar.CLASSES, shares)}
+
+    return score
+
+
+def _accuracy(reals, protocol):
+    def score(fakes):
+        mean, each = class_accuracy(fakes.features, fakes.labels)
+        return {"accuracy": mean} | {f"accuracy_of_{name}": value for name, value in zip(cifar.CLASSES, each)}
+
+    return score
+
+
+def _modes(reals, protocol):
+    return lambda fakes: modes(fakes.features)
+
+
+def _compared(extractor: str, rename: Callable[[str], str], dataset: str = "") -> dict[str, Metric]:
+    """The metrics that compare the `pool` features of fakes and reals."""
+    pool = f"{extractor}/pool"
+    metrics = {
+        "fid": Metric(pool, ("fid",), _fid),
+        "fid_infinity": Metric(pool, ("fid_infinity",), _fid_infinity, least=5001),
+        "fid_per_class": Metric(pool, ("fid_per_class",), _fid_per_class, labels=True),
+        "kid": Metric(pool, ("kid", "kid_std"), _kid, least=1000),
+        "prdc": Metric(pool, ("precision", "recall", "density", "coverage"), _prdc, least=6),
+        "authpct": Metric(pool, ("authpct",), _authpct),
+    }
+    return {rename(name): metric._replace(rename=rename, dataset=dataset) for name, metric in metrics.items()}
+
+
+def _suffixed(suffix: str) -> Callable[[str], str]:
+    """FID is called so for Inception's features only; of others it is an FD."""
+    return lambda key: f"{key.replace('fid', 'fd')}_{suffix}"
+
+
+_CIFAR = dict(reals=False, rename=_suffixed("cifar"), dataset="cifar10")
+
+METRICS = {
+    **_compared("inception", str),
+    "sfid": Metric("inception/spatial", ("fid",), _fid, rename=lambda key: f"s{key}"),
+    "is": Metric("inception/logits", ("is", "is_std"), _is, reals=False),
+    **_compared("dinov2", _suffixed("dinov2")),
+    **_compared("cifar", _suffixed("cifar"), dataset="cifar10"),
+    "is_cifar": Metric("cifar/logits", ("is", "is_std"), _is, **_CIFAR),
+    "balance_cifar": Metric("cifar/logits", ("class_kl",), _balance, **_CIFAR),
+    "accuracy_cifar": Metric("cifar/logits", ("accuracy",), _accuracy, labels=True, **_CIFAR),
+    "modes": Metric("digits/logits", ("modes", "kl"), _modes, reals=False, dataset="stacked_digits"),
+}
 
 
 class Evaluator:
@@ -76,7 +172,7 @@ class Evaluator:
         kinds = {metric.features for metric in self.metrics.values()}
         try:
             self.extractors = {
-                name: EXTRACTORS[name]((weights or {}).get(name, ""))
+                name: EXTRACTORS[name]((weights or {}).get(name) or None)
                 for name in sorted({kind.partition("/")[0] for kind in kinds})
             }
         except ValueError as error:
@@ -123,9 +219,9 @@ class Evaluator:
         kind = next((metric.features for metric in self.metrics.values() if metric.reals), None)
         if kind is None:
             raise ConfigError("--neighbours: needs a metric that compares with reals, such as authpct_cifar")
-        index, distance = memorisation.nearest(self._last[kind].features, self._reals[kind].features)
-        nearest = np.argsort(distance, kind="stable")[:n]
-        return nearest, self._real_indices[index[nearest]] % len(self.reals)
+        index, distance = (x[:, 0] for x in nearest(self._last[kind].features, self._reals[kind].features))
+        closest = np.argsort(distance, kind="stable")[:n]
+        return closest, self._real_indices[index[closest]] % len(self.reals)
 
     def samples(self, run: generator.Generator, indices: np.ndarray) -> np.ndarray:
         """Some of the samples that `score_generator` scores, uint8 [n, H, W, C]."""
@@ -137,15 +233,14 @@ class Evaluator:
         return run.labels(self.protocol.num, self.protocol.seed, None if self.reals is None else self.reals.labels)
 
     def check_images(self, dataset: data.Dataset) -> None:
-        """Raise a ConfigError if the protocol or a metric asks for something that a set of fakes has not."""
+        """Raise a ConfigError if the protocol asks for something that a set of fakes has not."""
         if len(dataset) < self.protocol.num:
             raise ConfigError(f"--num={self.protocol.num}: there are {len(dataset)} images")
-        for name, metric in self.metrics.items():
-            if metric.labels and not dataset.num_classes:
-                raise ConfigError(f"--metrics={name}: takes the classes of the images, and these have no labels")
         if self.reals is not None and self.reals.image_shape[:2] != dataset.image_shape[:2]:
             sizes = ("x".join(map(str, d.image_shape[:2])) for d in (dataset, self.reals))
-            raise ConfigError("--real={!r}: images of {} cannot be compared with reals of {}".format(self.reals_name, *sizes))
+            raise ConfigError(
+                "--real={!r}: images of {} cannot be compared with reals of {}".format(self.reals_name, *sizes)
+            )
 
     def describe(self) -> dict:
         """The protocol in full, for the record."""
@@ -199,8 +294,12 @@ class Evaluator:
                     collected[kind].append(values)
                 bar.update(len(next(iter(part.values()))))
         self._last = {kind: Sample(np.concatenate(parts), labels) for kind, parts in collected.items()}
-        return {
-            key: float(value)
-            for name, score in fitted.items()
-            for key, value in score(self._last[self.metrics[name].features]).items()
-        }
+        scores = {}
+        for name, score in fitted.items():
+            metric = self.metrics[name]
+            try:
+                values = score(self._last[metric.features])
+            except ValueError as error:
+                raise ConfigError(f"metrics={name}: {error}") from error
+            scores |= {metric.rename(key): float(value) for key, value in values.items()}
+        return scores

@@ -49,7 +49,7 @@ def test_only_parallel_calls_pmap():
     assert callers == {"parallel.py"}
 
 
-@pytest.mark.parametrize("part", ["models", "metrics", "ops"])
+@pytest.mark.parametrize("part", ["models", "extractors", "metrics", "ops"])
 def test_parts_that_know_no_config(part):
     for file, tree in TREES.items():
         if file.startswith(f"{part}/"):

@@ -36,7 +36,9 @@ def decode(file, size: int, channels: int, exact: bool = False) -> np.ndarray:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = image.convert("L" if channels == 1 else "RGB")
     if exact and image.size != (size, size):
-        raise ValueError(f"{image.width}x{image.height} pixels; all must be square and of one size, such as {size}x{size}")
+        raise ValueError(
+            f"{image.width}x{image.height} pixels; all must be square and of one size, such as {size}x{size}"
+        )
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)

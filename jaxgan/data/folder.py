@@ -74,4 +74,6 @@ def open_folder(directory: str, size: int | None, setting: str) -> tuple[FolderS
     # A file that is replaced changes its size or its time, so the folder is decoded again.
     stats = [(root / name).stat() for name in names]
     key = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(names, stats, strict=True)]
-    return FolderSource(root, names, size, setting), decode.cache_home("decoded", str(root), f"{size} {decode.VERSION}", *key)
+    return FolderSource(root, names, size, setting), decode.cache_home(
+        "decoded", str(root), f"{size} {decode.VERSION}", *key
+    )

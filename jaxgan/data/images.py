@@ -53,7 +53,7 @@ def _open_npz(file: Path, given: str) -> Decoded:
         raise ConfigError(f"{given}: images are {list(shape)}; give [N, H, W, C] with C = 1, 3 or 4")
     if np.issubdtype(images.dtype, np.floating):
         low, high = images.min(initial=0.0), images.max(initial=0.0)
-        if not (0.0 <= low and high <= 1.0):  # a NaN fails too
+        if not (low >= 0.0 and high <= 1.0):  # a NaN fails too
             raise ConfigError(f"{given}: floats must be in 0..1, these are in {low:.3g}..{high:.3g}; or give uint8")
         images = np.rint(images * 255.0).astype(np.uint8)
     if images.dtype != np.uint8:
@@ -63,7 +63,9 @@ def _open_npz(file: Path, given: str) -> Decoded:
     if labels is None:
         return Decoded(images, np.zeros(len(images), np.int32), 0)
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-        raise ConfigError(f"{given}: labels are {labels.dtype} {list(labels.shape)}; give integers >= 0, [{len(images)}]")
+        raise ConfigError(
+            f"{given}: labels are {labels.dtype} {list(labels.shape)}; give integers >= 0, [{len(images)}]"
+        )
     return Decoded(images, labels.astype(np.int32), int(labels.max(initial=-1)) + 1)
 
 
