@@ -30,4 +30,7 @@ def get_config(variant="conditional"):
     config.sample.every_kimg = 320.0
     config.diagnose.every_kimg = 320.0
     config.checkpoint.every_kimg = 320.0
+    config.eval.every_kimg = 320.0
+    config.eval.metrics = ("fd_cifar", "is_cifar")
+    config.checkpoint.best_metric, config.checkpoint.best_mode = "eval/fd_cifar", "min"
     return config

@@ -22,4 +22,8 @@ def get_config():
     config.sample.grid = 10
     config.diagnose.every_kimg = 32.0
     config.checkpoint.every_kimg = 32.0
+    config.eval.every_kimg = 64.0
+    config.eval.metrics = ("fd_cifar", "accuracy_cifar")
+    config.eval.num_samples = 5000
+    config.checkpoint.best_metric, config.checkpoint.best_mode = "eval/fd_cifar", "min"
     return config

@@ -93,7 +93,7 @@ def default_config() -> ConfigDict:
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
     config.eval = ConfigDict()
     config.eval.every_kimg = 0.0  # 0: only at the end of the run
-    config.eval.metrics = ()  # see jaxgan/scores.py: fd_cifar, is_cifar (cifar10), fid, kid, prdc, modes (stacked_digits)
+    config.eval.metrics = ()  # see jaxgan/scores.py: fd_cifar, is_cifar (cifar10), modes (stacked_digits), fid, ...
     config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
     config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
     config.eval.inception_weights = ""  # file; "": fetched on first use
