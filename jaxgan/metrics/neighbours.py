@@ -77,7 +77,7 @@ def to_device(x: np.ndarray, y: np.ndarray) -> tuple[tuple[jax.Array, jax.Array]
 def squared_distances(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Squares float32 [n, m] of the distances of rows x [n, d] to y [m, d], and how wrong each may be.
 
-    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019, eq. 2.3); the
+    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019); the
     bound is four times that, with some more for the operations before and after.
     """
     x2, y2 = jnp.sum(jnp.square(x), axis=1)[:, None], jnp.sum(jnp.square(y), axis=1)
