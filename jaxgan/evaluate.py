@@ -122,8 +122,8 @@ def main() -> int:
     if evaluator.needs_reals or _NEIGHBOURS.value or (run and run.num_classes):
         evaluator.compare_with(*_open_reals(run.config.data if run else None, protocol.split, size))
 
+    evaluator.check(given)
     if given is not None:
-        evaluator.check_images(given)
         scores = evaluator.score_images(given)
         report({"images": _IMAGES.value}, scores, evaluator.describe())
         if _NEIGHBOURS.value:

@@ -232,15 +232,18 @@ class Evaluator:
     def _labels(self, run: generator.Generator) -> np.ndarray:
         return run.labels(self.protocol.num, self.protocol.seed, None if self.reals is None else self.reals.labels)
 
-    def check_images(self, dataset: data.Dataset) -> None:
-        """Raise a ConfigError if the protocol asks for something that a set of fakes has not."""
+    def check(self, dataset: data.Dataset | None = None) -> None:
+        """Raise a ConfigError if a metric takes more fakes than the protocol has, or that more than a set of fakes."""
+        for name, metric in self.metrics.items():
+            if self.protocol.num < metric.least:
+                raise ConfigError(f"--num={self.protocol.num}: {name} takes at least {metric.least} fakes")
+        if dataset is None:
+            return
         if len(dataset) < self.protocol.num:
             raise ConfigError(f"--num={self.protocol.num}: there are {len(dataset)} images")
         if self.reals is not None and self.reals.image_shape[:2] != dataset.image_shape[:2]:
             sizes = ("x".join(map(str, d.image_shape[:2])) for d in (dataset, self.reals))
-            raise ConfigError(
-                "--real={!r}: images of {} cannot be compared with reals of {}".format(self.reals_name, *sizes)
-            )
+            raise ConfigError("images of {} pixels cannot be compared with reals of {} pixels".format(*sizes))
 
     def describe(self) -> dict:
         """The protocol in full, for the record."""
