@@ -109,8 +109,11 @@ def main() -> int:
     else:
         from jaxgan.generator import load
 
-        checkpoints = _checkpoints(step)
-        run = load(_WORKDIR.value, checkpoints[0][0])
+        try:
+            checkpoints = _checkpoints(step)
+            run = load(_WORKDIR.value, checkpoints[0][0])
+        except OSError as error:
+            raise ConfigError(error) from error
         size = run.config.data.image_size
     names = _METRICS.value or (list(run.config.eval.metrics) if run else [])
     if not names:

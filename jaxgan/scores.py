@@ -300,6 +300,8 @@ class Evaluator:
         scores = {}
         for name, score in fitted.items():
             metric = self.metrics[name]
+            if metric.labels and labels is None:
+                raise ConfigError(f"metrics={name}: takes the classes of the images, and these have no labels")
             try:
                 values = score(self._last[metric.features])
             except ValueError as error:
