@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgan import data, features, generator
 from jaxgan.config import ConfigError, lookup
-from jaxgan.extractors import cifar, digits, dinov2
+from jaxgan.extractors import cifar, digits, dinov2, inception
 from jaxgan.features import Extraction, Sample
 from jaxgan.metrics.classes import class_accuracy, class_balance
 from jaxgan.metrics.frechet import Moments, frechet_distance, frechet_infinity, frechet_per_class

@@ -1,8 +1,6 @@
 """FID's Inception network against torch-fidelity's (golden data), with weights that numpy draws."""
 
 import json
-import pickle
-import re
 from pathlib import Path
 
 import jax
@@ -10,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.extractors import inception, weights
+from jaxgan.extractors import inception
 from tests.golden.inception import SHRUNK, SIZES, STEP, images, random_arrays
-from tests.test_torch_file import legacy_file
 
 GOLDEN = Path(__file__).parent / "golden" / "inception.npz"
 
