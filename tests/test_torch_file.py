@@ -82,8 +82,8 @@ def dumps(value):
     return file.getvalue()
 
 
-def storage(numel=6, key="0", kind="Float", **_):
-    return Persistent("storage", Global(f"torch.{kind}Storage"), key, "cpu", numel)
+def storage(numel=6, key="0", kind="Float", *view):
+    return Persistent("storage", Global(f"torch.{kind}Storage"), key, "cpu", numel, *view)
 
 
 def tensor(offset=0, size=(2, 3), stride=(3, 1), store=None):
@@ -126,12 +126,7 @@ def test_the_files_of_these_tests_are_files_that_can_be_read(tmp_path):
         zip_file(tmp_path / "zip", value, PARTS),
         legacy_file(
             tmp_path / "legacy",
-            dumps(
-                {
-                    "w": tensor(store=Persistent("storage", Global("torch.FloatStorage"), "0", "cpu", 6, None)),
-                    "d": {"a": 1},
-                }
-            ),
+            dumps({"w": tensor(store=storage(6, "0", "Float", None)), "d": {"a": 1}}),
             ["0"],
             (6).to_bytes(8, "little") + NUMBERS.tobytes(),
         ),

@@ -246,6 +246,6 @@ def from_arrays(arrays: dict[str, np.ndarray], source: object) -> dict:
             params[*module, names, leaf] = jnp.asarray(value, jnp.float32)
     except KeyError as error:
         raise ValueError(f"{source} does not hold FID's Inception: {error.args[0]} is missing") from error
-    except (ValueError, AttributeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{source} does not hold FID's Inception: {error}") from error
     return {"params": traverse_util.unflatten_dict(params)}

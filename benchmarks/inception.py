@@ -1,0 +1,97 @@
+"""Times FID's Inception network on this machine and, where installed, pytorch-fid's: images a second.
+
+    JAX_PLATFORMS=cpu python benchmarks/inception.py [--batch=50] [--size=32] [--repeats=5]
+
+Both take turns in one process, so that other load on the machine hurts them alike, from uint8 images to features in
+host memory; the figures are of the median and the fastest batch. Weights are random and the same for both, and the
+largest difference between their features is printed, for the same input: pytorch-fid resizes and scales differently.
+"""
+
+import argparse
+import statistics
+import time
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan.cli import keep_freed_memory
+from jaxgan.extractors import inception
+
+try:
+    import torch
+    from pytorch_fid import inception as pytorch_fid
+except ImportError:
+    torch = None
+
+
+def pytorch_fid_net():
+    """pytorch-fid's network with random weights, and their state dict."""
+    with (
+        mock.patch.object(torch.nn.Module, "load_state_dict"),
+        mock.patch.object(pytorch_fid, "load_state_dict_from_url"),
+    ):
+        net = pytorch_fid.fid_inception_v3().eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    arrays = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    with mock.patch.object(pytorch_fid, "fid_inception_v3", return_value=net):
+        return pytorch_fid.InceptionV3().eval(), arrays
+
+
+def random_variables():
+    image = jax.ShapeDtypeStruct((1, inception.SIZE, inception.SIZE, 3), jnp.float32)
+    shapes = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape, np.float32) / a.size**0.5), shapes)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    keep_freed_memory()
+    functions = {}
+    apply = jax.jit(inception.apply)
+    if torch is None:
+        variables = random_variables()
+    else:
+        net, arrays = pytorch_fid_net()
+        variables = inception.from_arrays(arrays, "random weights")
+
+        @torch.no_grad()
+        def theirs(images):
+            return net(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[0][:, :, 0, 0].numpy()
+
+        functions["pytorch-fid"] = theirs
+    functions["jaxgan"] = lambda images: np.asarray(apply(variables, images)["pool"])
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (args.batch, args.size, args.size, 3), np.uint8)
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__ if torch else None}")
+    seconds = {name: [] for name in functions}
+    for function in functions.values():
+        function(images)  # compiles
+    for _ in range(args.repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(images)
+            seconds[name].append(time.perf_counter() - start)
+    for name, times in seconds.items():
+        median, best = (args.batch / f(times) for f in (statistics.median, min))
+        print(f"{name:12} {median:7.2f} images/s, fastest batch {best:.2f}")
+    if torch:
+        same = rng.integers(0, 256, (2, inception.SIZE, inception.SIZE, 3), np.uint8)
+        net.resize_input = net.normalize_input = False  # to x / 127.5 - 1, where the original has (x - 128) / 128
+        with torch.no_grad():
+            theirs = net((torch.from_numpy(same).permute(0, 3, 1, 2).float() - 128) / 128)[0][:, :, 0, 0].numpy()
+        ours = functions["jaxgan"](same)
+        print(f"largest difference of features {np.abs(ours - theirs).max() / np.abs(theirs).max():.1e} of the largest")
+
+
+if __name__ == "__main__":
+    main()
