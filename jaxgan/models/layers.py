@@ -102,7 +102,7 @@ class SelfAttention(nn.Module):
 
     x is [B, H, W, C] with even H and W and C >= 8; queries and keys are C / 8 wide, values C / 2. All projections are
     1x1 convolutions without bias, and sigma starts at 0: the identity. The pooling and the width of the values are
-    those of the paper's code and of BigGAN (Brock et al. 2019, appendix B); scores are not scaled.
+    not the paper's but its code's, as in BigGAN; scores are not scaled.
     """
 
     dtype: jnp.dtype = jnp.float32
