@@ -68,9 +68,8 @@ def test_parameter_counts(name, size, num_classes, z_dim, expected):
 
 
 @pytest.mark.parametrize(("name", "size"), [(n, s) for n in ("biggan", "sagan") for s in MODELS[n].G_WIDTHS])
-@pytest.mark.parametrize("num_classes", [0, 10])
-def test_shapes_at_every_size(name, size, num_classes):
-    g, d = build(name, (), (), image_size=size, num_classes=num_classes)
+def test_shapes_at_every_size(name, size):
+    g, d = build(name, (), (), image_size=size, num_classes=10)
 
     def run():
         g_variables, d_variables = initialise(g, d, 128)
@@ -197,7 +196,7 @@ def test_weights_start_orthogonal(name):
 
 @pytest.mark.parametrize("name", ["biggan", "sagan"])
 def test_spectral_norm_of_every_weight_is_one(name):
-    """After many power iterations each weight's sigma is its largest singular value; only BigGAN's classes have none."""
+    """After many power iterations each weight is divided by its largest singular value; but for BigGAN's classes."""
     g, d, g_variables, d_variables = tiny(name)
     inputs = jax.random.normal(KEY, (2, Z)), jax.random.normal(KEY, (2, 16, 16, 3))
     for module, variables, x in zip((g, d), (g_variables, d_variables), inputs, strict=True):
@@ -273,8 +272,10 @@ def test_skips_of_d_with_and_without_relu(relu_skips):
     np.testing.assert_allclose(logits, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(("name", "num_classes"), [("biggan", 3), ("biggan", 0), ("sagan", 3)])
+@pytest.mark.parametrize(
+    ("name", "num_classes", "dtype"),
+    [("biggan", 3, jnp.float32), ("biggan", 3, jnp.bfloat16), ("biggan", 0, jnp.float32), ("sagan", 3, jnp.bfloat16)],
+)
 def test_gradients_reach_every_weight(name, num_classes, dtype):
     g, d, g_variables, d_variables = tiny(name, num_classes)
     g, d = g.clone(dtype=dtype), d.clone(dtype=dtype)
@@ -312,7 +313,7 @@ def test_a_small_version_of_the_config_has_under_a_million_parameters():
 
 
 def test_mistakes_are_named():
-    g, d = build("biggan", WIDTHS, WIDTHS, **TINY)
+    g, _ = build("biggan", WIDTHS, WIDTHS, **TINY)
     labels = jnp.zeros(1, jnp.int32)
     with pytest.raises(ValueError, match="z of 2 numbers: BigGAN splits it into 3 chunks"):
         g.init(KEY, jnp.zeros((1, 2)), labels, False)
