@@ -14,6 +14,6 @@ image size that works.
 that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
 """
 
-from jaxgan.models import dcgan, mlp, sngan
+from jaxgan.models import biggan, dcgan, mlp, sagan, sngan
 
-MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan}
+MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan, "sagan": sagan, "biggan": biggan}
