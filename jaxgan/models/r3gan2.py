@@ -191,9 +191,8 @@ class Generator(nn.Module):
         check_groups(hidden, self.group_width)
         groups = hidden // self.group_width
 
-        x = jnp.concatenate([z, jnp.ones_like(z[:, :1])], axis=-1)
-        if self.num_classes:
-            x = jnp.concatenate([class_vectors(self.num_classes, z.shape[-1], labels), x], axis=-1)
+        classes = [class_vectors(self.num_classes, z.shape[-1], labels)] if self.num_classes else []
+        x = jnp.concatenate([z, *classes, jnp.ones_like(z[:, :1])], axis=-1)
         x = leaky_relu(jnp.dot(x, Weight((x.shape[-1], hidden), name="dense")(), precision=HIGHEST))
         basis = Weight((4, 4, self.group_width, hidden), fan_in=self.group_width, name="basis")()
         basis = basis.reshape(4, 4, self.group_width, groups, self.group_width)
