@@ -37,10 +37,10 @@ def update(average, new, weight):
 def power_exponent(sigma_rel: float) -> float:
     """Exponent of the power function whose standard deviation is `sigma_rel` of the run's length (EDM2, eq. 126).
 
-    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2], where the plain mean's is last.
+    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2]; the largest is the plain mean's.
     """
     if not 0 < sigma_rel <= 12**-0.5:
-        raise ValueError(f"sigma_rel={sigma_rel}: must be in (0, {12**-0.5:.4f}], the share of the run that it is")
+        raise ValueError(f"sigma_rel={sigma_rel}: must be above 0 and at most {12**-0.5:.4f}, that of a plain mean")
     inverse = float(sigma_rel) ** -2
     return max(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max(), 0.0)
 
@@ -57,13 +57,13 @@ def power_decay(images_seen, images_per_step: int, sigma_rel: float):
 
 
 def posthoc_weights(images_seen, sigma_rel, target_images: float, target_sigma_rel: float) -> np.ndarray:
-    """How to add up stored averages for one of another width: float64 [N], sums to 1 (EDM2, algorithm 3).
+    """How to add up N stored averages for one of another width or time: float64 [N], sums to 1 (EDM2, algorithm 3).
 
-    The sum of the stored profiles that comes nearest to the target's, by least squares over all images.
+    Of all sums of the stored profiles it is nearest to the wanted one, by least squares over all images.
 
     Args:
-      images_seen, sigma_rel: [N] each, when each average was stored and its width.
-      target_images, target_sigma_rel: of the average that is wanted, of which no image may come after all stored ones.
+      images_seen, sigma_rel: [N], when each average was stored, and its width.
+      target_images, target_sigma_rel: the same of the average that is wanted; a ValueError if after all stored ones.
     """
     times = np.asarray(images_seen, np.float64)
     if not 0 < target_images <= times.max():

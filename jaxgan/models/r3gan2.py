@@ -34,7 +34,7 @@ GAIN = 1 / math.sqrt(((1 + 0.2**2) - (1 - 0.2) ** 2 / math.pi) / 2)
 
 
 def normalise(kernel: jax.Array, centred: bool) -> jax.Array:
-    """kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 over all axes but the last (EDM2, eq. 47)."""
+    """kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 over all axes but the last: for each output's filter."""
     axes = tuple(range(kernel.ndim - 1))
     if centred:
         kernel = kernel - jnp.mean(kernel, axes)
@@ -44,7 +44,7 @@ def normalise(kernel: jax.Array, centred: bool) -> jax.Array:
 def normalise_weights(params: dict) -> dict:
     """The parameters of a net of this file with every weight normalised as it is in use; the others stay.
 
-    The net stays the same function up to the 1e-4 that `normalise` adds to the RMS. To apply after each optimizer step.
+    For after each optimizer step. The net stays the same function, up to the 1e-4 that `normalise` adds to the RMS.
     """
 
     def leaf(path, value):
