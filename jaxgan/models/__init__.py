@@ -14,6 +14,14 @@ image size that works.
 that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
 """
 
-from jaxgan.models import biggan, dcgan, mlp, sagan, sngan
+from jaxgan.models import biggan, dcgan, mlp, r3gan, r3gan2, sagan, sngan
 
-MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan, "sagan": sagan, "biggan": biggan}
+MODELS = {
+    "mlp": mlp,
+    "dcgan": dcgan,
+    "sngan": sngan,
+    "sagan": sagan,
+    "biggan": biggan,
+    "r3gan": r3gan,
+    "r3gan2": r3gan2,
+}
