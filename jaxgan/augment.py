@@ -155,7 +155,7 @@ def transform(images: jax.Array, parameters: dict[str, jax.Array]) -> jax.Array:
     for names, stage in _STAGES:
         given = {name: parameters[name] for name in names if name in parameters}
         if given:
-            fired = [jnp.any(value != 0, axis=range(1, value.ndim)) for value in given.values()]
+            fired = [jnp.any(value != 0, axis=tuple(range(1, value.ndim))) for value in given.values()]
             wide = _where(functools.reduce(jnp.logical_or, fired), stage(wide, **given), wide)
     return wide.astype(images.dtype)
 
@@ -245,7 +245,7 @@ _REACH = 6  # the filter's, in pixels of the enlarged image
 
 @functools.lru_cache
 def _resolution(size):
-    """An axis is enlarged by the first matrix, [6 size - 2, size], and reduced again by the second, [size, 2 size + 12].
+    """The first matrix enlarges an axis, [6 size - 2, size], the second reduces it again, [size, 2 size + 12].
 
     The first reflects size - 1 pixels at each end, enlarges by 2, and adds a zero at each end. Pixel i of an axis is at
     2 i of the enlarged one; the second matrix begins and ends `_REACH` beyond the image.
@@ -264,9 +264,8 @@ def _resolution(size):
 def _resample(images, inverse):
     """Images at the positions inverse @ (x, y, 1), read from an enlargement by 2, filtered and reduced again.
 
-    The official code reflects as many pixels as the batch happens to need, at most size - 1. Here it is always size - 1:
-    static shapes, examples independent of each other, and the same values are read. Filters are products with constant
-    matrices, fast everywhere and their own second derivatives.
+    The official code reflects as many pixels as the batch happens to need, at most size - 1. Here it is always
+    size - 1: the same values are read, and shapes are static. The filters are products with constant matrices.
     """
     sides = images.shape[1:3]
     (enlarge_y, reduce_y), (enlarge_x, reduce_x) = (_resolution(n) for n in sides)
