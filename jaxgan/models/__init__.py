@@ -14,6 +14,6 @@ image size that works.
 that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
 """
 
-from jaxgan.models import dcgan, mlp, sngan
+from jaxgan.models import dcgan, mlp, sngan, stylegan2
 
-MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan}
+MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan, "stylegan2": stylegan2}
