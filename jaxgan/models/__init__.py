@@ -14,7 +14,7 @@ image size that works.
 that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
 """
 
-from jaxgan.models import biggan, dcgan, mlp, r3gan, r3gan2, sagan, sngan
+from jaxgan.models import biggan, dcgan, mlp, r3gan, r3gan2, sagan, sngan, stylegan2
 
 MODELS = {
     "mlp": mlp,
@@ -22,6 +22,7 @@ MODELS = {
     "sngan": sngan,
     "sagan": sagan,
     "biggan": biggan,
+    "stylegan2": stylegan2,
     "r3gan": r3gan,
     "r3gan2": r3gan2,
 }
