@@ -16,14 +16,13 @@ def decay(images_seen, images_per_step: int, half_life: float, rampup: float):
     Args:
       images_seen: real images shown to D so far, after this step.
       images_per_step: of them in this step.
-      half_life: in images; 0 turns averaging off.
+      half_life: in images, may be traced; 0 turns averaging off.
       rampup: the half-life is at most this share of `images_seen` (Karras et al. 2020, StyleGAN2-ADA); 0: no ramp.
     """
-    if half_life == 0:
-        return jnp.float32(0.0)
+    half_life = jnp.asarray(half_life, jnp.float32)
     if rampup:
         half_life = jnp.minimum(half_life, rampup * images_seen)
-    return 0.5 ** (images_per_step / half_life)
+    return 0.5 ** (images_per_step / half_life)  # 0 at half-life 0
 
 
 def update(average, new, weight):
@@ -37,7 +36,7 @@ def update(average, new, weight):
 def power_exponent(sigma_rel: float) -> float:
     """Exponent of the power function whose standard deviation is `sigma_rel` of the run's length (EDM2, eq. 126).
 
-    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2]; the largest is the plain mean's.
+    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)), sigma_rel in (0, 12^-1/2]; the largest is the plain mean's.
     """
     if not 0 < sigma_rel <= 12**-0.5:
         raise ValueError(f"sigma_rel={sigma_rel}: must be above 0 and at most {12**-0.5:.4f}, that of a plain mean")

@@ -74,7 +74,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Spectrally normalised residual blocks, ReLU, sum over space, dense to one logit."""
+    """Residual blocks, spectrally normalised as all of it, ReLU, sum over space, dense to one logit."""
 
     image_size: int = 32
     image_channels: int = 3
@@ -85,15 +85,18 @@ class Discriminator(nn.Module):
     attention_size: int | None = 0  # as in the generator
     orthogonal_init: bool = False
     relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
+    spectral: bool = True  # spectral norm on all weights; False: WGAN-GP's critic
     mixes_examples = False
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> jax.Array:
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
 
+        def normalised(layer):
+            return spectral_norm(layer, train) if self.spectral else layer
+
         def conv(x, width, size, init, name):
-            layer = Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name)
-            return spectral_norm(layer, train)(x)
+            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
 
         widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
         ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
@@ -112,10 +115,10 @@ class Discriminator(nn.Module):
                 skip = conv(skip, width, 1, glorot, f"skip_{i}")
             x = h + skip
             if i == attending:
-                x = spectral_norm(SelfAttention(self.dtype, glorot, name="attention"), train)(x)
+                x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
         x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
-        logits = spectral_norm(nn.Dense(1, kernel_init=glorot, name="logit"), train)(x)[:, 0]
+        logits = normalised(nn.Dense(1, kernel_init=glorot, name="logit"))(x)[:, 0]
         if self.num_classes:
             classes = nn.Embed(self.num_classes, x.shape[-1], embedding_init=glorot, name="classes")
-            logits += jnp.sum(spectral_norm(classes, train)(labels) * x, axis=-1)
+            logits += jnp.sum(normalised(classes)(labels) * x, axis=-1)
         return logits
