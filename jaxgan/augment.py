@@ -114,7 +114,8 @@ PIPES = {
 def ada(keys: jax.Array, images: jax.Array, p, pipe: dict[str, float] = PIPES["bgc"]) -> jax.Array:
     """The pipe of StyleGAN2-ADA (Karras et al. 2020, appendix B), each transform with probability `pipe[name]` * p.
 
-    Arbitrary rotation has two chances, before and after the anisotropic scaling, that together make `pipe` * p.
+    Arbitrary rotation has two chances, before and after the anisotropic scaling, that together make `pipe` * p. As in
+    the official code the wavelet that resamples is not quite symmetric: a mirrored image is also shifted, 0.1 pixels.
 
     Raises:
         ValueError: for an unknown name in `pipe`, or images that have neither three channels nor one.
@@ -125,7 +126,7 @@ def ada(keys: jax.Array, images: jax.Array, p, pipe: dict[str, float] = PIPES["b
 def draw(keys: jax.Array, p, pipe: dict[str, float], shape: tuple[int, int, int]) -> dict[str, jax.Array]:
     """The parameters of each transform of `pipe`, float32 [B, n] as listed in `_DRAWS`; zeros where it did not fire.
 
-    "noise" is the noise itself, [B, *shape], [H, W, C] an example. A transform's draws do not depend on what else is in the pipe.
+    "noise" is the noise itself, [B, *shape]. A transform's draws do not depend on what else is in the pipe.
     """
     if unknown := set(pipe) - set(_DRAWS):
         raise ValueError(f"no transform {', '.join(sorted(unknown))}: there are {', '.join(_DRAWS)}")
@@ -166,8 +167,8 @@ def _where(fired, changed, images):
     return jnp.where(fired[:, None, None, None], changed, images)
 
 
-# Name -> parameters [B, n] from uniform u and normal z, [B, 4] both. Zeros must mean the identity, so factors are given by
-# their log2. Never reorder: the position is part of what makes a run repeatable.
+# Name -> parameters [B, n] from uniform u and normal z, both [B, 4]. Zeros must mean the identity, so factors are given
+# by their log2. Never reorder: the position is part of what makes a run repeatable.
 _DRAWS = {
     "xflip": lambda u, z: jnp.floor(2.0 * u[:, :1]),  # 1: mirrored
     "rotate90": lambda u, z: jnp.floor(4.0 * u[:, :1]),  # quarter turns

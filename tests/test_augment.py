@@ -109,27 +109,20 @@ def test_wrong_names_and_shapes():
 
 @pytest.mark.parametrize("name", ["diffaugment", "bgcfnc"])
 def test_derivatives_of_a_gradient_penalty(name):
-    """d/ds of |grad_x sum(tanh(s T(x)) w)|^2 in float64: closed differences agree, and nothing is NaN."""
-    with jax.enable_x64(True):
-        keys = KEYS[:2]
-        images, weight = (jnp.asarray(a[:2, :12, :12], jnp.float64) for a in (IMAGES, IMAGES[::-1]))
+    """T(x) = A x + b, so |grad (|T(x)|^2 / 2)|^2 = |A' (A x + b)|^2 is quadratic: central differences are exact."""
+    keys, images, change = KEYS[:2], IMAGES[:2, :12, :12], IMAGES[2:, -12:, -12:]
 
-        @jax.jit
-        def penalty(s, images):
-            def critic(x):
-                return jnp.sum(jnp.tanh(s * AUGMENTS[name](keys, x, 0.9)) * weight)
+    @jax.jit
+    def penalty(images):
+        def critic(x):
+            return 0.5 * jnp.sum(jnp.square(AUGMENTS[name](keys, x, 0.9)))
 
-            return jnp.sum(jnp.square(jax.grad(critic)(images)))
+        return jnp.sum(jnp.square(jax.grad(critic)(images)))
 
-        slope, grads = jax.jit(jax.grad(penalty, argnums=(0, 1)))(0.7, images)
-        step = 1e-5
-        np.testing.assert_allclose(
-            slope, (penalty(0.7 + step, images) - penalty(0.7 - step, images)) / (2 * step), 1e-6
-        )
-        change = step * weight
-        differences = (penalty(0.7, images + change) - penalty(0.7, images - change)) / (2 * step)
-        np.testing.assert_allclose(jnp.sum(grads * weight), differences, 1e-6)
-        assert grads.dtype == jnp.float64
+    slope = jnp.sum(jax.jit(jax.grad(penalty))(images) * change)
+    difference = (penalty(images + change) - penalty(images - change)) / 2
+    assert abs(difference) > 0.01 * penalty(images)
+    np.testing.assert_allclose(slope, difference, rtol=1e-3, atol=1e-5 * penalty(images))
 
 
 # Geometry.
@@ -162,17 +155,16 @@ def test_whole_pixel_shifts_are_exact_and_reflect(shift):
         (dict(rotate90=1.0), lambda x: np.rot90(x, 1, (1, 2))),
         (dict(rotate90=2.0), lambda x: np.rot90(x, 2, (1, 2))),
         (dict(rotate90=3.0), lambda x: np.rot90(x, 3, (1, 2))),
-        (dict(rotate=(np.pi / 2, 0.0)), lambda x: np.rot90(x, -1, (1, 2))),
+        (dict(rotate=(np.pi / 2, 0.0)), lambda x: np.rot90(x, 1, (1, 2))),
         (dict(rotate=(1.1, np.pi - 1.1)), lambda x: np.rot90(x, 2, (1, 2))),
     ],
 )
 def test_flips_and_quarter_turns(parameters, expected):
-    """Up to the asymmetry of the wavelet: below 1e-3 for smooth images inside, some per cent of white noise."""
-    images, middle = smooth(), (slice(None), MIDDLE, MIDDLE)
-    moved = transform(images, given(**parameters))
-    np.testing.assert_allclose(moved[middle], expected(np.asarray(images))[middle], atol=2e-3)
-    error = np.asarray(transform(IMAGES, given(**parameters))) - expected(np.asarray(IMAGES))
-    assert np.std(error) < 0.15 * np.std(IMAGES)
+    """Up to the asymmetry of the wavelet: for smooth images a shift by 0.1 pixels, half of that for a quarter turn."""
+    middle = (slice(None), MIDDLE, MIDDLE)
+    for images, tolerance in ((smooth(), 0.05), (IMAGES, 0.2)):
+        error = transform(images, given(**parameters)) - expected(np.asarray(images))
+        assert np.std(error[middle]) < tolerance * np.std(images)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +179,11 @@ def test_flips_and_quarter_turns(parameters, expected):
     ],
 )
 def test_positions_that_are_read(parameters):
-    """A smooth image is its formula at the transformed positions; the forward maps are composed here, then inverted."""
+    """A smooth image is its formula at the transformed positions; the forward maps are composed here, then inverted.
+
+    The wavelet moves an image by its mean delay, and the transposed one back: positions are seen from there.
+    """
+    delay = (augment.SYM6 @ np.arange(12) / 2**0.5 - 5) / 2  # pixels
     p = {
         "xflip": 0,
         "rotate90": 0,
@@ -216,15 +212,16 @@ def test_positions_that_are_read(parameters):
     ):
         forward = matrix @ forward
     y, x = np.mgrid[MIDDLE, MIDDLE] - (SIDE - 1) / 2
-    x, y, _ = np.einsum("ij,jyx->iyx", np.linalg.inv(forward), np.stack([x, y, np.ones_like(x)])) + (SIDE - 1) / 2
+    x, y, _ = np.einsum("ij,jyx->iyx", np.linalg.inv(forward), np.stack([x + delay, y + delay, np.ones_like(x)]))
+    y, x = (at - delay + (SIDE - 1) / 2 for at in (y, x))
     moved = transform(smooth(), given(**parameters))[0, MIDDLE, MIDDLE]
-    np.testing.assert_allclose(moved, waves(x, y), atol=0.02)
+    np.testing.assert_allclose(moved, waves(x, y), atol=8e-3)  # a straight line between half pixels: 5e-3
     # A higher-order interpolation of the reflected pixels, an independent implementation with the same borders.
     spline = [
         scipy.ndimage.map_coordinates(np.float64(c), [y, x], order=5, mode="mirror")
         for c in smooth()[0].T.swapaxes(1, 2)
     ]
-    np.testing.assert_allclose(moved, np.stack(spline, -1), atol=0.02)
+    np.testing.assert_allclose(moved, np.stack(spline, -1), atol=8e-3)
 
 
 def test_images_that_are_not_square():
