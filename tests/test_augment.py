@@ -162,7 +162,7 @@ def test_whole_pixel_shifts_are_exact_and_reflect(shift):
 def test_flips_and_quarter_turns(parameters, expected):
     """Up to the asymmetry of the wavelet: for smooth images a shift by 0.1 pixels, half of that for a quarter turn."""
     middle = (slice(None), MIDDLE, MIDDLE)
-    for images, tolerance in ((smooth(), 0.05), (IMAGES, 0.2)):
+    for images, tolerance in ((smooth(), 0.05), (IMAGES, 0.25)):
         error = transform(images, given(**parameters)) - expected(np.asarray(images))
         assert np.std(error[middle]) < tolerance * np.std(images)
 
