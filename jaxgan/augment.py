@@ -114,7 +114,8 @@ PIPES = {
 def ada(keys: jax.Array, images: jax.Array, p, pipe: dict[str, float] = PIPES["bgc"]) -> jax.Array:
     """The pipe of StyleGAN2-ADA (Karras et al. 2020, appendix B), each transform with probability `pipe[name]` * p.
 
-    Arbitrary rotation has two chances, before and after the anisotropic scaling, that together make `pipe` * p.
+    Arbitrary rotation has two chances, before and after the anisotropic scaling, that together make `pipe` * p. As in
+    the official code the wavelet that resamples is not quite symmetric: a mirrored image is also shifted, 0.1 pixels.
 
     Raises:
         ValueError: for an unknown name in `pipe`, or images that have neither three channels nor one.
@@ -130,21 +131,23 @@ def draw(keys: jax.Array, p, pipe: dict[str, float], shape: tuple[int, int, int]
     if unknown := set(pipe) - set(_DRAWS):
         raise ValueError(f"no transform {', '.join(sorted(unknown))}: there are {', '.join(_DRAWS)}")
 
-    def example(key):
-        parameters = {}
-        for name, multiplier in pipe.items():
-            key_fires, key_value, key_noise = jax.random.split(jax.random.fold_in(key, list(_DRAWS).index(name)), 3)
-            value, chances = _DRAWS[name](key_value), 1
-            probability = multiplier * p
-            if name == "rotate":
-                chances, probability = 2, 1.0 - jnp.sqrt(1.0 - jnp.clip(probability, 0.0, 1.0))
-            if name == "imgfilter":
-                chances = 4
-            value = jnp.where(jax.random.uniform(key_fires, (chances,)) < probability, value, 0.0)
-            parameters[name] = value * jax.random.normal(key_noise, shape) if name == "noise" else value
-        return parameters
-
-    return jax.vmap(example)(keys)
+    # All transforms' draws at once: a call for each would multiply the time to compile.
+    keys_fires, keys_uniform, keys_normal, keys_noise = jnp.moveaxis(
+        jax.vmap(lambda key: jax.random.split(key, 4))(keys), 1, 0
+    )
+    each = (len(_DRAWS), 4)
+    fires, u, z = rng.uniform(keys_fires, each), rng.uniform(keys_uniform, each), rng.normal(keys_normal, each)
+    parameters = {}
+    for name, multiplier in pipe.items():
+        i, chances, probability = list(_DRAWS).index(name), 1, multiplier * p
+        if name == "rotate":
+            chances, probability = 2, 1.0 - jnp.sqrt(1.0 - jnp.clip(probability, 0.0, 1.0))
+        if name == "imgfilter":
+            chances = 4
+        parameters[name] = jnp.where(fires[:, i, :chances] < probability, _DRAWS[name](u[:, i], z[:, i]), 0.0)
+    if "noise" in pipe:
+        parameters["noise"] = parameters["noise"][:, :, None, None] * rng.normal(keys_noise, shape)
+    return parameters
 
 
 def transform(images: jax.Array, parameters: dict[str, jax.Array]) -> jax.Array:
@@ -164,40 +167,24 @@ def _where(fired, changed, images):
     return jnp.where(fired[:, None, None, None], changed, images)
 
 
-# What is drawn for an example: name -> function of a key -> parameters [n]. Zeros must mean the identity, so factors
-# are given by their log2. Never reorder: the position is part of what makes a run repeatable.
-
-
-def _integer(n):
-    return lambda key: jax.random.randint(key, (1,), 0, n).astype(jnp.float32)
-
-
-def _uniform(limit, n=1):
-    return lambda key: jax.random.uniform(key, (n,), jnp.float32, -limit, limit)
-
-
-def _normal(std, n=1):
-    return lambda key: std * jax.random.normal(key, (n,), jnp.float32)
-
-
+# Name -> parameters [B, n] from uniform u and normal z, both [B, 4]. Zeros must mean the identity, so factors are given
+# by their log2. Never reorder: the position is part of what makes a run repeatable.
 _DRAWS = {
-    "xflip": _integer(2),  # 1: mirrored
-    "rotate90": _integer(4),  # quarter turns
-    "xint": _uniform(0.125, 2),  # shift along x and y, of the image's sides; rounded to whole pixels
-    "scale": _normal(0.2),  # log2 of the factor
-    "rotate": _uniform(math.pi, 2),  # angles before and after the anisotropic scaling, each with its own chance
-    "aniso": _normal(0.2),  # log2 of the factor along x; y has the inverse
-    "xfrac": _normal(0.125, 2),  # shift along x and y, of the image's sides
-    "brightness": _normal(0.2),  # added
-    "contrast": _normal(0.5),  # log2 of the factor
-    "lumaflip": _integer(2),  # 1: the grey axis is reversed
-    "hue": _uniform(math.pi),  # angle about the grey axis
-    "saturation": _normal(1.0),  # log2 of the factor
-    "imgfilter": _normal(1.0, 4),  # log2 of each band's gain, lowest band first, each with its own chance
-    "noise": _normal(0.1),  # standard deviation (of either sign: the noise is symmetric)
-    "cutout": lambda key: jnp.append(
-        jax.random.uniform(key, (2,), jnp.float32), 0.5
-    ),  # centre x, y, size; of the sides
+    "xflip": lambda u, z: jnp.floor(2.0 * u[:, :1]),  # 1: mirrored
+    "rotate90": lambda u, z: jnp.floor(4.0 * u[:, :1]),  # quarter turns
+    "xint": lambda u, z: 0.125 * (2.0 * u[:, :2] - 1.0),  # shift along x, y, of the image's sides; rounded to pixels
+    "scale": lambda u, z: 0.2 * z[:, :1],  # log2 of the factor
+    "rotate": lambda u, z: math.pi * (2.0 * u[:, :2] - 1.0),  # angles before and after "aniso", each with its chance
+    "aniso": lambda u, z: 0.2 * z[:, :1],  # log2 of the factor along x; y has the inverse
+    "xfrac": lambda u, z: 0.125 * z[:, :2],  # shift along x, y, of the image's sides
+    "brightness": lambda u, z: 0.2 * z[:, :1],  # added
+    "contrast": lambda u, z: 0.5 * z[:, :1],  # log2 of the factor
+    "lumaflip": lambda u, z: jnp.floor(2.0 * u[:, :1]),  # 1: the grey axis is reversed
+    "hue": lambda u, z: math.pi * (2.0 * u[:, :1] - 1.0),  # angle about the grey axis
+    "saturation": lambda u, z: z[:, :1],  # log2 of the factor
+    "imgfilter": lambda u, z: z,  # log2 of each band's gain, lowest band first, each with its chance
+    "noise": lambda u, z: 0.1 * z[:, :1],  # standard deviation; its sign does not matter
+    "cutout": lambda u, z: jnp.pad(u[:, :2], [(0, 0), (0, 1)], constant_values=0.5),  # centre x, y, size; of the sides
 }
 _0, _00 = np.zeros((1, 1), np.float32), np.zeros((1, 2), np.float32)
 
