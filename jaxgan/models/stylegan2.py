@@ -37,7 +37,7 @@ D_WIDTHS = {size: w[::-1] for size, w in G_WIDTHS.items()}
 class Generator(nn.Module):
     """z -> `mapping` -> a style w for each layer -> `synthesis` -> images, float32, around [-1, 1] but not bounded.
 
-    In training the collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
+    In training a mutable collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
 
     Attributes:
       image_size: a power of two in 8 .. 1024.
@@ -88,17 +88,17 @@ class Generator(nn.Module):
             if self.axis_name is not None:
                 mean = lax.pmean(mean, self.axis_name)
             self.w_avg.value += (1.0 - self.w_avg_decay) * (mean - self.w_avg.value)
-        layers = jnp.arange(self.num_ws)[:, None]  # [num_ws, 1]
         ws = jnp.repeat(w[:, None], self.num_ws, axis=1)
+        layers = jnp.arange(self.num_ws)
         if train and self.style_mixing:
             if keys is None:
                 raise ValueError(f"style_mixing={self.style_mixing}: training needs keys, one an example")
             keys = _fold(keys, 0)
             second = self.mapping_net(rng.normal(_fold(keys, 0), z.shape[1:]), labels)
             start = 1 + rng.randint(_fold(keys, 1), self.num_ws - 1)
-            mixed = rng.uniform(_fold(keys, 2)) < self.style_mixing
-            ws = jnp.where((mixed[:, None] & (layers[:, 0] >= start[:, None]))[..., None], second[:, None], ws)
-        weight = jnp.where(layers < (self.num_ws if cutoff is None else cutoff), psi, 1.0)
+            start = jnp.where(rng.uniform(_fold(keys, 2)) < self.style_mixing, start, self.num_ws)
+            ws = jnp.where((layers >= start[:, None])[..., None], second[:, None], ws)
+        weight = jnp.where(layers < (self.num_ws if cutoff is None else cutoff), psi, 1.0)[:, None]
         return weight * ws + (1.0 - weight) * self.w_avg.value
 
     def synthesis(self, ws, keys=None) -> jax.Array:

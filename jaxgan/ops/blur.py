@@ -35,15 +35,10 @@ def upfirdn(x, taps, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (
         raise ValueError(f"{x.shape}, up={up}, padding={padding}: {smallest} pixels for {len(taps)} taps")
     grid = (before, after + up - 1, up - 1)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), grid, grid, (0, 0, 0)])
-    flipped = jnp.asarray(np.asarray(taps)[::-1], x.dtype)
-    for axis, stride in ((0, (down, 1)), (1, (1, down))):
-        kernel = jnp.broadcast_to(jnp.expand_dims(flipped, (1 - axis, 2, 3)), _shape(len(taps), axis, x.shape[3]))
+    column = jnp.tile(jnp.asarray(np.asarray(taps)[::-1, None, None, None], x.dtype), x.shape[3])  # [taps, 1, 1, C]
+    for kernel, stride in ((column, (down, 1)), (column.swapaxes(0, 1), (1, down))):
         x = conv(x, kernel, stride=stride, padding="VALID", groups=x.shape[3])
     return x
-
-
-def _shape(size, axis, channels):
-    return (size, 1, 1, channels) if axis == 0 else (1, size, 1, channels)
 
 
 def upsample(x, taps=BINOMIAL):
