@@ -35,7 +35,7 @@ def perturbed(variables):
     """The same with some numbers added to every parameter, so that no weight is orthogonal and attention is on."""
     leaves, treedef = jax.tree.flatten(variables["params"])
     rng = np.random.RandomState(0)
-    leaves = [leaf + 0.3 * rng.randn(*leaf.shape).astype(np.float32) for leaf in leaves]
+    leaves = [leaf + np.float32(0.3 * rng.randn(*leaf.shape)) for leaf in leaves]
     return {**variables, "params": jax.tree.unflatten(treedef, leaves)}
 
 
