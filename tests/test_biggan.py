@@ -193,7 +193,9 @@ def test_spectral_norm_of_every_weight_is_one(name):
 
         @jax.jit
         def step(v, module=module, x=x):
-            return {**v, **module.apply(v, x, jnp.arange(2), True, mutable=["batch_stats"])[1]}
+            stats = module.apply(v, x, jnp.arange(2), True, mutable=["batch_stats"])[1]["batch_stats"]
+            vectors = {k: s for k, s in stats.items() if k.startswith("sn_")}  # without the rest, no layer is computed
+            return {**v, "batch_stats": v["batch_stats"] | vectors}
 
         for _ in range(200):
             variables = step(variables)
@@ -251,7 +253,7 @@ def test_skips_of_d_with_and_without_relu(relu_skips):
     params = dict(variables["params"])
     for i in range(4):
         params[f"conv_{i}b"] = jax.tree.map(jnp.zeros_like, params[f"conv_{i}b"])
-    logits = d.apply({**variables, "params": params}, x, labels, False)
+    logits = jax.jit(lambda v: d.apply(v, x, labels, False))({**variables, "params": params})
 
     def pooled(x):
         return x.reshape(2, x.shape[1] // 2, 2, -1, 2, x.shape[-1]).mean(axis=(2, 4))
@@ -265,7 +267,12 @@ def test_skips_of_d_with_and_without_relu(relu_skips):
 
 @pytest.mark.parametrize(
     ("name", "num_classes", "dtype"),
-    [("biggan", 3, jnp.float32), ("biggan", 3, jnp.bfloat16), ("biggan", 0, jnp.float32), ("sagan", 3, jnp.bfloat16)],
+    [
+        ("biggan", 3, jnp.float32),
+        ("biggan", 0, jnp.bfloat16),
+        pytest.param("biggan", 3, jnp.bfloat16, marks=pytest.mark.slow),
+        pytest.param("sagan", 3, jnp.bfloat16, marks=pytest.mark.slow),
+    ],
 )
 def test_gradients_reach_every_weight(name, num_classes, dtype):
     g, d, *variables = tiny(name, num_classes)
@@ -277,18 +284,13 @@ def test_gradients_reach_every_weight(name, num_classes, dtype):
     def apply(module, variables, params, x):
         return module.apply({**variables, "params": params}, x, labels, True, mutable=["batch_stats"])[0]
 
-    def losses(params_g, params_d):
-        fakes = apply(g, g_variables, params_g, z)
-        logits_real, logits_fake = (apply(d, d_variables, params_d, x) for x in (images, fakes))
-        return jnp.mean(negative_logits_g(None, logits_fake)), jnp.mean(hinge_d(logits_real, logits_fake))
+    def losses(params):
+        fakes = apply(g, g_variables, params["g"], z)
+        logits_real, logits_fake = (apply(d, d_variables, params["d"], x) for x in (images, fakes))
+        return jnp.mean(negative_logits_g(None, logits_fake) + 0.5 * hinge_d(logits_real, logits_fake))
 
-    @jax.jit
-    def gradients(params_g, params_d):
-        return jax.grad(lambda p: losses(p, params_d)[0])(params_g), jax.grad(lambda p: losses(params_g, p)[1])(
-            params_d
-        )
-
-    for path, grad in jax.tree_util.tree_flatten_with_path(gradients(g_variables["params"], d_variables["params"]))[0]:
+    grads = jax.jit(jax.grad(losses))({"g": g_variables["params"], "d": d_variables["params"]})
+    for path, grad in jax.tree_util.tree_flatten_with_path(grads)[0]:
         assert grad.dtype == jnp.float32
         assert bool(jnp.all(jnp.isfinite(grad))), path
         if grad.ndim > 1:  # a bias before batch norm has none
@@ -309,7 +311,7 @@ def test_mistakes_are_named():
     labels = jnp.zeros(1, jnp.int32)
     with pytest.raises(ValueError, match="z of 2 numbers: BigGAN splits it into 3 chunks"):
         g.init(KEY, jnp.zeros((1, 2)), labels, False)
-    with pytest.raises(ValueError, match=r"attention_size=12: at 16 pixels choose one of 0, 8, 16$"):
+    with pytest.raises(ValueError, match="attention_size=12: at 16 pixels choose one of 0, 8, 16"):
         g.clone(attention_size=12).init(KEY, jnp.zeros((1, Z)), labels, False)
     with pytest.raises(ValueError, match="5x4 maps of 8 channels"):
         SelfAttention().init(KEY, jnp.zeros((1, 5, 4, 8)))
