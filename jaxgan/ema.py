@@ -36,7 +36,7 @@ def update(average, new, weight):
 def power_exponent(sigma_rel: float) -> float:
     """Exponent of the power function whose standard deviation is `sigma_rel` of the run's length (EDM2, eq. 126).
 
-    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)), sigma_rel in (0, 12^-1/2]; the largest is the plain mean's.
+    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2], at most that of a mean.
     """
     if not 0 < sigma_rel <= 12**-0.5:
         raise ValueError(f"sigma_rel={sigma_rel}: must be above 0 and at most {12**-0.5:.4f}, that of a plain mean")

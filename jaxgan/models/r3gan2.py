@@ -34,7 +34,7 @@ GAIN = 1 / math.sqrt(((1 + 0.2**2) - (1 - 0.2) ** 2 / math.pi) / 2)
 
 
 def normalise(kernel: jax.Array, centred: bool) -> jax.Array:
-    """kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 over all axes but the last: for each output's filter."""
+    """kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 in each output's filter."""
     axes = tuple(range(kernel.ndim - 1))
     if centred:
         kernel = kernel - jnp.mean(kernel, axes)
