@@ -109,8 +109,11 @@ def main() -> int:
     else:
         from jaxgan.generator import load
 
-        checkpoints = _checkpoints(step)
-        run = load(_WORKDIR.value, checkpoints[0][0])
+        try:
+            checkpoints = _checkpoints(step)
+            run = load(_WORKDIR.value, checkpoints[0][0])
+        except OSError as error:
+            raise ConfigError(error) from error
         size = run.config.data.image_size
     names = _METRICS.value or (list(run.config.eval.metrics) if run else [])
     if not names:
@@ -122,8 +125,8 @@ def main() -> int:
     if evaluator.needs_reals or _NEIGHBOURS.value or (run and run.num_classes):
         evaluator.compare_with(*_open_reals(run.config.data if run else None, protocol.split, size))
 
+    evaluator.check(given)
     if given is not None:
-        evaluator.check_images(given)
         scores = evaluator.score_images(given)
         report({"images": _IMAGES.value}, scores, evaluator.describe())
         if _NEIGHBOURS.value:

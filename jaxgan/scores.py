@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgan import data, features, generator
 from jaxgan.config import ConfigError, lookup
-from jaxgan.extractors import cifar, digits, dinov2
+from jaxgan.extractors import cifar, digits, dinov2, inception
 from jaxgan.features import Extraction, Sample
 from jaxgan.metrics.classes import class_accuracy, class_balance
 from jaxgan.metrics.frechet import Moments, frechet_distance, frechet_infinity, frechet_per_class
@@ -232,15 +232,18 @@ class Evaluator:
     def _labels(self, run: generator.Generator) -> np.ndarray:
         return run.labels(self.protocol.num, self.protocol.seed, None if self.reals is None else self.reals.labels)
 
-    def check_images(self, dataset: data.Dataset) -> None:
-        """Raise a ConfigError if the protocol asks for something that a set of fakes has not."""
+    def check(self, dataset: data.Dataset | None = None) -> None:
+        """Raise a ConfigError if a metric takes more fakes than the protocol has, or that more than a set of fakes."""
+        for name, metric in self.metrics.items():
+            if self.protocol.num < metric.least:
+                raise ConfigError(f"--num={self.protocol.num}: {name} takes at least {metric.least} fakes")
+        if dataset is None:
+            return
         if len(dataset) < self.protocol.num:
             raise ConfigError(f"--num={self.protocol.num}: there are {len(dataset)} images")
         if self.reals is not None and self.reals.image_shape[:2] != dataset.image_shape[:2]:
             sizes = ("x".join(map(str, d.image_shape[:2])) for d in (dataset, self.reals))
-            raise ConfigError(
-                "--real={!r}: images of {} cannot be compared with reals of {}".format(self.reals_name, *sizes)
-            )
+            raise ConfigError("images of {} pixels cannot be compared with reals of {} pixels".format(*sizes))
 
     def describe(self) -> dict:
         """The protocol in full, for the record."""
@@ -297,6 +300,8 @@ class Evaluator:
         scores = {}
         for name, score in fitted.items():
             metric = self.metrics[name]
+            if metric.labels and labels is None:
+                raise ConfigError(f"metrics={name}: takes the classes of the images, and these have no labels")
             try:
                 values = score(self._last[metric.features])
             except ValueError as error:

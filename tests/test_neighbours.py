@@ -120,7 +120,7 @@ def test_density_of_equal_distributions_is_about_one():
     rng = np.random.default_rng(10)
     result = prdc(rng.normal(size=(1500, 5)), rng.normal(size=(1500, 5)))
     assert result["density"] == pytest.approx(1.0, abs=0.05)
-    assert result["coverage"] == pytest.approx(1.0 - 0.5**5, abs=0.02)  # Naeem et al. 2020, section 3.2.2
+    assert result["coverage"] == pytest.approx(1.0 - 0.5**5, abs=0.02)  # 1 - 2^-k (Naeem et al. 2020)
 
 
 def test_copies_are_not_authentic():

@@ -319,13 +319,51 @@ def test_two_processes_train_stop_resume_and_agree_with_one(tmp_path, alone, bac
     assert jaxgan.load(workdir).sample(4).shape == (4, 8, 8, 3)
 
 
+def tool(name, *arguments, cwd):
+    """Another command of the package, in a process of its own, on one device."""
+    return subprocess.run(
+        [sys.executable, "-m", f"jaxgan.{name}", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+        env=os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        },
+    )  # fmt: skip
+
+
+def test_evaluate_command(tmp_path, reference):
+    def evaluate(*arguments):
+        return tool("evaluate", *arguments, cwd=tmp_path)
+
+    lines = {line["step"]: line for line in record(reference)}
+    result = evaluate(f"--workdir={reference}", "--num=64", "--step=all")
+    assert result.returncode == 0, result.stderr
+    printed = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [line["step"] for line in printed] == [36, 40]  # the checkpoints that were kept
+    assert printed[1]["scores"] == {name: lines[40][f"eval/{name}"] for name in ("modes", "kl")}
+    assert printed[1]["protocol"]["n_fake"] == 64
+    assert [json.loads(line) for line in (reference / "scores.jsonl").read_text().splitlines()] == printed
+    assert "modes" in result.stdout.split("{")[0]  # the table
+
+    assert tool("sample", f"--workdir={reference}", "--num=64", "--out=samples.npz", cwd=tmp_path).returncode == 0
+    result = evaluate("--images=samples.npz", "--metrics=modes")
+    scores = json.loads(result.stdout.splitlines()[-1])["scores"]
+    assert scores == printed[1]["scores"]  # seed 0, and the labels play no part here
+
+    for arguments, expected in (
+        ((f"--workdir={reference}", "--step=best"), "no checkpoint in"),
+        ((f"--workdir={reference}", "--step=last"), "--step=last: give a number, best or all"),
+        ((f"--workdir={reference}", "--metrics=fjd"), "--metrics='fjd': choose one of fid"),
+        (("--images=samples.npz", "--metrics=fd_cifar"), "--real is not given"),
+        (("--images=samples.npz", "--metrics=kid_cifar", "--real=samples.npz"), "kid_cifar takes at least 1000 fakes"),
+    ):
+        result = evaluate(*arguments)
+        assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), (arguments, result.stderr)
+        assert expected in result.stderr
+
+
 def test_sample_command(tmp_path, reference):
     def sample(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "jaxgan.sample", f"--workdir={reference}", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        )  # fmt: skip
+        return tool("sample", f"--workdir={reference}", *arguments, cwd=tmp_path)
 
     images = jaxgan.load(reference).sample(5, seed=3)
     result = sample("--num=5", "--seed=3", "--out=a/samples.npz")

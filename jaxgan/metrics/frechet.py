@@ -1,6 +1,6 @@
 """Fréchet distances between Gaussians fitted to features: FID, without bias, and for each class.
 
-The name FID is for the features of Inception-v3 (Heusel et al. 2017, section 4); the formulas ask for no features in
+The name FID is for the features of Inception-v3 (Heusel et al. 2017); the formulas ask for no features in
 particular. All is float64.
 """
 
@@ -57,7 +57,7 @@ class Moments:
     ...     moments.add(batch)
     >>> frechet_distance(moments.gaussian(), reference)
 
-    Deviations are taken from each batch's own mean and joined by the formula of Chan, Golub & LeVeque (1979, eq. 2.1),
+    Deviations are taken from each batch's own mean and joined by the formula of Chan, Golub & LeVeque (1979),
     so a mean that is large against the deviations costs no digits. Batches of thousands are the fastest. `n` is the
     number of rows so far.
     """
@@ -103,7 +103,7 @@ class Moments:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Fréchet distance |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), >= 0 (Dowson & Landau 1982, eq. 4).
+    """Squared Fréchet distance |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), >= 0 (Dowson & Landau 1982).
 
     With C = F F', the eigenvalues of C_a C_b are the squared singular values of F_a' F_b. Those come without the
     square root of a rounding error, which would be 1e-8 rather than 1e-16 for each of thousands of directions where
@@ -122,7 +122,7 @@ def frechet_infinity(
     """The Fréchet distance to `reference` that infinitely many rows like features [n, d] would have.
 
     The distance of n rows is too large by about c / n with a c of its own for each generator. As in Chong & Forsyth
-    2020 (section 4) a line in 1 / n through the distances of `sizes` random subsets, from `smallest` to all rows, is
+    2020 a line in 1 / n through the distances of `sizes` random subsets, from `smallest` to all rows, is
     extended to 1 / n = 0. Unbiased means also that it may be below 0 for a distance of about 0. `seed` draws the
     subsets, one for each size: nested ones would cost less, but have 1.3 times the standard deviation. ValueError
     unless 2 <= smallest < n and sizes >= 2.
@@ -144,7 +144,7 @@ def frechet_per_class(
 ) -> tuple[float, dict[int, float]]:
     """Mean over the classes, and for each class, of the distance between its features [n, d] and its `reference`.
 
-    Intra-class FID (Miyato & Koyama 2018, section 4). `labels` int [n] and `reference_labels` int [m] must be of the
+    Intra-class FID (Miyato & Koyama 2018). `labels` int [n] and `reference_labels` int [m] must be of the
     same classes, each with at least 2 rows on both sides, else ValueError. Compare only figures of equally many rows
     a class: the bias is that of a class's rows, ten times that of the whole set for ten classes.
     """

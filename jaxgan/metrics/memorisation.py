@@ -9,7 +9,7 @@ def authpct(features: np.ndarray, reference: np.ndarray) -> float:
     """Percentage of features [n, d] that are authentic, 0 to 100, against the `reference` [m, d] of training examples.
 
     A fake is authentic if the training example nearest to it has another training example that is nearer still (Alaa
-    et al. 2022, section 4.3; in the form of Stein et al. 2023, with Euclidean distances of any features). Copies have
+    et al. 2022; in the form of Stein et al. 2023, with Euclidean distances of any features). Copies have
     0. Fresh draws from the distribution of the training set have 33 in one dimension, 38 in two and more in many, so a
     test set's is the figure to compare with. ValueError for NaN, other widths, and fewer than 1 and 2 rows.
     """

@@ -1,7 +1,8 @@
 """Nearest neighbours among features by Euclidean distance, exact and in little memory.
 
-All pairs are compared in float32, where the accelerator is if there is one, in blocks of rows. What float32 does not
-decide for certain is decided in float64 on the host: few pairs, so that results do not depend on blocks or backend.
+All pairs are compared in float32, on the accelerator if there is one, in blocks of rows; float64 takes twice as long on
+a CPU, and most accelerators do not have it. What float32 does not decide for certain is decided in float64 on the host:
+few pairs, so that ties are ties and results do not depend on blocks or backend.
 """
 
 from functools import partial
@@ -62,7 +63,7 @@ def to_device(x: np.ndarray, y: np.ndarray) -> tuple[tuple[jax.Array, jax.Array]
     The unit, the range of the values, keeps squares within the range of float32.
     """
     centre = y.mean(axis=0, dtype=np.float64)
-    unit = float(max(np.ptp(x), np.ptp(y))) or 1.0
+    unit = max(float(z.max()) - float(z.min()) for z in (x, y)) or 1.0
 
     def move(z):
         moved = np.subtract(z, centre, out=np.empty(z.shape, np.float32), casting="same_kind")  # computed in float64
@@ -76,7 +77,7 @@ def to_device(x: np.ndarray, y: np.ndarray) -> tuple[tuple[jax.Array, jax.Array]
 def squared_distances(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Squares float32 [n, m] of the distances of rows x [n, d] to y [m, d], and how wrong each may be.
 
-    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019, eq. 2.3); the
+    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019); the
     bound is four times that, with some more for the operations before and after.
     """
     x2, y2 = jnp.sum(jnp.square(x), axis=1)[:, None], jnp.sum(jnp.square(y), axis=1)

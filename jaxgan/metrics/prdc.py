@@ -11,11 +11,11 @@ def prdc(features: np.ndarray, reference: np.ndarray, k: int = 5) -> dict[str, f
     """Precision, recall, density and coverage of features [n, d] of fakes against the `reference` [m, d] of reals.
 
     A point's ball is open and reaches to its k-th nearest neighbour in its own set.
-    - `precision`, 0 to 1: fakes in the ball of any real (Kynkäänniemi et al. 2019, eq. 2);
-    - `recall`, 0 to 1: reals in the ball of any fake (the same);
-    - `density`, 0 to m / k, about 1 for equal distributions: balls of reals that a fake is in, over k (Naeem et al.
-      2020, eq. 4);
-    - `coverage`, 0 to 1: reals with a fake in their ball (eq. 5 there).
+    - `precision`, 0 to 1: share of fakes in the ball of any real (Kynkäänniemi et al. 2019, eq. 2);
+    - `recall`, 0 to 1: share of reals in the ball of any fake (the same);
+    - `density`, 0 to m / k, about 1 for equal distributions: mean number of reals whose ball a fake is in, over k
+      (Naeem et al. 2020);
+    - `coverage`, 0 to 1: share of reals with a fake in their ball (the same).
     All depend on the number of reals and most on that of fakes: compare equal numbers, usually 10,000 or 50,000 each.
     Time is that of 3 products [n, d] x [d, m], memory that of the features twice and some hundred MiB. ValueError for
     NaN, other widths and fewer than k + 1 rows of either.
