@@ -26,7 +26,11 @@ def tiny(optimizer="adam", model="sngan", **changes):
     config.model.z_dim = 16
     config.model.g_channels, config.model.d_channels = {
         "sngan": ((16,) * 3, (16,) * 3), "dcgan": ((16, 8, 8), (8, 8, 16)), "mlp": ((16, 16), (8, 8)),
+        "stylegan2": ((8, 8), (8, 8)), "r3gan2": ((16,), (16,)),
     }[model]  # fmt: skip
+    config.model.g_options, config.model.d_options = {
+        "stylegan2": ("w_dim=16", "mapping_layers=1"), "r3gan2": ("blocks=1, group_width=16",) * 2,
+    }.get(model, ("", ""))  # fmt: skip
     config.batch_size = BATCH
     for optim in (config.optim_g, config.optim_d):
         optim.name = optimizer
