@@ -25,7 +25,7 @@ def get_config(variant="conditional"):
     config.d_steps = 5
     config.train_kimg = 32_000.0
     for optim in (config.optim_g, config.optim_d):
-        optim.schedule = "linear"
+        optim.lr_schedule = "linear to 0"
     config.log.every_kimg = 32.0
     config.sample.every_kimg = 320.0
     config.diagnose.every_kimg = 320.0

@@ -25,7 +25,7 @@ def get_config():
     for optim in (config.optim_g, config.optim_d):
         optim.lr = 1e-3
         optim.b2 = 0.99
-        optim.schedule = "cosine"
+        optim.lr_schedule = "cosine to 0"
     config.train_kimg = 900.0
     config.steps_per_call = 10
     config.log.every_kimg = 6.4

@@ -3,11 +3,18 @@
 Durations are counted in thousands of real images shown to the discriminator (kimg), so a run means the
 same at any batch size. `check` is where every divisibility and every unusable combination is caught,
 before anything is written.
+
+Beside a scalar that may change during the run stands `<name>_schedule`, in words: see jaxgan/schedules.py.
 """
 
+import ast
+import contextlib
+import dataclasses
 import difflib
+import functools
 import importlib.util
 import json
+import math
 from collections.abc import Iterable
 
 from ml_collections import ConfigDict
@@ -25,16 +32,14 @@ def _optim(lr: float) -> ConfigDict:
     return ConfigDict(
         dict(
             name="adam",  # adam, adamw, rmsprop, sgd
-            lr=lr,  # peak learning rate
+            lr=lr,  # learning rate
+            lr_schedule="constant",
             b1=0.0,  # adam, adamw: decay of the first moment
             b2=0.9,  # adam, adamw: decay of the second moment; rmsprop: its decay
+            b2_schedule="constant",
             eps=1e-8,
             momentum=0.0,  # rmsprop, sgd
             weight_decay=0.0,  # adamw
-            schedule="constant",  # constant, linear, cosine: from lr to lr_end over decay_kimg
-            lr_end=0.0,
-            decay_kimg=0.0,  # 0: the whole run, train_kimg
-            warmup_kimg=0.0,  # linear from 0 to lr first
             clip_norm=0.0,  # clip the global gradient norm; 0: off
         )
     )
@@ -70,19 +75,42 @@ def default_config() -> ConfigDict:
     config.model.conditional = False  # class-conditional G and D
     config.model.g_channels = ()  # widths, outermost last; (): the architecture's own at image_size
     config.model.d_channels = ()
+    config.model.g_options = ""  # further fields of G's module, such as "blocks=1, group_width=8"
+    config.model.d_options = ""
 
     config.loss = "hinge"  # minimax, ns, hinge, lsgan, wgan, rpgan
     config.d_steps = 1  # D steps for each G step
+    config.top_k = 1.0  # share of its fakes that G learns from, those that D likes best (Sinha et al. 2020)
+    config.top_k_schedule = "constant"
+    # Added to D's objective (path: to G's) with a weight; 0: off. A lazy one, of every interval-th step, counts
+    # interval times as much then. R1 papers write gamma / 2 for the weight.
     config.penalty = ConfigDict()
-    for name in ("r1", "r2", "gp"):
-        # weight of E[|grad|^2] (r1 on reals, r2 on fakes) or of E[(|grad| - 1)^2] (gp, interpolates);
-        # R1 papers write gamma / 2. 0: off. Every interval-th D step, times interval (lazy, same strength).
-        config.penalty[name] = ConfigDict(dict(weight=0.0, interval=1))
+    for name in (
+        "r1",  # squared norm of D's gradient at reals (Mescheder et al. 2018)
+        "r2",  # at fakes
+        "gp",  # (norm - 1)^2 between reals and fakes (WGAN-GP, Gulrajani et al. 2017: 10)
+        "dragan",  # around reals (Kodali et al. 2017: 10)
+        "cr",  # D is to say the same of a real mirrored and shifted (Zhang et al. 2020: 10)
+        "bcr",  # and of a fake (Zhao et al. 2021: 10)
+        "lecam",  # squared distance of logits to the other side's average (Tseng et al. 2021)
+        "path",  # path length of G, which must have styles (Karras et al. 2020: 2, every 4 steps)
+    ):
+        config.penalty[name] = ConfigDict(dict(weight=0.0, weight_schedule="constant", interval=1))
+    config.penalty.lecam.start_kimg = 0.0  # the averages begin, and count, from here on
+    config.augment = ConfigDict()
+    config.augment.name = ""  # of all images that D sees: see AUGMENTS in jaxgan/augment.py; "": none
+    config.augment.p = 1.0  # strength; where it starts if it is adaptive
+    config.augment.p_schedule = "constant"
+    config.augment.target = 0.0  # of the mean sign of D's logits on reals, which p then follows (ADA: 0.6); 0: not
+    config.augment.speed_kimg = 500.0  # in which an adaptive p can go from 0 to 1
+    config.augment.paired = False  # a fake gets the draws of the real beside it in the batch
     config.optim_g = _optim(lr=2e-4)
     config.optim_d = _optim(lr=2e-4)
     config.ema = ConfigDict()
     config.ema.half_life_kimg = 10.0  # half-life of the generator's moving average; 0: no averaging
+    config.ema.half_life_kimg_schedule = "constant"
     config.ema.rampup = 0.05  # never longer than this share of the images seen so far; 0: no ramp
+    config.ema.sigma_rel = 0.0  # width of a power-function average instead (EDM2: 0.05, 0.1); 0: by half-life
 
     config.log = ConfigDict()
     config.log.every_kimg = 6.4
@@ -148,11 +176,24 @@ def to_json(config: ConfigDict) -> str:
 def from_dict(saved: dict) -> ConfigDict:
     """A config from the dict that a checkpoint or config.json holds (JSON has lists where a config has tuples)."""
     config = default_config()
-    for key, value in flatten(ConfigDict(saved)).items():
+    for key, value in _renewed(flatten(ConfigDict(saved))).items():
         if key not in flatten(config):
             raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, flatten(config))}")
         config.update_from_flattened_dict({key: tuple(value) if isinstance(value, list | tuple) else value})
     return config
+
+
+def _renewed(flat: dict) -> dict:
+    """Saved settings, those from before a schedule was a setting in words as they are now."""
+    flat = dict(flat)
+    for net in ("optim_g", "optim_d"):
+        if (kind := flat.pop(f"{net}.schedule", None)) is not None:
+            end, over, warmup = (flat.pop(f"{net}.{key}") for key in ("lr_end", "decay_kimg", "warmup_kimg"))
+            words = f"warmup {warmup} kimg, " * bool(warmup) + kind
+            if kind != "constant":
+                words += f" to {end}" + f" in {over} kimg" * bool(over)
+            flat[f"{net}.lr_schedule"] = words
+    return flat
 
 
 # What a resumed run may change: how long, how often, where and how fast, but not what the arrays mean.
@@ -164,8 +205,10 @@ _FREE_ON_RESUME = (
 
 def changes(config: ConfigDict, saved: ConfigDict) -> tuple[list[str], list[str]]:
     """Settings that differ from a saved run's, as "name: old -> new": those free to change, and the others."""
+    from jaxgan.schedules import follows_run
+
     old, new = flatten(saved), flatten(config)
-    over_run = any(o.schedule != "constant" and not o.decay_kimg for o in (config.optim_g, config.optim_d))
+    over_run = any(follows_run(value) for key, value in new.items() if key.endswith("_schedule"))
     free, fixed = [], []
     for key in new:
         if new[key] != old[key]:
@@ -187,12 +230,55 @@ def steps(config: ConfigDict, kimg: float) -> int:
     return max(1, round(1e3 * kimg / call)) * config.steps_per_call if kimg else 0
 
 
+def options(text: str) -> dict:
+    """{"blocks": 1, "group_width": 8} of "blocks=1, group_width=8"; ValueError if `text` is no list of literals."""
+    try:
+        call = ast.parse(f"_({text})", mode="eval").body
+        if call.args:
+            raise ValueError
+        return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AttributeError):
+        raise ValueError('give NAME=VALUE, separated by commas, such as "blocks=1, group_width=8"') from None
+
+
+def _check_options(text: str, module: type) -> None:
+    """ValueError unless `text` gives values, of the right type, to fields that this module has beyond the common."""
+    common = {"image_size", "image_channels", "num_classes", "channels", "dtype", "axis_name", "parent", "name"}
+    defaults = {f.name: f.default for f in dataclasses.fields(module) if f.name not in common}
+    known = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
+    known = f"the fields there are: {known}" if known else "there are none for this architecture"
+    for name, value in options(text).items():
+        if name not in defaults:
+            raise ValueError(f"no field {name}; {known}")
+        default = defaults[name]
+        kinds = {float: (float, int), type(None): (int, type(None))}.get(type(default), (type(default),))
+        if type(value) not in kinds:
+            raise ValueError(f"{name}={value!r} is of another type than the default; {known}")
+
+
+@functools.lru_cache(maxsize=256)
+def _try_nets(g, d, z_dim: int, batch_size: int) -> None:
+    """Build both nets in the abstract, once: what they raise is for the user to read."""
+    import jax
+    import jax.numpy as jnp
+
+    def initialise(key):
+        labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
+        for net, shape in ((g, (z_dim,)), (d, (d.image_size, d.image_size, d.image_channels))):
+            net.init(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)
+
+    jax.eval_shape(initialise, jax.random.key(0))
+
+
 def check(config: ConfigDict, num_devices: int) -> None:
     """Raise a ConfigError for the first setting that cannot work, on this many devices."""
+    from jaxgan import schedules
+    from jaxgan.augment import AUGMENTS
     from jaxgan.losses import LOSSES
     from jaxgan.models import MODELS
-    from jaxgan.optim import OPTIMIZERS, SCHEDULES
+    from jaxgan.optim import OPTIMIZERS
     from jaxgan.scores import METRICS
+    from jaxgan.state import make_modules
 
     flat = flatten(config)
 
@@ -202,6 +288,14 @@ def check(config: ConfigDict, num_devices: int) -> None:
 
     def one_of(key: str, choices: Iterable[str]):
         require(flat[key] in choices, key, f"choose one of {', '.join(choices)}")
+
+    @contextlib.contextmanager
+    def of_setting(key: str):
+        """What is raised inside is the fault of this setting."""
+        try:
+            yield
+        except ValueError as error:
+            raise ConfigError(f"config.{key}={flat[key]!r}: {error}") from error
 
     one_of("parallel", ("pmap", "shard_map"))
     one_of("dtype", ("float32", "bfloat16"))
@@ -236,10 +330,41 @@ def check(config: ConfigDict, num_devices: int) -> None:
         right = f"{config.model.name} at {config.data.image_size} pixels takes {len(default)} widths, such as {default}"
         good = not given or (len(given) == len(default) and all(isinstance(w, int) and w > 0 for w in given))
         require(good, f"model.{net}_channels", right)
+    for net, module in (("g", model.Generator), ("d", model.Discriminator)):
+        with of_setting(f"model.{net}_options"):
+            _check_options(flat[f"model.{net}_options"], module)
+    with of_setting("model.name"):
+        _try_nets(*make_modules(config), config.model.z_dim, config.batch_size)
+
+    for key in flat:
+        if key.endswith("_schedule"):
+            name = key.removesuffix("_schedule")
+            with of_setting(key):
+                schedule = schedules.parse(flat[name], flat[key], config.train_kimg)
+            limit = 1.0 if name in ("augment.p", "top_k") else math.inf
+            require(max(schedule.values) <= limit, key if flat[name] <= limit else name, f"must be at most {limit:g}")
+    for name in ("g", "d"):
+        key, optimizer = f"optim_{name}.b2_schedule", flat[f"optim_{name}.name"]
+        schedule = schedules.of(config[f"optim_{name}"], "b2", config.train_kimg)
+        require(max(schedule.values) < 1, key, "must be in [0, 1)")
+        require(optimizer != "sgd" or not schedule.varies, key, f"{optimizer} has no b2")
+    require(min(schedules.of(config, "top_k", config.train_kimg).values) > 0, "top_k", "must be above 0")
+    one_of("augment.name", ("", *AUGMENTS))
+    require(config.augment.speed_kimg > 0, "augment.speed_kimg", "must be above 0")
+    require(config.augment.target < 1, "augment.target", "must be in [0, 1)")
+    if config.augment.target:
+        require(bool(config.augment.name), "augment.name", "is none, and config.augment.target wants one that adapts")
+        right = f"p follows the sign of logits, of which {config.loss} compares only differences"
+        require(LOSSES[config.loss].border is not None, "augment.target", f"{right}; set it to 0")
+        right = "an adaptive p has none; set config.augment.target=0.0"
+        require(config.augment.p_schedule == "constant", "augment.p_schedule", right)
+    has_styles = hasattr(model.Generator, "mapping") and hasattr(model.Generator, "synthesis")
+    penalised = schedules.of(config.penalty.path, "weight", config.train_kimg)
+    require(has_styles or not penalised, "penalty.path.weight", f"{config.model.name} has no styles; stylegan2 has")
+    require(config.ema.sigma_rel <= 12**-0.5, "ema.sigma_rel", "must be at most 0.2887, the width of a plain mean")
 
     for net in ("optim_g", "optim_d"):
         one_of(f"{net}.name", OPTIMIZERS)
-        one_of(f"{net}.schedule", SCHEDULES)
         for beta in ("b1", "b2", "momentum"):
             require(flat[f"{net}.{beta}"] < 1, f"{net}.{beta}", "must be in [0, 1)")
         for key, users in (("weight_decay", ("adamw",)), ("momentum", ("rmsprop", "sgd"))):
@@ -247,13 +372,14 @@ def check(config: ConfigDict, num_devices: int) -> None:
             require(used, f"{net}.{key}", f"{config[net].name} has none; config.{net}.name={users[-1]!r} has")
     for name in config.penalty:
         require(config.penalty[name].interval >= 1, f"penalty.{name}.interval", "must be 1 or above")
-    log_d_steps = steps(config, config.log.every_kimg) * config.d_steps
     for name, penalty in config.penalty.items():
         # Otherwise most log lines would fall on steps without the penalty.
+        net, per_step = ("G", 1) if name == "path" else ("D", config.d_steps)
+        between = steps(config, config.log.every_kimg) * per_step
         require(
-            not penalty.weight or log_d_steps % penalty.interval == 0,
+            not schedules.of(penalty, "weight", config.train_kimg) or between % penalty.interval == 0,
             f"penalty.{name}.interval",
-            f"must divide the {log_d_steps} D steps between two log lines; config.log.every_kimg="
+            f"must divide the {between} {net} steps between two log lines; config.log.every_kimg="
             f"{penalty.interval * images_per_step(config) * config.steps_per_call / 1e3:g} or a multiple would do",
         )
 

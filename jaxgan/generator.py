@@ -1,6 +1,7 @@
 """A trained generator, ready to sample: `jaxgan.load("runs/cifar").sample(64)`."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +14,28 @@ from jaxgan.rng import Stream
 from jaxgan.state import make_generator
 
 
-def decode(module, variables, z, labels, keys):
-    """Latents [B, Z], labels [B] and noise keys [B] to images, uint8 [B, H, W, C]; pure."""
-    images = module.apply(variables, z, labels, train=False, keys=keys)  # [B, H, W, C] in [-1, 1]
+def decode(module, variables, z, labels, keys, psi=None):
+    """Latents [B, Z], labels [B] and noise keys [B] to images, uint8 [B, H, W, C]; pure.
+
+    `psi` is for modules that know it: how far styles are from their mean, of how far they were.
+    """
+    truncated = {} if psi is None else {"psi": psi}
+    images = module.apply(variables, z, labels, train=False, keys=keys, **truncated)  # [B, H, W, C] in [-1, 1]
     return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
 
 
-def draw(seed, z_dim: int, num_labels: int, index):
-    """Latents [B, Z], uniform integers below `num_labels` [B] and noise keys [B] of samples `index` [B]; pure."""
+def draw(seed, z_dim: int, num_labels: int, index, bound=None):
+    """Latents [B, Z], uniform integers below `num_labels` [B] and noise keys [B] of samples `index` [B]; pure.
+
+    Latents are standard normal; with a `bound`, given that each number is within it.
+    """
     key = jax.random.key(seed)
     z, label, noise = (
         rng.example_keys(rng.stream_key(key, s), index)
         for s in (Stream.SAMPLE_Z, Stream.SAMPLE_LABEL, Stream.SAMPLE_NOISE)
     )
-    return rng.normal(z, (z_dim,)), rng.randint(label, max(num_labels, 1)), noise
+    z = rng.normal(z, (z_dim,)) if bound is None else rng.truncated_normal(z, (z_dim,), bound)
+    return z, rng.randint(label, max(num_labels, 1)), noise
 
 
 _decode = jax.jit(decode, static_argnums=0)
@@ -54,24 +63,32 @@ class Generator:
         size, channels = self.config.data.image_size, self.config.data.channels
         return f"Generator({self.config.model.name}, {size}x{size}x{channels}, step {self.step})"
 
-    def sample(self, n: int, seed: int = 0, labels=None) -> np.ndarray:
+    def sample(self, n: int, seed: int = 0, labels=None, truncation: float | None = None) -> np.ndarray:
         """n images, uint8 [n, H, W, C]; image i depends on (seed, i) and its label only.
 
         Args:
           n: how many.
           seed: 0 .. 2^31 - 1.
           labels: class of all, or int [n], for a conditional generator; drawn uniformly by (seed, i) if not given.
+          truncation: typical images instead of varied ones. Where the net has styles, psi: they move towards their
+            mean, 1 not at all and 0 all the way (Karras et al. 2019, section B). Elsewhere the bound of each number of
+            a latent, which is drawn anew beyond it, so the larger the less (Brock et al. 2019, section 3.1).
 
         Raises:
-          ValueError: labels for an unconditional generator, out of range or of the wrong number.
+          ValueError: labels for an unconditional generator, out of range or of the wrong number; a truncation that is
+            no finite number above 0 (psi: 0 or above).
         """
-        z, drawn, keys = self.latents(n, seed)
-        return self.decode(z, drawn if labels is None else self._labels(labels, n), keys)
+        psi, bound = self._truncation(truncation)
+        z, drawn, keys = self.latents(n, seed, bound)
+        return self.decode(z, drawn if labels is None else self._labels(labels, n), keys, psi)
 
-    def latents(self, n: int, seed: int = 0):
-        """What `sample` starts from: latents float32 [n, z_dim], labels int32 [n], noise keys [n]."""
+    def latents(self, n: int, seed: int = 0, bound: float | None = None):
+        """What `sample` starts from: latents float32 [n, z_dim], labels int32 [n], noise keys [n].
+
+        With a `bound`, all numbers of a latent are within it.
+        """
         index = jnp.arange(-(-n // self.CHUNK) * self.CHUNK)
-        return jax.tree.map(lambda x: x[:n], _draw(seed, self.config.model.z_dim, self.num_classes, index))
+        return jax.tree.map(lambda x: x[:n], _draw(seed, self.config.model.z_dim, self.num_classes, index, bound))
 
     def labels(self, n: int, seed: int = 0, among=None) -> np.ndarray:
         """Labels of samples 0 .. n - 1, int32 [n]: drawn from those of a data set, `among` [m], or uniformly.
@@ -85,22 +102,26 @@ class Generator:
         drawn = np.asarray(_draw(seed, self.config.model.z_dim, len(choices), index)[1])
         return choices[drawn[:n]].astype(np.int32)
 
-    def decode(self, z, labels, keys) -> np.ndarray:
-        """Latents [n, z_dim], labels [n] and keys [n] to images, uint8 [n, H, W, C]."""
+    def decode(self, z, labels, keys, psi: float | None = None) -> np.ndarray:
+        """Latents [n, z_dim], labels [n] and keys [n] to images, uint8 [n, H, W, C]; psi as in `sample`."""
         n = len(z)
         take = np.minimum(np.arange(-(-n // self.CHUNK) * self.CHUNK), n - 1)
         chunks = [
-            np.asarray(_decode(self.module, self.variables, z[i], labels[i], keys[i]))
+            np.asarray(_decode(self.module, self.variables, z[i], labels[i], keys[i], psi))
             for i in take.reshape(-1, self.CHUNK)
         ]
         return np.concatenate(chunks)[:n]
 
-    def interpolate(self, rows: int, columns: int, seed: int = 0, labels=None) -> np.ndarray:
+    def interpolate(
+        self, rows: int, columns: int, seed: int = 0, labels=None, truncation: float | None = None
+    ) -> np.ndarray:
         """Walks from sample 2i to sample 2i + 1 along a great circle, uint8 [rows * columns, H, W, C], row by row.
 
-        A row keeps one label (of its first sample, or from `labels`: one, or int [rows]) and one noise.
+        A row keeps one label (of its first sample, or from `labels`: one, or int [rows]) and one noise. `truncation`
+        is as in `sample`.
         """
-        z, drawn, keys = self.latents(2 * rows, seed)
+        psi, bound = self._truncation(truncation)
+        z, drawn, keys = self.latents(2 * rows, seed, bound)
         labels = drawn[::2] if labels is None else self._labels(labels, rows)
         start, end = z[::2, None], z[1::2, None]  # [rows, 1, Z]
         norms = jnp.linalg.norm(start, axis=-1) * jnp.linalg.norm(end, axis=-1)
@@ -109,7 +130,16 @@ class Generator:
         # Spherical interpolation (White 2016): a chord of Gaussian latents would leave the shell they live on.
         walk = (jnp.sin((1.0 - t) * angle) * start + jnp.sin(t * angle) * end) / jnp.sin(angle)
         repeat = np.repeat(np.arange(rows), columns)
-        return self.decode(walk.reshape(rows * columns, -1), labels[repeat], keys[::2][repeat])
+        return self.decode(walk.reshape(rows * columns, -1), labels[repeat], keys[::2][repeat], psi)
+
+    def _truncation(self, truncation: float | None) -> tuple[float | None, float | None]:
+        """psi of styles and bound of latents; one of them at most."""
+        if truncation is None:
+            return None, None
+        styles = "w_avg" in self.variables
+        if not (0 <= truncation < math.inf and (styles or truncation)):
+            raise ValueError(f"truncation={truncation}: must be finite and {'0 or above' if styles else 'above 0'}")
+        return (truncation, None) if styles else (None, truncation)
 
     def _labels(self, labels, n: int) -> jax.Array:
         if not self.num_classes:

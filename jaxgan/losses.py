@@ -80,3 +80,19 @@ LOSSES = {
     "wgan": Loss(wasserstein_d, negative_logits_g, border=None),
     "rpgan": Loss(relativistic_d, relativistic_g, relativistic=True, border=None),
 }
+
+
+def top_k(logits, everyone, share) -> jax.Array:
+    """Weights [b] of mean 1 over the whole batch: equal for the share of it with the highest logits, otherwise 0.
+
+    So that G learns from the fakes that D likes best (Sinha et al. 2020).
+
+    Args:
+      logits: [b], of this device's fakes.
+      everyone: [B], of those of all devices.
+      share: in (0, 1], may be traced; at least one example is kept.
+    """
+    size = len(everyone)
+    kept = jnp.clip(jnp.round(share * size), 1, size)
+    lowest = jnp.sort(everyone)[(size - kept).astype(jnp.int32)]
+    return jnp.where(logits >= lowest, size / kept, 0.0)

@@ -1,7 +1,7 @@
-"""Gradient penalties: a critic (images [B, H, W, C] -> logits [B]) and images to one value an example, [B].
+"""Penalties on D: a critic (images [B, H, W, C] -> logits [B]) and images to one value an example, [B].
 
-A critic whose logits mix examples (batch norm in D) has no per-example gradient; the value is then that
-of the sum of the logits.
+A critic whose logits mix examples (batch norm in D) has no per-example gradient; a gradient penalty's value is then
+that of the sum of the logits.
 """
 
 import jax
@@ -25,3 +25,28 @@ def gradient_penalty(critic, images_real: jax.Array, images_fake: jax.Array, mix
     flat = squared == 0.0
     norm = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squared)))
     return jnp.square(norm - 1.0)
+
+
+def dragan(critic, images: jax.Array, noise: jax.Array, mix: jax.Array) -> jax.Array:
+    """(|grad D| - 1)^2 on the way from an image to a disturbed one, [B] (Kodali et al. 2017, section 2.3 and code).
+
+    Args:
+      noise: uniform in [0, 1), as the images; it disturbs by half of an image's standard deviation. (The code takes the
+        whole batch's: an image's own is the same at any batch size.)
+      mix: uniform in [0, 1), [B]: how far on the way.
+    """
+    spread = 0.5 * jnp.std(images, axis=tuple(range(1, images.ndim)), keepdims=True)
+    return gradient_penalty(critic, images + spread * noise, images, mix)
+
+
+def consistency(critic, logits: jax.Array, images: jax.Array) -> jax.Array:
+    """(D(x) - D(T(x)))^2 from the logits D(x), [B], and `images` T(x), [B] (Zhang et al. 2020, eq. 2)."""
+    return jnp.square(logits - critic(images))
+
+
+def lecam(logits_real, logits_fake, average_real, average_fake) -> jax.Array:
+    """(D(x) - average on fakes)^2 + (D(G(z)) - average on reals)^2, [B] (Tseng et al. 2021, eq. 4).
+
+    The averages are those of D's logits over the steps so far, scalars.
+    """
+    return jnp.square(logits_real - average_fake) + jnp.square(logits_fake - average_real)

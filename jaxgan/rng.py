@@ -25,6 +25,11 @@ class Stream(enum.IntEnum):
     SAMPLE_Z = 8  # latents of `Generator.sample`
     SAMPLE_LABEL = 9
     SAMPLE_NOISE = 10
+    AUGMENT_D = 11
+    AUGMENT_G = 12
+    CONSISTENCY = 13  # what D's answer must not depend on: mirrored or not, and the shift
+    DRAGAN = 14  # disturbance of reals
+    PATH = 15  # latents, noise in the net and directions of the path-length penalty
 
 
 def stream_key(key: jax.Array, stream: Stream, step=0) -> jax.Array:
@@ -40,6 +45,11 @@ def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
     """Standard normal draws, [B, *shape], one row a key."""
     return jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
+
+
+def truncated_normal(keys: jax.Array, shape: tuple[int, ...], bound) -> jax.Array:
+    """Standard normal draws given that they are within +-bound, [B, *shape], one row a key."""
+    return jax.vmap(lambda k: jax.random.truncated_normal(k, -bound, bound, shape))(keys)
 
 
 def uniform(keys: jax.Array, shape: tuple[int, ...] = (), dtype=jnp.float32) -> jax.Array:

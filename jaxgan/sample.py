@@ -1,6 +1,7 @@
 """Images from a trained generator: python -m jaxgan.sample --workdir=RUN --out=FILE.png|FILE.npz|DIR
 
 --num=64 --seed=0 --labels=3 (or 3,5,7: one after the other) --interpolate (rows that walk from one image to another)
+--truncation=0.7 (typical images instead of varied ones)
 """
 
 import math
@@ -20,6 +21,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Image i is a function of the seed and i
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; the newest undamaged one if not given.")
 _LABELS = flags.DEFINE_list("labels", None, "Classes, repeated in order until all images have one.")
 _INTERPOLATE = flags.DEFINE_bool("interpolate", False, "Rows that walk from one image to another.")
+_TRUNCATION = flags.DEFINE_float(
+    "truncation", None, "Less variety: psi below 1 where the net has styles, elsewhere the bound of latents, such as 1."
+)
 _COLUMNS = flags.DEFINE_integer("columns", 0, "Images in a row of the grid; 0: square, 10 with --interpolate.", 0)
 
 
@@ -34,11 +38,11 @@ def main() -> int:
         generator = load(_WORKDIR.value, _STEP.value)
         labels = _LABELS.value and np.resize([int(label) for label in _LABELS.value], num)
         if _INTERPOLATE.value:
-            images = generator.interpolate(num, columns, _SEED.value, labels)
+            images = generator.interpolate(num, columns, _SEED.value, labels, _TRUNCATION.value)
         else:
             if labels is None:
                 labels = generator.latents(num, _SEED.value)[1] if generator.num_classes else None
-            images = generator.sample(num, _SEED.value, labels)
+            images = generator.sample(num, _SEED.value, labels, _TRUNCATION.value)
     except (ValueError, OSError) as error:
         raise ConfigError(error) from error
     out.parent.mkdir(parents=True, exist_ok=True)

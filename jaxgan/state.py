@@ -1,5 +1,6 @@
 """What a run is made of: two nets that never change, and one pytree of arrays that does."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan import rng
-from jaxgan.config import images_per_step
+from jaxgan import rng, schedules
+from jaxgan.config import images_per_step, options
 from jaxgan.models import MODELS
 from jaxgan.optim import make_optimizer
 from jaxgan.parallel import AXIS
@@ -23,6 +24,8 @@ class Nets(NamedTuple):
     optim_g: optax.GradientTransformation
     optim_d: optax.GradientTransformation
     z_dim: int
+    normalise: Callable[[dict], dict]  # of a net's parameters, after each optimizer step
+    aux: dict[str, float]  # where the scalars of an `AdaptiveState` start
 
 
 @flax.struct.dataclass
@@ -44,33 +47,58 @@ class TrainState:
     ema: dict  # variables of the averaged generator: {"params": ..., other collections}
 
 
-def make_generator(config, axis_name: str | None = None) -> nn.Module:
-    """The generator of a resolved config; `axis_name` is for batch norm across devices in training."""
-    return MODELS[config.model.name].Generator(
-        channels=tuple(config.model.g_channels), **_net_fields(config), axis_name=axis_name
+@flax.struct.dataclass
+class AdaptiveState(TrainState):
+    """The state of a run with scalars that follow it. Runs without have none, not even an empty dict, in the state."""
+
+    aux: dict  # float32: ada_p, the strength of augmentation; lecam_real, lecam_fake; path_length
+
+
+def make_modules(config, axis_name: str | None = None) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator of a resolved config; `axis_name` is for what looks at the whole batch in training.
+
+    Before a config is resolved an image has 3 channels and, where there are classes, there are 10 of them.
+    """
+    model, data = MODELS[config.model.name], config.data
+    common = dict(
+        image_size=data.image_size,
+        image_channels=data.channels or 3,
+        num_classes=(data.num_classes or 10) if config.model.conditional else 0,
+        dtype=jnp.dtype(config.dtype),
+        axis_name=axis_name,
     )
+    return tuple(
+        module(channels=tuple(config.model[f"{net}_channels"]), **common, **options(config.model[f"{net}_options"]))
+        for net, module in (("g", model.Generator), ("d", model.Discriminator))
+    )
+
+
+def make_generator(config) -> nn.Module:
+    """The generator of a resolved config, for use after training."""
+    return make_modules(config)[0]
 
 
 def make_nets(config) -> Nets:
     """Both nets and optimizers of a resolved config."""
+    g, d = make_modules(config, AXIS)
     return Nets(
-        g=make_generator(config, AXIS),
-        d=MODELS[config.model.name].Discriminator(
-            channels=tuple(config.model.d_channels), **_net_fields(config), axis_name=AXIS
-        ),
+        g=g,
+        d=d,
         optim_g=make_optimizer(config.optim_g, config.train_kimg, images_per_step(config)),
         optim_d=make_optimizer(config.optim_d, config.train_kimg, config.batch_size),
         z_dim=config.model.z_dim,
+        normalise=getattr(MODELS[config.model.name], "normalise_weights", lambda params: params),
+        aux=_aux(config),
     )
 
 
-def _net_fields(config) -> dict:
-    return dict(
-        image_size=config.data.image_size,
-        image_channels=config.data.channels,
-        num_classes=config.data.num_classes if config.model.conditional else 0,
-        dtype=jnp.dtype(config.dtype),
-    )
+def _aux(config) -> dict[str, float]:
+    aux = {"ada_p": config.augment.p} if config.augment.target else {}
+    if schedules.of(config.penalty.lecam, "weight", config.train_kimg):
+        aux |= {"lecam_real": 0.0, "lecam_fake": 0.0}
+    if schedules.of(config.penalty.path, "weight", config.train_kimg):
+        aux |= {"path_length": 0.0}
+    return aux
 
 
 def create_state(nets: Nets, key: jax.Array) -> TrainState:
@@ -91,4 +119,7 @@ def create_state(nets: Nets, key: jax.Array) -> TrainState:
     d = net(nets.d, nets.optim_d, rng.Stream.INIT_D, jnp.zeros((1, size, size, channels)))
     # jnp.copy: the average starts at G's weights but must not share their (donated) buffers.
     ema = jax.tree.map(jnp.copy, {"params": g.params, **g.extra})
-    return TrainState(step=jnp.int32(0), g=g, d=d, ema=ema)
+    arrays = dict(step=jnp.int32(0), g=g, d=d, ema=ema)
+    if not nets.aux:
+        return TrainState(**arrays)
+    return AdaptiveState(**arrays, aux={name: jnp.float32(value) for name, value in nets.aux.items()})

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxgan import ema, optim, rng
+from jaxgan import augment, ema, schedules
 from jaxgan.config import images_per_step, lookup
 from jaxgan.losses import LOSSES
+from jaxgan.objectives import At, Objectives, mirror
 from jaxgan.parallel import AXIS
-from jaxgan.penalties import gradient_penalty, squared_gradient_norm
 from jaxgan.rng import Stream
 from jaxgan.state import Nets, NetState, TrainState
 
@@ -37,126 +37,22 @@ def make_update(config, nets: Nets):
       n = real_batches_per_step(config) and b examples on this device; `key` is the run's key. The metrics are
       float32 scalars; a lazy penalty is NaN in a step that does not apply it.
     """
-    loss = lookup(LOSSES, config.loss, "config.loss")
-    lr_g = optim.learning_rate(config.optim_g, config.train_kimg)
-    lr_d = optim.learning_rate(config.optim_d, config.train_kimg)
+    objectives = Objectives(config, nets)
+    lr_g, lr_d = (schedules.of(o, "lr", config.train_kimg) for o in (config.optim_g, config.optim_d))
+    half_life = schedules.of(config.ema, "half_life_kimg", config.train_kimg)
     step_images = images_per_step(config)
     num_real = real_batches_per_step(config)
 
-    def keys_of(key, stream, step, index):
-        return rng.example_keys(rng.stream_key(key, stream, step), index)
-
-    def generate(params, extra, keys_z, keys, labels):
-        """Fakes in [-1, 1] and G's new batch statistics."""
-        z = rng.normal(keys_z, (nets.z_dim,))
-        return nets.g.apply({"params": params, **extra}, z, labels, train=True, keys=keys, mutable=list(extra))
-
-    def criticise(params, extra, images, labels, keys):
-        """Logits and D's new statistics."""
-        return nets.d.apply({"params": params, **extra}, images, labels, train=True, keys=keys, mutable=list(extra))
-
-    def criticise_both(params, extra, images_real, images_fake, labels, keys_real, keys_fake):
-        """Logits of reals and fakes: in one pass, unless a logit depends on its batch."""
-        if nets.d.mixes_examples:
-            logits_real, extra = criticise(params, extra, images_real, labels, keys_real)
-            logits_fake, extra = criticise(params, extra, images_fake, labels, keys_fake)
-        else:
-            pairs = ((images_real, images_fake), (labels, labels), (keys_real, keys_fake))
-            logits, extra = criticise(params, extra, *(jnp.concatenate(pair) for pair in pairs))
-            logits_real, logits_fake = jnp.split(logits, 2)
-        return logits_real, logits_fake, extra
-
-    def reals(batch, n, key, step, index):
+    def reals(batch, n, at: At):
         """Batch n of an update, in [-1, 1], mirrored with probability 1/2 if the config says so."""
         images, labels = normalise(batch["images"][n]), batch["labels"][n]
-        if config.data.flip:
-            count = step * num_real + n
-            mirrored = rng.uniform(keys_of(key, Stream.FLIP, count, index)) < 0.5
-            images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-        return images, labels
-
-    def penalties(critic_real, critic_fake, images_real, images_fake, keys_mix, count):
-        """Weighted sum of the penalties, and each one's mean value (NaN when this D step skips it).
-
-        The two critics differ in their noise only: reals and fakes see in the penalty what they saw in the loss.
-        """
-        values = {
-            "r1": lambda: squared_gradient_norm(critic_real, images_real),
-            "r2": lambda: squared_gradient_norm(critic_fake, images_fake),
-            "gp": lambda: gradient_penalty(critic_real, images_real, images_fake, rng.uniform(keys_mix)),
-        }
-        total, metrics = 0.0, {}
-        for name, value in values.items():
-            weight, interval = config.penalty[name].weight, config.penalty[name].interval
-            if not weight:
-                continue
-            if interval == 1:
-                mean = shown = jnp.mean(value())
-            else:
-                due = (count + 1) % interval == 0  # so that the last step before a log line is one with it
-                mean = lax.cond(due, lambda v=value: jnp.mean(v()), lambda: 0.0)
-                shown = jnp.where(due, mean, jnp.nan)
-            total += weight * interval * mean
-            metrics[f"penalty/{name}"] = shown
-        return total, metrics
-
-    def step_d(d: NetState, g: NetState, batch, n, step, key, index, batch_size):
-        count = step * config.d_steps + n  # D steps done
-        images_real, labels = reals(batch, n, key, step, index)
-        keys_z = keys_of(key, Stream.Z_D, count, index)
-        keys_real, keys_fake, keys_g = (keys_of(key, Stream.NOISE_D, count, index + i * batch_size) for i in range(3))
-        keys_mix = keys_of(key, Stream.INTERPOLATE, count, index)
-        images_fake, _ = generate(g.params, g.extra, keys_z, keys_g, labels)
-        images_fake = lax.stop_gradient(images_fake)
-
-        def objective(params):
-            logits_real, logits_fake, extra = criticise_both(
-                params, d.extra, images_real, images_fake, labels, keys_real, keys_fake
-            )
-            value = jnp.mean(loss.d(logits_real, logits_fake))
-            border = 0.5 * (logits_real + logits_fake) if loss.border is None else loss.border
-            metrics = {
-                "loss/d": value,
-                "logits/real": jnp.mean(logits_real),
-                "logits/fake": jnp.mean(logits_fake),
-                "acc/real": jnp.mean(logits_real > border),
-                "acc/fake": jnp.mean(logits_fake < border),
-            }
-            penalty, penalty_metrics = penalties(
-                lambda x: criticise(params, d.extra, x, labels, keys_real)[0],
-                lambda x: criticise(params, d.extra, x, labels, keys_fake)[0],
-                images_real, images_fake, keys_mix, count,
-            )  # fmt: skip
-            return value + penalty, (extra, metrics | penalty_metrics)
-
-        grads, (extra, metrics) = jax.grad(objective, has_aux=True)(d.params)
-        return descend(d, grads, extra, nets.optim_d, "d", metrics)
-
-    def step_g(g: NetState, d: NetState, batch, step, key, index, batch_size):
-        images_real, labels = reals(batch, num_real - 1, key, step, index)
-        keys_z = keys_of(key, Stream.Z_G, step, index)
-        keys_real, keys_fake, keys_g = (keys_of(key, Stream.NOISE_G, step, index + i * batch_size) for i in range(3))
-
-        def objective(params):
-            images_fake, extra = generate(params, g.extra, keys_z, keys_g, labels)
-            if loss.relativistic:
-                logits_real, logits_fake, _ = criticise_both(
-                    d.params, d.extra, images_real, images_fake, labels, keys_real, keys_fake
-                )
-            else:
-                logits_real = None
-                logits_fake, _ = criticise(d.params, d.extra, images_fake, labels, keys_fake)
-            value = jnp.mean(loss.g(logits_real, logits_fake))
-            return value, (extra, {"loss/g": value})
-
-        grads, (extra, metrics) = jax.grad(objective, has_aux=True)(g.params)
-        return descend(g, grads, extra, nets.optim_g, "g", metrics)
+        return mirror(at.keys(Stream.FLIP), images) if config.data.flip else images, labels
 
     def descend(net: NetState, grads, extra, optimizer, name, metrics):
         """One optimizer step on gradients averaged over the devices."""
         grads, metrics = lax.pmean((grads, metrics), AXIS)
         updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
-        params = optax.apply_updates(net.params, updates)
+        params = nets.normalise(optax.apply_updates(net.params, updates))
         metrics |= {
             f"norm/grad_{name}": optax.tree.norm(grads),
             f"norm/update_{name}": optax.tree.norm(updates),
@@ -164,23 +60,55 @@ def make_update(config, nets: Nets):
         }
         return NetState(params, extra, opt_state), metrics
 
+    def step_d(d: NetState, aux: dict, g: NetState, images_real, labels, at: At):
+        gradient = jax.grad(objectives.d, has_aux=True)
+        grads, (extra, metrics) = gradient(d.params, d, g, aux, images_real, labels, at)
+        d, metrics = descend(d, grads, extra, nets.optim_d, "d", metrics)
+        return d, objectives.average_logits(aux, metrics, at), metrics
+
+    def step_g(g: NetState, aux: dict, d: NetState, images_real, labels, at: At):
+        gradient = jax.grad(objectives.g, has_aux=True)
+        grads, (extra, metrics, aux) = gradient(g.params, g, d, aux, images_real, labels, at)
+        g, metrics = descend(g, grads, extra, nets.optim_g, "g", metrics)
+        return g, aux, metrics
+
+    def average(state: TrainState, g: NetState):
+        """The moving average of G after this step."""
+        images_seen = (state.step + 1).astype(jnp.float32) * step_images
+        if config.ema.sigma_rel:
+            weight = ema.power_decay(images_seen, step_images, config.ema.sigma_rel)
+        else:
+            weight = ema.decay(images_seen, step_images, 1e3 * half_life(images_seen), config.ema.rampup)
+        return ema.update(state.ema, {"params": g.params, **g.extra}, weight)
+
     def update(state: TrainState, batch, key) -> tuple[TrainState, dict]:
         local = batch["images"].shape[1]
         index = lax.axis_index(AXIS) * local + jnp.arange(local)  # of this device's examples, in the global batch
-        common = dict(step=state.step, key=key, index=index, batch_size=config.batch_size)
-
-        d, metrics_d = lax.scan(
-            lambda d, n: step_d(d, state.g, batch, n, **common), state.d, jnp.arange(config.d_steps)
-        )
-        g, metrics_g = step_g(state.g, d, batch, **common)
-
-        images_seen = (state.step + 1).astype(jnp.float32) * step_images
-        weight = ema.decay(images_seen, step_images, 1e3 * config.ema.half_life_kimg, config.ema.rampup)
-        average = ema.update(state.ema, {"params": g.params, **g.extra}, weight)
-
         seen = state.step.astype(jnp.float32) * step_images
+
+        def at(count, images_seen):
+            return At(key, count, images_seen, index, config.batch_size)
+
+        def one_d(carry, n):
+            count = state.step * config.d_steps + n  # D steps done
+            real = reals(batch, n, at(state.step * num_real + n, seen))
+            d, aux, metrics = step_d(*carry, state.g, *real, at(count, count.astype(jnp.float32) * config.batch_size))
+            return (d, aux), metrics
+
+        (d, aux), metrics_d = lax.scan(one_d, (state.d, getattr(state, "aux", {})), jnp.arange(config.d_steps))
+        real = reals(batch, num_real - 1, at(state.step * num_real + num_real - 1, seen))
+        g, aux, metrics_g = step_g(state.g, aux, d, *real, at(state.step, seen))
+
         metrics = mean_metrics(metrics_d) | metrics_g | {"lr/g": lr_g(seen), "lr/d": lr_d(seen)}
-        return TrainState(state.step + 1, g, d, average), metrics
+        if objectives.augment is not None:
+            metrics["ada/p"] = jnp.float32(objectives.strength(at(state.step, seen), aux))
+        if objectives.adaptive:
+            adapted = augment.adapt(
+                aux["ada_p"], metrics["ada/sign"], step_images, config.augment.target, config.augment.speed_kimg
+            )
+            aux = aux | {"ada_p": adapted}
+        changed = dict(step=state.step + 1, g=g, d=d, ema=average(state, g)) | ({"aux": aux} if aux else {})
+        return state.replace(**changed), metrics
 
     return update
 

@@ -16,6 +16,7 @@ from jaxgan.config import (
     to_json,
     unknown_key,
 )
+from jaxgan.state import make_modules
 
 BAD = {
     "parallel": "tmap",
@@ -31,7 +32,19 @@ BAD = {
     "model.g_channels": (64, 64),
     "model.d_channels": (64, 64, 64, -1),
     "optim_g.name": "lion",
-    "optim_d.schedule": "step",
+    "optim_d.lr_schedule": "step to 0",
+    "optim_g.b2_schedule": "linear to 1",
+    "ema.half_life_kimg_schedule": "linear to -1",
+    "ema.sigma_rel": 0.3,
+    "augment.name": "colour",
+    "augment.p": 1.5,
+    "augment.p_schedule": "linear to 1.5",
+    "augment.speed_kimg": 0.0,
+    "augment.target": 1.0,
+    "top_k": 0.0,
+    "penalty.path.weight": 2.0,
+    "model.g_options": "wings=2",
+    "model.d_options": "spectral=0.5",
     "optim_g.lr": float("nan"),
     "optim_d.b1": 1.0,
     "penalty.r1.weight": -0.1,
@@ -115,6 +128,65 @@ def test_changes_that_are_free_and_those_that_are_not():
     free, fixed = changes(config, saved)
     assert {line.split(":")[0] for line in free} == {"config.train_kimg", "config.log.every_kimg"}
     assert set(fixed) == {"config.seed: 0 -> 3", "config.optim_g.lr: 0.0002 -> 0.001"}
+    for key in ("optim_d.lr", "penalty.r1.weight", "augment.p"):
+        config = default_config()
+        config.train_kimg = 1e4
+        config.update_from_flattened_dict({f"{key}_schedule": "linear to 0.5"})
+        assert len(changes(config, saved)[0]) == 0  # another length is another schedule
+        config.update_from_flattened_dict({f"{key}_schedule": "linear to 0.5 in 10 kimg"})
+        assert len(changes(config, saved)[0]) == 1
+
+
+def test_schedules_as_they_were_saved_before_they_were_words():
+    saved = json.loads(to_json(default_config()))
+    for optim, (kind, end, over, warmup) in {
+        "optim_g": ("linear", 1e-5, 20.0, 1.0), "optim_d": ("constant", 0.0, 0.0, 0.0)
+    }.items():  # fmt: skip
+        del saved[optim]["lr_schedule"]
+        saved[optim] |= {"schedule": kind, "lr_end": end, "decay_kimg": over, "warmup_kimg": warmup}
+    config = from_dict(saved)
+    assert config.optim_g.lr_schedule == "warmup 1.0 kimg, linear to 1e-05 in 20.0 kimg"
+    assert config.optim_d.lr_schedule == "constant"
+    check(config, 1)
+
+
+def test_options_reach_the_modules():
+    config = default_config()
+    config.model.g_options, config.model.d_options = "attention_size=16, bn_eps=1", "orthogonal_init=True"
+    check(config, 1)
+    g, d = make_modules(from_dict(json.loads(to_json(config))))
+    assert (g.attention_size, g.bn_eps, d.attention_size, d.orthogonal_init) == (16, 1, 0, True)
+
+
+@pytest.mark.parametrize("text", ["spectral", "spectral=x", "f()", "spectral=True;", "**{}", "'a'='b'", "1"])
+def test_options_that_cannot_be_read(text):
+    config = default_config()
+    config.model.g_options = text
+    with pytest.raises(ConfigError, match=r"config\.model\.g_options="):
+        check(config, 1)
+
+
+def test_a_mistake_that_only_the_nets_know():
+    config = default_config()
+    config.model.name, config.model.z_dim = "biggan", 3
+    with pytest.raises(ConfigError, match=r"config\.model\.name='biggan': z of 3 numbers"):
+        check(config, 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "change", "message"),
+    [
+        ("rpgan", {"augment.name": "ada"}, "only differences"),
+        ("ns", {}, "wants one that adapts"),
+        ("ns", {"augment.name": "ada", "augment.p_schedule": "linear to 1"}, "an adaptive p has none"),
+    ],
+)
+def test_an_adaptive_p_needs_an_augmentation_and_a_border(loss, change, message):
+    config = default_config()
+    config.loss, config.augment.target = loss, 0.6
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ConfigError, match=message):
+        check(config, 1)
 
 
 def test_durations_are_whole_calls():

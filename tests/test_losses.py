@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.losses import LOSSES
+from jaxgan.losses import LOSSES, top_k
 
 REAL = np.array([-2.0, -0.3, 0.0, 0.7, 3.0])
 FAKE = np.array([1.5, -1.1, 0.0, 0.2, -4.0])
@@ -65,3 +65,12 @@ def test_minimax_saturates_where_non_saturating_does_not():
     slope = {n: float(jax.grad(lambda f, n=n: LOSSES[n].g(0.0, f))(-20.0)) for n in ("minimax", "ns")}
     assert abs(slope["minimax"]) < 1e-8
     assert slope["ns"] == pytest.approx(-1.0)
+
+
+def test_top_k_keeps_the_best_of_all_devices_with_mean_weight_one():
+    everyone = jnp.array([0.3, -1.0, 2.0, 0.1, 5.0, -3.0, 0.2, 1.0])
+    for share, kept in ((1.0, 8), (0.5, 4), (0.26, 2), (0.01, 1)):
+        weights = jax.jit(lambda share: jnp.concatenate([top_k(x, everyone, share) for x in jnp.split(everyone, 2)]))
+        weights = np.asarray(weights(share))
+        np.testing.assert_allclose(weights.mean(), 1.0, rtol=1e-6)
+        assert set(np.flatnonzero(weights)) == set(np.argsort(everyone)[8 - kept :].tolist())

@@ -22,6 +22,7 @@ COUNTS = {
     ),
 }
 TINY = {"mlp": ((16, 16), (8, 8)), "dcgan": ((16, 8, 8), (8, 8, 16)), "sngan": ((16, 8, 8), (8, 8, 8))}
+TINY |= dict.fromkeys(("sagan", "biggan"), TINY["sngan"])
 
 
 def build(name, size=16, num_classes=0, tiny=True, **fields):

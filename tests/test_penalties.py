@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.penalties import gradient_penalty, squared_gradient_norm
+from jaxgan.penalties import consistency, dragan, gradient_penalty, lecam, squared_gradient_norm
 
 SHAPE = (5, 4, 4, 3)
 IMAGES = jax.random.normal(jax.random.key(0), SHAPE)
@@ -47,3 +47,30 @@ def test_derivatives_with_respect_to_the_critic():
     value, slope = jax.value_and_grad(lambda s: jnp.mean(gradient_penalty(linear(s), IMAGES, IMAGES, mix)))(0.0)
     assert value == 1.0
     assert slope == 0.0
+
+
+def test_dragan_of_a_linear_and_of_a_quadratic_critic():
+    noise = jax.random.uniform(jax.random.key(2), SHAPE)
+    mix = jax.random.uniform(jax.random.key(3), (5,))
+    expected = np.full(5, (np.linalg.norm(WEIGHT) - 1) ** 2)
+    np.testing.assert_allclose(dragan(linear(), IMAGES, noise, mix), expected, rtol=1e-5)
+    # The quadratic critic's gradient is the place: mix of the image, the rest of the disturbed one.
+    x, noise, share = np.asarray(IMAGES), np.asarray(noise), np.asarray(mix).reshape(-1, 1, 1, 1)
+    place = x + share * 0.5 * x.std(axis=(1, 2, 3), keepdims=True) * noise
+    norms = np.sqrt(np.square(place).sum(axis=(1, 2, 3)))
+    value = dragan(lambda x: 0.5 * jnp.sum(jnp.square(x), axis=(1, 2, 3)), IMAGES, noise, mix)
+    np.testing.assert_allclose(value, (norms - 1) ** 2, rtol=1e-4)
+
+
+def test_consistency_of_a_linear_critic():
+    shift = jnp.roll(IMAGES, 1, axis=1)
+    value = consistency(linear(), linear()(IMAGES), shift)
+    np.testing.assert_allclose(value, np.square(np.sum((IMAGES - shift) * WEIGHT, (1, 2, 3))), rtol=1e-3)
+    np.testing.assert_allclose(consistency(linear(), linear()(IMAGES), IMAGES), 0.0)
+
+
+def test_lecam_is_least_where_the_logits_are_the_other_sides_average():
+    real, fake = jnp.array([1.0, 3.0]), jnp.array([-2.0, 0.5])
+    np.testing.assert_allclose(lecam(real, fake, 0.5, -1.0), [4.0 + 6.25, 16.0 + 0.0])
+    grads = jax.grad(lambda r, f: jnp.sum(lecam(r, f, 0.5, -1.0)), (0, 1))(jnp.full(2, -1.0), jnp.full(2, 0.5))
+    np.testing.assert_allclose(grads, 0.0)

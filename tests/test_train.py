@@ -225,7 +225,7 @@ def test_length_is_free_unless_a_schedule_follows_it(reference):
     longer = config.copy_and_resolve_references()
     longer.train_kimg *= 2
     assert changes(longer, config)[1] == []
-    longer.optim_g.schedule = config.optim_g.schedule = "linear"
+    longer.optim_g.lr_schedule = config.optim_g.lr_schedule = "linear to 0"
     assert len(changes(longer, config)[1]) == 1
 
 

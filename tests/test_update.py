@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxgan.config import default_config
+from jaxgan.objectives import At
 from jaxgan.parallel import Devices, assert_replicated
 from jaxgan.state import create_state, make_nets
 from jaxgan.update import make_update, normalise, real_batches_per_step, scan_steps
@@ -25,7 +26,11 @@ def tiny(optimizer="adam", model="sngan", **changes):
     config.model.z_dim = 16
     config.model.g_channels, config.model.d_channels = {
         "sngan": ((16,) * 3, (16,) * 3), "dcgan": ((16, 8, 8), (8, 8, 16)), "mlp": ((16, 16), (8, 8)),
+        "stylegan2": ((8, 8), (8, 8)), "r3gan2": ((16,), (16,)),
     }[model]  # fmt: skip
+    config.model.g_options, config.model.d_options = {
+        "stylegan2": ("w_dim=16", "mapping_layers=1"), "r3gan2": ("blocks=1, group_width=16",) * 2,
+    }.get(model, ("", ""))  # fmt: skip
     config.batch_size = BATCH
     for optim in (config.optim_g, config.optim_d):
         optim.name = optimizer
@@ -215,11 +220,10 @@ def test_one_step_against_the_algorithm_written_out():
 def test_flip_shows_each_real_or_its_mirror():
     """A critic that weighs the columns: its mean over a batch is one of the sums over images and mirrors."""
     config = tiny("sgd", model="mlp")
-    step = make_update(config, make_nets(config))
-    reals = inspect.getclosurevars(inspect.getclosurevars(step).nonlocals["step_d"]).nonlocals["reals"]
+    reals = inspect.getclosurevars(make_update(config, make_nets(config))).nonlocals["reals"]
     batch = jax.tree.map(lambda x: jnp.asarray(x[0]), batches(config, 1))
-    index = jnp.arange(BATCH)
-    seen = np.asarray(reals(batch, 0, KEY, 0, index)[0])
+    at = At(KEY, 0, 0.0, jnp.arange(BATCH), BATCH)
+    seen = np.asarray(reals(batch, 0, at)[0])
     plain = np.asarray(normalise(batch["images"][0]))
     kept = [(a == b).all() for a, b in zip(seen, plain, strict=True)]
     mirrored = [(a == b[:, ::-1]).all() for a, b in zip(seen, plain, strict=True)]
@@ -227,7 +231,8 @@ def test_flip_shows_each_real_or_its_mirror():
     assert 2 < sum(mirrored) < BATCH - 2
     # The draw belongs to the example: the second half of the batch, on a device of its own, sees the same.
     half = jax.tree.map(lambda x: x[:, BATCH // 2 :], batch)
-    np.testing.assert_array_equal(reals(half, 0, KEY, 0, index[BATCH // 2 :])[0], seen[BATCH // 2 :])
+    second = at._replace(index=at.index[BATCH // 2 :])
+    np.testing.assert_array_equal(reals(half, 0, second)[0], seen[BATCH // 2 :])
 
 
 def test_accuracy_knows_where_each_loss_puts_its_border():

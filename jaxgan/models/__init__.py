@@ -14,6 +14,15 @@ image size that works.
 that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
 """
 
-from jaxgan.models import dcgan, mlp, sngan
+from jaxgan.models import biggan, dcgan, mlp, r3gan, r3gan2, sagan, sngan, stylegan2
 
-MODELS = {"mlp": mlp, "dcgan": dcgan, "sngan": sngan}
+MODELS = {
+    "mlp": mlp,
+    "dcgan": dcgan,
+    "sngan": sngan,
+    "sagan": sagan,
+    "biggan": biggan,
+    "stylegan2": stylegan2,
+    "r3gan": r3gan,
+    "r3gan2": r3gan2,
+}

@@ -34,12 +34,14 @@ class ConvTranspose(nn.Module):
 class BatchNorm(nn.Module):
     """Batch norm over all devices of `axis_name`; with classes, a gain and a bias for each class.
 
-    Conditional form: gain = 1 + table[y], both tables start at zero (de Vries et al. 2017).
+    Conditional form: gain = 1 + table[y], both tables start at zero (de Vries et al. 2017) or with `table_init`.
     """
 
     num_classes: int = 0
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = 1e-5  # added to the variance
+    table_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array | None, train: bool) -> jax.Array:
@@ -47,6 +49,7 @@ class BatchNorm(nn.Module):
         x = nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
+            epsilon=self.epsilon,
             use_scale=plain,
             use_bias=plain,
             axis_name=self.axis_name,
@@ -56,7 +59,7 @@ class BatchNorm(nn.Module):
         if plain:
             return x
         tables = [
-            nn.Embed(self.num_classes, x.shape[-1], embedding_init=nn.initializers.zeros_init(), name=name)
+            nn.Embed(self.num_classes, x.shape[-1], embedding_init=self.table_init, name=name)
             for name in ("gain", "bias")
         ]
         gain, bias = (t(labels).astype(self.dtype).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1]) for t in tables)
@@ -78,3 +81,62 @@ def downsample(x: jax.Array) -> jax.Array:
     """Mean over 2x2 blocks."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+# [..., in, out] as a matrix of `out` columns: W^T W = I, or W W^T = I where it is wider than tall (Saxe et al. 2014).
+orthogonal = nn.initializers.orthogonal()
+
+
+def spectral_norm(layer: nn.Module, train: bool):
+    """`layer` with each kernel or table, as a matrix [rest, out], divided by its largest singular value.
+
+    To be called in a compact method, on a layer with a name. One power iteration a call, which `train` keeps; the
+    gradient flows through sigma = v W u (Miyato et al. 2018, algorithm 1). Flax adds its epsilon 1e-12 to squared
+    norms, so it has the size of PyTorch's usual 1e-6 on norms.
+    """
+    return functools.partial(nn.SpectralNorm(layer, name=f"sn_{layer.name}"), update_stats=train)
+
+
+class SelfAttention(nn.Module):
+    """x + sigma * attention(x): every pixel looks at all 2x2 max-pooled ones (Zhang et al. 2019, section 3).
+
+    x is [B, H, W, C] with even H and W and C >= 8; queries and keys are C / 8 wide, values C / 2. All projections are
+    1x1 convolutions without bias, and sigma starts at 0: the identity. The pooling and the width of the values are
+    not the paper's but its code's, as in BigGAN; scores are not scaled.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = orthogonal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        b, h, w, c = x.shape
+        if c < 8 or h % 2 or w % 2:
+            raise ValueError(f"self-attention on {h}x{w} maps of {c} channels: sizes must be even, channels 8 or more")
+
+        def project(y, width, name):
+            return Conv(width, (1, 1), use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(y)
+
+        def pool(y):
+            return y.reshape(b, h // 2, 2, w // 2, 2, -1).max(axis=(2, 4)).reshape(b, h * w // 4, -1)
+
+        queries = project(x, c // 8, "query").reshape(b, h * w, c // 8)
+        keys, values = pool(project(x, c // 8, "key")), pool(project(x, c // 2, "value"))
+        scores = jnp.einsum("bnc,bmc->bnm", queries, keys, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(scores).astype(self.dtype)  # [B, HW, HW / 4], rows sum to 1
+        seen = jnp.einsum("bnm,bmc->bnc", weights, values).reshape(b, h, w, c // 2)
+        sigma = self.param("sigma", nn.initializers.zeros_init(), ())
+        return x + sigma.astype(x.dtype) * project(seen, c, "out")
+
+
+def attention_block(size: int | None, image_size: int, ends: list[int]) -> int | None:
+    """The block that self-attention follows: the first of those ending at `ends` pixels that ends at `size`.
+
+    `size` None is half the image's size; 0 is no attention, and so is the answer None. ValueError for a size that
+    no block ends at.
+    """
+    size = image_size // 2 if size is None else size
+    if size and size not in ends:
+        sizes = ", ".join(map(str, sorted({0, *ends})))
+        raise ValueError(f"attention_size={size}: at {image_size} pixels choose one of {sizes}")
+    return ends.index(size) if size else None

@@ -3,13 +3,24 @@
 Conditional form (cGAN-PD, Miyato & Koyama 2018): class-conditional batch norm in G's blocks and projection
 in D, 4,304,387 and 1,055,105 parameters. Glorot-uniform weights, gain sqrt 2 on the blocks' 3x3 convolutions.
 A 1x1 convolution commutes with nearest upsampling and with mean pooling, so skips convolve the smaller image.
+
+StudioGAN's SNGAN at 32 pixels is orthogonal_init=True, bn_eps=1e-4, relu_skips=True; its SAGAN is sagan.py.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.models.layers import BatchNorm, Conv, downsample, upsample
+from jaxgan.models.layers import (
+    BatchNorm,
+    Conv,
+    SelfAttention,
+    attention_block,
+    downsample,
+    orthogonal,
+    spectral_norm,
+    upsample,
+)
 
 G_WIDTHS = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
 D_WIDTHS = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
@@ -27,28 +38,43 @@ class Generator(nn.Module):
     channels: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    attention_size: int | None = 0  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
+    orthogonal_init: bool = False  # of all weights, class tables too
+    spectral: bool = False  # spectral norm on all weights, class tables too
+    bn_eps: float = 1e-5
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
+        glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
+        tables = orthogonal if self.orthogonal_init else nn.initializers.zeros_init()
+
+        def normalised(layer):
+            return spectral_norm(layer, train) if self.spectral else layer
+
         def norm_relu(x, name, num_classes=self.num_classes):
-            return nn.relu(BatchNorm(num_classes, self.axis_name, self.dtype, name=name)(x, labels, train))
+            layer = BatchNorm(num_classes, self.axis_name, self.dtype, self.bn_eps, tables, name=name)
+            return nn.relu(normalised(layer)(x, labels, train))
 
         def conv(x, width, size, init, name):
-            return Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name)(x)
+            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
 
         base, *widths = self.channels or G_WIDTHS[self.image_size]
-        x = nn.Dense(4 * 4 * base, kernel_init=GLOROT, dtype=self.dtype, name="dense")(z).reshape(-1, 4, 4, base)
+        attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
+        dense = nn.Dense(4 * 4 * base, kernel_init=glorot, dtype=self.dtype, name="dense")
+        x = normalised(dense)(z).reshape(-1, 4, 4, base)
         for i, width in enumerate(widths):
             h = upsample(norm_relu(x, f"norm_{i}a"))
-            h = norm_relu(conv(h, width, 3, GLOROT_RELU, f"conv_{i}a"), f"norm_{i}b")
-            h = conv(h, width, 3, GLOROT_RELU, f"conv_{i}b")
-            x = h + upsample(conv(x, width, 1, GLOROT, f"skip_{i}"))
-        x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, GLOROT, "pixels")
+            h = norm_relu(conv(h, width, 3, glorot_relu, f"conv_{i}a"), f"norm_{i}b")
+            h = conv(h, width, 3, glorot_relu, f"conv_{i}b")
+            x = h + upsample(conv(x, width, 1, glorot, f"skip_{i}"))
+            if i == attending:
+                x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
+        x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, glorot, "pixels")
         return jnp.tanh(x.astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
-    """Spectrally normalised residual blocks, ReLU, sum over space, dense to one logit."""
+    """Residual blocks, spectrally normalised as all of it, ReLU, sum over space, dense to one logit."""
 
     image_size: int = 32
     image_channels: int = 3
@@ -56,32 +82,43 @@ class Discriminator(nn.Module):
     channels: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    attention_size: int | None = 0  # as in the generator
+    orthogonal_init: bool = False
+    relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
+    spectral: bool = True  # spectral norm on all weights; False: WGAN-GP's critic
     mixes_examples = False
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> jax.Array:
-        def normalised(layer, x):  # one power iteration a forward pass in training
-            return nn.SpectralNorm(layer, name=f"sn_{layer.name}")(x, update_stats=train)
+        glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
+
+        def normalised(layer):
+            return spectral_norm(layer, train) if self.spectral else layer
 
         def conv(x, width, size, init, name):
-            layer = Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name)
-            return normalised(layer, x)
+            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
 
+        widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
+        ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
+        attending = attention_block(self.attention_size, self.image_size, ends)
         x = images
-        for i, width in enumerate(self.channels or D_WIDTHS[self.image_size]):
-            down = i < D_DOWN[self.image_size]
+        for i, width in enumerate(widths):
+            down = i < halvings
             # The first block sees pixels: no ReLU before it. Hidden widths are those of the input, except there.
-            h = conv(nn.relu(x) if i else x, x.shape[-1] if i else width, 3, GLOROT_RELU, f"conv_{i}a")
-            h = conv(nn.relu(h), width, 3, GLOROT_RELU, f"conv_{i}b")
-            skip = x
+            active = nn.relu(x) if i else x
+            h = conv(active, x.shape[-1] if i else width, 3, glorot_relu, f"conv_{i}a")
+            h = conv(nn.relu(h), width, 3, glorot_relu, f"conv_{i}b")
+            skip = active if self.relu_skips else x
             if down:
-                h, skip = downsample(h), downsample(x)
+                h, skip = downsample(h), downsample(skip)
             if down or width != x.shape[-1]:
-                skip = conv(skip, width, 1, GLOROT, f"skip_{i}")
+                skip = conv(skip, width, 1, glorot, f"skip_{i}")
             x = h + skip
+            if i == attending:
+                x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
         x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
-        logits = normalised(nn.Dense(1, kernel_init=GLOROT, name="logit"), x)[:, 0]
+        logits = normalised(nn.Dense(1, kernel_init=glorot, name="logit"))(x)[:, 0]
         if self.num_classes:
-            classes = nn.Embed(self.num_classes, x.shape[-1], embedding_init=GLOROT, name="classes")
-            logits += jnp.sum(normalised(classes, labels) * x, axis=-1)
+            classes = nn.Embed(self.num_classes, x.shape[-1], embedding_init=glorot, name="classes")
+            logits += jnp.sum(normalised(classes)(labels) * x, axis=-1)
         return logits

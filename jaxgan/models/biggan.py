@@ -1,0 +1,125 @@
+"""BigGAN (Brock et al. 2019) as StudioGAN trains it: residual nets with spectral norm in both, and self-attention.
+
+At 32 pixels with 10 classes and a z of 80, G has 9,416,196 and D 2,415,170 parameters. G hears of the class and of z
+in every block: z is split into a chunk for the first layer and one for each block, and a chunk joined to a class
+embedding that all blocks share gives the gains and biases of the block's two batch norms. Without classes the chunk
+does so alone, and D has no projection (StudioGAN's unconditional BigGAN). Widths are those of
+StudioGAN's networks for CIFAR-10 (32 pixels), Baby ImageNet (64) and, the paper's own, ImageNet (128).
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.models.layers import Conv, SelfAttention, attention_block, downsample, orthogonal, spectral_norm, upsample
+
+G_WIDTHS = {16: (384,) * 3, 32: (384,) * 4, 64: (1280, 640, 320, 160, 80), 128: (1536, 1536, 768, 384, 192, 96)}
+D_WIDTHS = {16: (192,) * 3, 32: (192,) * 4, 64: (80, 160, 320, 640, 1280), 128: (96, 192, 384, 768, 1536, 1536)}
+D_DOWN = {16: 1, 32: 2, 64: 4, 128: 5}  # D's first blocks that halve the size
+
+
+class Generator(nn.Module):
+    """Dense to 4x4, residual blocks that double the size, batch norm, ReLU, 3x3 convolution, tanh.
+
+    z [B, Z] is split as evenly as can be, Z at least the number of `channels`; the paper's chunks are of 20 (Z = 80 at
+    32 pixels, 100 at 64, 120 at 128).
+    """
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    shared_dim: int = 128  # of the class embedding
+    attention_size: int | None = None  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
+    bn_eps: float = 1e-4
+    bn_momentum: float = 0.9  # what the running statistics keep a step
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None) -> jax.Array:
+        def dense(x, width, name, bias=True):
+            layer = nn.Dense(width, use_bias=bias, kernel_init=orthogonal, dtype=self.dtype, name=name)
+            return spectral_norm(layer, train)(x)
+
+        def conv(x, width, size, name):
+            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name)
+            return spectral_norm(layer, train)(x)
+
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_eps,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+
+        def norm_relu(x, condition, name):
+            gain, bias = (
+                dense(condition, x.shape[-1], f"{what}_{name}", bias=False)[:, None, None] for what in ("gain", "bias")
+            )
+            return nn.relu(norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x) * (1.0 + gain) + bias)
+
+        base, *widths = self.channels or G_WIDTHS[self.image_size]
+        attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
+        if z.shape[-1] <= len(widths):
+            raise ValueError(f"z of {z.shape[-1]} numbers: BigGAN splits it into {len(widths) + 1} chunks")
+        first, *conditions = jnp.array_split(z, len(widths) + 1, axis=-1)
+        if self.num_classes:
+            classes = nn.Embed(self.num_classes, self.shared_dim, embedding_init=orthogonal, name="classes")(labels)
+            conditions = [jnp.concatenate([classes, chunk], axis=-1) for chunk in conditions]
+        x = dense(first, 4 * 4 * base, "dense").reshape(-1, 4, 4, base)
+        for i, (width, condition) in enumerate(zip(widths, conditions)):
+            h = upsample(norm_relu(x, condition, f"{i}a"))
+            h = norm_relu(conv(h, width, 3, f"conv_{i}a"), condition, f"{i}b")
+            x = conv(h, width, 3, f"conv_{i}b") + upsample(conv(x, width, 1, f"skip_{i}"))
+            if i == attending:
+                x = spectral_norm(SelfAttention(self.dtype, name="attention"), train)(x)
+        x = conv(nn.relu(norm(name="norm")(x)), self.image_channels, 3, "pixels")
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Residual blocks, the first ones halving the size, ReLU, sum over space, dense to one logit and projection."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    attention_size: int | None = None  # as in the generator
+    relu_skips: bool = True  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
+    mixes_examples = False
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+        def conv(x, width, size, name):
+            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name)
+            return spectral_norm(layer, train)(x)
+
+        widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
+        ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
+        attending = attention_block(self.attention_size, self.image_size, ends)
+        x = images
+        for i, width in enumerate(widths):
+            active = nn.relu(x) if i else x  # the first block sees pixels: no ReLU
+            h = conv(active, width, 3, f"conv_{i}a")
+            h = conv(nn.relu(h), width, 3, f"conv_{i}b")
+            skip = active if self.relu_skips else x
+            if i < halvings:
+                h, skip = downsample(h), downsample(skip)
+            if i < halvings or width != x.shape[-1]:
+                skip = conv(skip, width, 1, f"skip_{i}")
+            x = h + skip
+            if i == attending:
+                x = spectral_norm(SelfAttention(self.dtype, name="attention"), train)(x)
+        x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
+        logits = spectral_norm(nn.Dense(1, kernel_init=orthogonal, name="logit"), train)(x)[:, 0]
+        if self.num_classes:
+            classes = nn.Embed(self.num_classes, x.shape[-1], embedding_init=orthogonal, name="classes")
+            logits += jnp.sum(spectral_norm(classes, train)(labels) * x, axis=-1)
+        return logits

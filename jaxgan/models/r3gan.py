@@ -1,0 +1,174 @@
+"""R3GAN (Huang et al. 2024): residual nets without normalisation, for a relativistic loss with R1 and R2.
+
+At 32 pixels with z of 64, G has 20,732,160 and D 20,683,776 parameters; with 10 classes 20,781,952 and 21,280,512.
+Every residual branch starts at zero (Fixup, Zhang et al. 2019): G and D are linear in their inputs at first. Classes
+are a learned vector next to z in G, and projection in D (Miyato & Koyama 2018).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgan.models.layers import Conv
+
+_WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
+# Published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide, with group_width=32.
+G_WIDTHS = {4 << i: _WIDTHS[: i + 1] for i in range(1, len(_WIDTHS))}
+D_WIDTHS = {size: widths[::-1] for size, widths in G_WIDTHS.items()}
+IMAGENET_WIDTHS = {32: (1536,) * 4, 64: (1536,) * 5}  # of G and of D
+
+LINEAR = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+FLOAT32 = dict(dtype=jnp.float32, precision=lax.Precision.HIGHEST)  # the real one: no TF32, no bfloat16 passes
+
+
+def stage_widths(channels: tuple[int, ...], table: dict, image_size: int) -> tuple[int, ...]:
+    """`channels` or the default of `table`, one width a stage; ValueError where they do not fit `image_size`."""
+    if image_size not in table:
+        raise ValueError(f"image_size={image_size}: choose one of {', '.join(map(str, table))}")
+    default = table[image_size]
+    if channels and len(channels) != len(default):
+        raise ValueError(f"channels={channels}: {image_size} pixels take {len(default)} widths, such as {default}")
+    return channels or default
+
+
+def check_groups(width: int, group_width: int) -> None:
+    """ValueError where `width` channels do not split into groups of `group_width`."""
+    if width % group_width:
+        raise ValueError(f"group_width={group_width} does not divide the {width} channels of a hidden layer")
+
+
+def shifted(x: jax.Array, axis: int, by: int) -> jax.Array:
+    """x[i - by] along the axis, zero where that is outside."""
+    pads = [(0, 0, 0)] * x.ndim
+    pads[axis] = (by, -by, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), pads)
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] to [B, 2H, 2W, C]: zeros between the pixels, then the filter [1, 3, 3, 1] / 4 along both axes."""
+    dtype, x = x.dtype, x.astype(jnp.float32)
+    for axis in (1, 2):
+        pair = [0.75 * x + 0.25 * shifted(x, axis, by) for by in (1, -1)]
+        x = jnp.stack(pair, axis + 1).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+    return x.astype(dtype)
+
+
+def downsample(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] to [B, H/2, W/2, C]: the filter [1, 3, 3, 1] / 8 along both axes, then every other pixel."""
+    dtype, x = x.dtype, x.astype(jnp.float32)
+    for axis in (1, 2):
+        even, odd = (lax.slice_in_dim(x, start, None, stride=2, axis=axis) for start in (0, 1))
+        x = 0.375 * (even + odd) + 0.125 * (shifted(odd, axis, 1) + shifted(even, axis, -1))
+    return x.astype(dtype)
+
+
+def stage_policy(stage: int, num_stages: int, dtype) -> dict:
+    """`dtype` and `precision` of a stage, 0 being 4x4: low precision in the four largest, but never at 4x4."""
+    return FLOAT32 if stage == 0 or num_stages - stage > 4 else dict(dtype=dtype, precision=None)
+
+
+class Block(nn.Module):
+    """x + (1x1 to `expansion` times the width, 3x3 in groups of `group_width` channels, 1x1 back), LeakyReLU 0.2.
+
+    `num_blocks` is that of the whole net: the first two layers start smaller by its root of order 2 * (3 - 1).
+    """
+
+    num_blocks: int
+    expansion: int
+    group_width: int
+    dtype: jnp.dtype
+    precision: lax.PrecisionLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def conv(features, size, name, **options):
+            policy = dict(dtype=self.dtype, precision=self.precision)
+            return Conv(features, (size, size), name=name, **policy, **options)
+
+        hidden = self.expansion * x.shape[-1]
+        check_groups(hidden, self.group_width)
+        init = nn.initializers.variance_scaling(2 / (1 + 0.2**2) * self.num_blocks**-0.5, "fan_in", "normal")
+        h = nn.leaky_relu(conv(hidden, 1, "expand", kernel_init=init)(x), 0.2)
+        groups = hidden // self.group_width
+        h = nn.leaky_relu(conv(hidden, 3, "spatial", kernel_init=init, feature_group_count=groups)(h), 0.2)
+        return x + conv(x.shape[-1], 1, "reduce", kernel_init=nn.initializers.zeros, use_bias=False)(h)
+
+
+class Generator(nn.Module):
+    """A learned 4x4 basis weighted by z, residual blocks, [upsampling, blocks] to full size, 1x1 to pixels; no tanh."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    blocks: int = 2  # a stage
+    expansion: int = 2
+    group_width: int = 16
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None) -> jax.Array:
+        def conv(width, name):
+            return Conv(width, (1, 1), use_bias=False, kernel_init=LINEAR, name=name, **policy)
+
+        widths = stage_widths(self.channels, G_WIDTHS, self.image_size)
+        x = z
+        if self.num_classes:
+            classes = nn.Embed(self.num_classes, z.shape[-1], embedding_init=LINEAR, name="classes")
+            x = jnp.concatenate([z, classes(labels)], axis=-1)
+        x = nn.Dense(widths[0], use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)(x)
+        x = x[:, None, None] * self.param("basis", nn.initializers.normal(1.0), (4, 4, widths[0]))
+        for i, width in enumerate(widths):
+            policy = stage_policy(i, len(widths), self.dtype)
+            x = x.astype(policy["dtype"])
+            if width != x.shape[-1]:
+                x = conv(width, f"width_{i}")(x)
+            if i:
+                x = upsample(x)
+            for j in range(self.blocks):
+                num_blocks = self.blocks * len(widths)
+                x = Block(num_blocks, self.expansion, self.group_width, name=f"block_{i}_{j}", **policy)(x)
+        return conv(self.image_channels, "pixels")(x).astype(jnp.float32)
+
+
+class Discriminator(nn.Module):
+    """1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0
+    channels: tuple[int, ...] = ()
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    blocks: int = 2  # a stage
+    expansion: int = 2
+    group_width: int = 16
+    mixes_examples = False
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+        def conv(width, name):
+            return Conv(width, (1, 1), use_bias=False, kernel_init=LINEAR, name=name, **policy)
+
+        widths = stage_widths(self.channels, D_WIDTHS, self.image_size)
+        policy = stage_policy(len(widths) - 1, len(widths), self.dtype)
+        x = conv(widths[0], "pixels")(images)
+        for i, width in enumerate(widths):
+            if i:
+                x = downsample(x)
+            if width != x.shape[-1]:
+                x = conv(width, f"width_{i}")(x)  # in the precision of the stage before
+            policy = stage_policy(len(widths) - 1 - i, len(widths), self.dtype)
+            x = x.astype(policy["dtype"])
+            for j in range(self.blocks):
+                num_blocks = self.blocks * len(widths)
+                x = Block(num_blocks, self.expansion, self.group_width, name=f"block_{i}_{j}", **policy)(x)
+        x = jnp.sum(x * self.param("basis", nn.initializers.normal(0.25), (4, 4, widths[-1])), axis=(1, 2))
+        features = widths[-1] if self.num_classes else 1
+        x = nn.Dense(features, use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)(x)
+        if self.num_classes:
+            init = nn.initializers.variance_scaling(1 / features, "fan_in", "normal")
+            x = x * nn.Embed(self.num_classes, features, embedding_init=init, name="classes")(labels)
+        return jnp.sum(x, axis=-1)

@@ -1,0 +1,380 @@
+"""Differentiable augmentation against plain numpy, its invariances, and its derivatives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxgan import augment
+from jaxgan.augment import AUGMENTS, PIPES, ada, adapt, diffaugment, draw, transform
+
+B, SIDE = 4, 32
+KEYS = jax.random.split(jax.random.key(7), B)
+IMAGES = jax.random.uniform(jax.random.key(0), (B, SIDE, SIDE, 3), minval=-1.0)
+# Waves of at least 13 pixels, a phase a channel: what the filtered resampling must reproduce away from the borders.
+WAVES = [(0.31, 0.22, 0.0), (-0.2, 0.4, 1.0), (0.1, -0.45, 2.0)]
+MIDDLE = slice(11, 21)
+
+
+def waves(x, y):
+    """Smooth images [..., 3] at pixel positions x, y."""
+    return np.stack([0.8 * np.sin(a * x + b * y + c) for a, b, c in WAVES], -1)
+
+
+def smooth():
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return jnp.asarray(np.stack([waves(x, y)] * B), jnp.float32)
+
+
+def given(**parameters):
+    """The same parameters for every example, [B, n]."""
+    return {name: jnp.tile(jnp.asarray(value, jnp.float32), (B, 1)) for name, value in parameters.items()}
+
+
+@functools.cache
+def jitted(name):
+    return jax.jit(AUGMENTS[name])
+
+
+# Whole pipes.
+
+
+@pytest.mark.parametrize("name", ["diffaugment", "bgcfnc"])
+def test_strength_zero_is_the_identity_bit_for_bit(name):
+    images = IMAGES.at[0, 0, 0, 0].set(-0.0)
+    for function in (jitted(name), AUGMENTS[name]):
+        assert np.asarray(function(KEYS, images, 0.0)).tobytes() == np.asarray(images).tobytes()
+    half = images.astype(jnp.bfloat16)
+    assert np.asarray(jitted(name)(KEYS, half, 0.0)).tobytes() == np.asarray(half).tobytes()
+    assert not np.any(np.all(jitted(name)(KEYS, images, 1.0) == images, axis=(1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ["diffaugment", "bgcfnc"])
+def test_an_example_does_not_depend_on_its_batch(name):
+    whole = jitted(name)(KEYS, IMAGES, 0.8)
+    alone = jitted(name)(KEYS[2:3], IMAGES[2:3], 0.8)
+    np.testing.assert_allclose(alone, whole[2:3], atol=2e-6)
+    assert not np.allclose(jitted(name)(KEYS[1:2], IMAGES[2:3], 0.8), alone, atol=0.01)
+
+
+def test_where_nothing_fires_pixels_stay_as_they_are():
+    keys = jax.random.split(jax.random.key(1), 64)
+    images = jnp.broadcast_to(IMAGES[:1, :8, :8], (64, 8, 8, 3))
+    kept = np.all(jitted("color")(keys, images, 0.1) == images, axis=(1, 2, 3))
+    nothing = np.all([np.all(v == 0, 1) for v in draw(keys, 0.1, PIPES["color"], (8, 8, 3)).values()], 0)
+    np.testing.assert_array_equal(kept, nothing)
+    assert 0 < kept.sum() < 64
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0])
+def test_transforms_fire_with_probability_p(p):
+    n, shape = 4000, (2, 2, 3)
+    parameters = jax.jit(functools.partial(draw, pipe=PIPES["r3gan"] | PIPES["filter"] | PIPES["noise"], shape=shape))(
+        jax.random.split(jax.random.key(3), n), p
+    )
+    fired = {name: np.mean(np.any(np.reshape(v, (n, -1)) != 0, 1)) for name, v in parameters.items()}
+    halved = {"brightness", "contrast", "lumaflip", "hue", "saturation"}  # in R3GAN's pipe
+    for name, share in fired.items():
+        expected = p * (0.5 if name in halved else 1.0)
+        expected *= {"xflip": 1 / 2, "lumaflip": 1 / 2, "rotate90": 3 / 4}.get(name, 1.0)  # the rest draw the identity
+        if name == "imgfilter":
+            expected = 1 - (1 - p) ** 4  # any of the bands
+        assert abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / n), name
+    stds = dict(scale=0.2, aniso=0.2, xfrac=0.125, brightness=0.2, contrast=0.5, saturation=1.0, imgfilter=1.0)
+    stds |= dict(xint=0.125 / 3**0.5, hue=np.pi / 3**0.5, noise=0.1)
+    for name, std in stds.items():
+        values = np.asarray(parameters[name])
+        np.testing.assert_allclose(np.std(values[values != 0]), std, rtol=0.1, err_msg=name)
+    np.testing.assert_allclose(np.max(np.abs(parameters["rotate"])), np.pi, rtol=0.01)
+
+
+def test_a_draw_does_not_depend_on_the_rest_of_the_pipe():
+    shape = IMAGES.shape[1:]
+    every = draw(KEYS, 0.7, PIPES["bgcfnc"], shape)
+    for name in ("rotate", "hue", "noise", "cutout"):
+        np.testing.assert_array_equal(draw(KEYS, 0.7, {name: 1.0}, shape)[name], every[name])
+
+
+def test_wrong_names_and_shapes():
+    with pytest.raises(ValueError, match="no transform zoom"):
+        ada(KEYS, IMAGES, 0.5, {"zoom": 1.0})
+    with pytest.raises(ValueError, match="2 channels"):
+        ada(KEYS, IMAGES[..., :2], 0.5)
+    with pytest.raises(ValueError, match="policy='colour'"):
+        diffaugment(KEYS, IMAGES, policy="colour")
+
+
+@pytest.mark.parametrize("name", ["diffaugment", "bgcfnc"])
+def test_derivatives_of_a_gradient_penalty(name):
+    """T(x) = A x + b, so |grad (|T(x)|^2 / 2)|^2 = |A' (A x + b)|^2 is quadratic: central differences are exact."""
+    keys, images, change = KEYS[:2], IMAGES[:2, :12, :12], IMAGES[2:, -12:, -12:]
+
+    @jax.jit
+    def penalty(images):
+        def critic(x):
+            return 0.5 * jnp.sum(jnp.square(AUGMENTS[name](keys, x, 0.9)))
+
+        return jnp.sum(jnp.square(jax.grad(critic)(images)))
+
+    slope = jnp.sum(jax.jit(jax.grad(penalty))(images) * change)
+    difference = (penalty(images + change) - penalty(images - change)) / 2
+    assert abs(difference) > 0.01 * penalty(images)
+    np.testing.assert_allclose(slope, difference, rtol=1e-3, atol=1e-5 * penalty(images))
+
+
+# Geometry.
+
+
+def test_the_wavelet_is_orthogonal_with_six_vanishing_moments():
+    h, k = augment.SYM6, np.arange(12)
+    for n in range(6):
+        np.testing.assert_allclose(np.sum(h[: 12 - 2 * n] * h[2 * n :]), float(n == 0), atol=1e-14)
+        np.testing.assert_allclose(np.sum((-1.0) ** k * ((k - 5.5) / 5.5) ** n * h), 0.0, atol=1e-14)
+    np.testing.assert_allclose(h.sum(), 2**0.5, atol=1e-14)
+    enlarge, reduce = augment._resolution(9)
+    inside = enlarge[1 + 2 * 8 - 6 : 1 + 2 * 8 + 2 * 9 + 6]  # what the second matrix reads where nothing moves
+    np.testing.assert_allclose(reduce @ inside, np.eye(9), atol=1e-13)
+
+
+@pytest.mark.parametrize("shift", [(2, 0), (-3, 4), (4, -4)])
+def test_whole_pixel_shifts_are_exact_and_reflect(shift):
+    x, y = shift
+    padded = np.pad(IMAGES, [(0, 0), (8, 8), (8, 8), (0, 0)], mode="reflect")
+    expected = padded[:, 8 - y : 8 - y + SIDE, 8 - x : 8 - x + SIDE]
+    np.testing.assert_allclose(transform(IMAGES, given(xint=(x / SIDE, y / SIDE))), expected, atol=2e-6)
+    np.testing.assert_allclose(transform(IMAGES, given(xfrac=(x / SIDE, y / SIDE))), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (dict(xflip=1.0), lambda x: x[:, :, ::-1]),
+        (dict(rotate90=1.0), lambda x: np.rot90(x, 1, (1, 2))),
+        (dict(rotate90=2.0), lambda x: np.rot90(x, 2, (1, 2))),
+        (dict(rotate90=3.0), lambda x: np.rot90(x, 3, (1, 2))),
+        (dict(rotate=(np.pi / 2, 0.0)), lambda x: np.rot90(x, 1, (1, 2))),
+        (dict(rotate=(1.1, np.pi - 1.1)), lambda x: np.rot90(x, 2, (1, 2))),
+    ],
+)
+def test_flips_and_quarter_turns(parameters, expected):
+    """Up to the asymmetry of the wavelet: for smooth images a shift by 0.1 pixels, half of that for a quarter turn."""
+    middle = (slice(None), MIDDLE, MIDDLE)
+    for images, tolerance in ((smooth(), 0.05), (IMAGES, 0.25)):
+        error = transform(images, given(**parameters)) - expected(np.asarray(images))
+        assert np.std(error[middle]) < tolerance * np.std(images)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        dict(scale=0.3),
+        dict(scale=-0.2),
+        dict(aniso=0.25),
+        dict(rotate=(0.5, 0.0)),
+        dict(xfrac=(0.04, -0.09)),
+        dict(xflip=1.0, rotate90=1.0, xint=(0.1, -0.05), scale=0.2, rotate=(0.4, -0.3), aniso=0.2, xfrac=(0.05, 0.02)),
+    ],
+)
+def test_positions_that_are_read(parameters):
+    """A smooth image is its formula at the transformed positions; the forward maps are composed here, then inverted.
+
+    The wavelet moves an image by its mean delay, and the transposed one back: positions are seen from there.
+    """
+    delay = (augment.SYM6 @ np.arange(12) / 2**0.5 - 5) / 2  # pixels
+    p = {
+        "xflip": 0,
+        "rotate90": 0,
+        "xint": (0, 0),
+        "scale": 0,
+        "rotate": (0, 0),
+        "aniso": 0,
+        "xfrac": (0, 0),
+    } | parameters
+
+    def turn(angle):
+        return np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+
+    def shift(x, y):
+        return np.array([[1, 0, x * SIDE], [0, 1, y * SIDE], [0, 0, 1]])
+
+    forward = np.diag([1.0 - 2 * p["xflip"], 1, 1])
+    for matrix in (
+        turn(p["rotate90"] * np.pi / 2),
+        np.round(shift(*p["xint"])),
+        np.diag([2 ** p["scale"], 2 ** p["scale"], 1]),
+        turn(p["rotate"][0]),
+        np.diag([2 ** p["aniso"], 2 ** -p["aniso"], 1]),
+        turn(p["rotate"][1]),
+        shift(*p["xfrac"]),
+    ):
+        forward = matrix @ forward
+    y, x = np.mgrid[MIDDLE, MIDDLE] - (SIDE - 1) / 2
+    x, y, _ = np.einsum("ij,jyx->iyx", np.linalg.inv(forward), np.stack([x + delay, y + delay, np.ones_like(x)]))
+    y, x = (at - delay + (SIDE - 1) / 2 for at in (y, x))
+    moved = transform(smooth(), given(**parameters))[0, MIDDLE, MIDDLE]
+    np.testing.assert_allclose(moved, waves(x, y), atol=8e-3)  # a straight line between half pixels: 5e-3
+    # A higher-order interpolation of the reflected pixels, an independent implementation with the same borders.
+    spline = [
+        scipy.ndimage.map_coordinates(np.float64(c), [y, x], order=5, mode="mirror")
+        for c in smooth()[0].T.swapaxes(1, 2)
+    ]
+    np.testing.assert_allclose(moved, np.stack(spline, -1), atol=8e-3)
+
+
+def test_images_that_are_not_square():
+    images = IMAGES[:, :20]
+    moved = transform(images, given(xint=(3 / 32, 2 / 20)))
+    np.testing.assert_allclose(moved[:, 2:, 3:], images[:, :-2, :-3], atol=2e-6)
+
+
+# Colour.
+
+GREY = np.ones((3, 3)) / 3
+
+
+def hue_matrix(angle):
+    """Rodrigues' formula for the axis (1, 1, 1) / sqrt(3)."""
+    cross = np.cross(np.eye(3), np.ones(3) / 3**0.5).T * -1.0
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+COLORS = {
+    "contrast": (0.7, np.eye(3) * 2**0.7),
+    "lumaflip": (1.0, np.eye(3) - 2 * GREY),
+    "hue": (2.1, hue_matrix(2.1)),
+    "saturation": (-0.8, GREY + 2**-0.8 * (np.eye(3) - GREY)),
+}
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_colours_are_matrices(name):
+    value, matrix = COLORS[name]
+    np.testing.assert_allclose(transform(IMAGES, given(**{name: value})), IMAGES @ matrix.T, atol=2e-6)
+
+
+def test_colours_in_order():
+    expected = np.asarray(IMAGES) + 0.3
+    for name in ("contrast", "lumaflip", "hue", "saturation"):
+        expected = expected @ COLORS[name][1].T
+    parameters = given(brightness=0.3, **{name: value for name, (value, _) in COLORS.items()})
+    np.testing.assert_allclose(transform(IMAGES, parameters), expected, atol=1e-5)
+    # A third of a turn about the grey axis sends red to green to blue.
+    third = transform(IMAGES, given(hue=2 * np.pi / 3))
+    np.testing.assert_allclose(third, np.roll(IMAGES, 1, -1), atol=2e-6)
+    grey = IMAGES[..., :1]
+    np.testing.assert_allclose(transform(grey, parameters), -(2**0.7) * (grey + 0.3), atol=2e-6)
+
+
+# Corruptions.
+
+
+def test_filter_bands():
+    """Bands of the sym2 bank: they sum to the identity, halve at octaves' edges, and scale one row by convolution."""
+    bands = augment._bands(101)
+    np.testing.assert_allclose(bands.sum(0), np.eye(101), atol=1e-12)
+    taps = bands[:, 50, 50 - 21 : 50 + 22]  # an inner row: the filter itself
+    np.testing.assert_allclose(taps, taps[:, ::-1], atol=1e-12)
+    frequency = np.array([0.0, np.pi / 8, np.pi / 4, np.pi / 2, np.pi])
+    response = taps @ np.cos(np.arange(-21, 22)[:, None] * frequency)
+    np.testing.assert_allclose(response[:, 0], [1, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(response[:, -1], [0, 0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(response[3, 3], 0.5, atol=1e-12)
+    log2 = np.array([0.5, -1.0, 0.3, 1.2])
+    gains = np.ones(4)
+    for i in range(4):  # Karras et al. 2020, appendix B: one band after the other, each normalised
+        one = np.ones(4)
+        one[i] = 2 ** log2[i]
+        gains *= one / np.sqrt(np.sum(np.array([10, 1, 1, 1]) / 13 * one**2))
+    expected = np.asarray(IMAGES, np.float64)
+    for axis in (1, 2):
+        expected = scipy.ndimage.correlate1d(expected, gains @ taps, axis=axis, mode="mirror")
+    np.testing.assert_allclose(transform(IMAGES, given(imgfilter=log2)), expected, atol=1e-5)
+
+
+def test_noise_is_white_and_of_half_normal_strength():
+    keys = jax.random.split(jax.random.key(5), 500)
+    noise = np.asarray(ada(keys, jnp.zeros((500, 8, 8, 3)), 1.0, PIPES["noise"]))
+    np.testing.assert_allclose(np.sqrt(np.mean(noise**2)), 0.1, rtol=0.1)
+    stds = noise.std(axis=(1, 2, 3))
+    np.testing.assert_allclose(np.mean(stds < 0.0674), 0.5, atol=0.08)  # the median of |N(0, .1)|
+    assert abs(np.corrcoef((noise / stds[:, None, None, None])[:, 0, 0, :2].T)[0, 1]) < 0.2
+
+
+def test_cutout():
+    expected = np.asarray(IMAGES).copy()
+    expected[:, 8:24, :8] = 0.0  # centre x = 0: half of it is outside
+    np.testing.assert_array_equal(transform(IMAGES, given(cutout=(0.0, 0.5, 0.5))), expected)
+
+
+# DiffAugment.
+
+
+def coefficients(transformed, images):
+    """Slope and offset of transformed against images, by least squares, and the largest residual."""
+    (slope, offset), *_ = np.linalg.lstsq(np.stack([images, np.ones_like(images)], 1), transformed)
+    return slope, offset, np.abs(slope * images + offset - transformed).max()
+
+
+def test_diffaugment_color():
+    n = 200
+    keys = jax.random.split(jax.random.key(2), n)
+    image = np.asarray(IMAGES[0, :6, :6])
+    augmented = np.asarray(diffaugment(keys, jnp.stack([jnp.asarray(image)] * n), policy="color"))
+    grey, grey_augmented = image.mean(-1), augmented.mean(-1)
+    contrasts, brightnesses, saturations = [], [], []
+    for i in range(n):
+        contrast, _, residual = coefficients(grey_augmented[i].ravel(), grey.ravel())
+        assert residual < 1e-5
+        chroma = (image - grey[..., None]).ravel()
+        saturation, _, residual = coefficients((augmented[i] - grey_augmented[i][..., None]).ravel(), chroma)
+        assert residual < 1e-5
+        contrasts.append(contrast)
+        saturations.append(saturation / contrast)
+        brightnesses.append(augmented[i].mean() - image.mean())
+    for values, low, high in ((contrasts, 0.5, 1.5), (saturations, 0.0, 2.0), (brightnesses, -0.5, 0.5)):
+        assert low - 1e-5 <= min(values) < low + 0.1 * (high - low)
+        assert high + 1e-5 >= max(values) > high - 0.1 * (high - low)
+        np.testing.assert_allclose(np.mean(values), (low + high) / 2, atol=4 * (high - low) / np.sqrt(12 * n))
+
+
+def test_diffaugment_translation():
+    n, shifts = 300, set()
+    image = np.asarray(IMAGES[0, :16, :24])
+    keys = jax.random.split(jax.random.key(4), n)
+    padded = np.pad(image, [(2, 2), (3, 3), (0, 0)])
+    candidates = {(y, x): padded[y : y + 16, x : x + 24] for y in range(5) for x in range(7)}
+    for moved in np.asarray(diffaugment(keys, jnp.stack([jnp.asarray(image)] * n), policy="translation")):
+        matches = [shift for shift, candidate in candidates.items() if np.array_equal(candidate, moved)]
+        assert len(matches) == 1
+        shifts.update(matches)
+    assert len(shifts) == 35
+
+
+def test_diffaugment_cutout_and_probability():
+    n = 400
+    images = jnp.ones((n, 8, 10, 3))
+    keys = jax.random.split(jax.random.key(6), n)
+    cut = np.asarray(diffaugment(keys, images, policy="cutout"))[..., 0] == 0
+    rows, columns = cut.any(2), cut.any(1)
+    np.testing.assert_array_equal(cut, rows[:, :, None] & columns[:, None, :])
+    # Centres 0..8 of 8 rows, 0..10 - 1 of 10 columns: half of a side (4, and odd 5), less what hangs over.
+    assert set(rows.sum(1)) == {2, 3, 4}
+    assert set(columns.sum(1)) == {3, 4, 5}
+    assert np.all(np.abs(np.diff(rows.astype(int), axis=1)).sum(1) <= 2)
+    some = np.asarray(diffaugment(keys, images, 0.3, policy="cutout"))
+    np.testing.assert_allclose(np.mean(np.any(some == 0, axis=(1, 2, 3))), 0.3, atol=4 * np.sqrt(0.21 / n))
+
+
+# Control.
+
+
+def test_adapt():
+    np.testing.assert_allclose(adapt(0.2, 0.7, 2560), 0.2 + 2560 / 500_000, rtol=1e-6)
+    np.testing.assert_allclose(adapt(0.2, 0.5, 2560), 0.2 - 2560 / 500_000, rtol=1e-6)
+    np.testing.assert_allclose(adapt(0.2, 0.6, 2560), 0.2, rtol=1e-6)
+    assert adapt(0.001, -1.0, 2560) == 0.0
+    assert adapt(0.999, 1.0, 2560) == 1.0
+    np.testing.assert_allclose(adapt(0.0, 0.2, 1000, target=0.1, speed_kimg=10), 0.1, rtol=1e-6)
