@@ -3,7 +3,8 @@
     JAX_PLATFORMS=cpu python benchmarks/inception.py [--batch=50] [--size=32] [--repeats=5]
 
 Both take turns in one process, so that other load on the machine hurts them alike, from uint8 images to features in
-host memory; the figures are of the median and the fastest batch. Weights are random and the same for both, and the
+host memory; the figures are medians, and a core's time tells more than images a second where other work is going on.
+OMP_WAIT_POLICY=passive keeps PyTorch's idle threads from counting. Weights are random and the same for both, and the
 largest difference between their features is printed, for the same input: pytorch-fid resizes and scales differently.
 """
 
@@ -78,12 +79,12 @@ def main():
         function(images)  # compiles
     for _ in range(args.repeats):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             function(images)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append((time.perf_counter() - start, time.process_time() - cpu))
     for name, times in seconds.items():
-        median, best = (args.batch / f(times) for f in (statistics.median, min))
-        print(f"{name:12} {median:7.2f} images/s, fastest batch {best:.2f}")
+        wall, cpu = (statistics.median(t) for t in zip(*times))
+        print(f"{name:12} {args.batch / wall:7.2f} images/s, {1e3 * cpu / args.batch:6.1f} ms of a core an image")
     if torch:
         same = rng.integers(0, 256, (2, inception.SIZE, inception.SIZE, 3), np.uint8)
         net.resize_input = net.normalize_input = False  # to x / 127.5 - 1, where the original has (x - 128) / 128
