@@ -164,8 +164,8 @@ def test_training_learns_and_repeats():
     images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
     settings = train_cifar.SETTINGS | {"cycles": ((3, 0.1), (1, 0.05)), "batch_size": 16}
 
-    def run(cycle, start=None):
-        return list(train_cifar.train(TINY, images, labels, settings, cycle, start))
+    def run(cycle, *ends):
+        return list(train_cifar.train(TINY, images, labels, settings, cycle, ends))
 
     (first, _), _, (last, variables) = run(0)
     assert last < 0.8 * first
