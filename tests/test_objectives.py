@@ -43,6 +43,7 @@ def test_two_devices_agree_with_one_with_all_that_looks_at_d():
         np.testing.assert_allclose(two[0].aux[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_paths_on_two_devices_as_on_one():
     config = tiny("sgd", model="stylegan2", **SMALL)
     config.loss, config.model.conditional = "ns", True
