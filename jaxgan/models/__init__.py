@@ -7,7 +7,7 @@ A module of this package offers `Generator` and `Discriminator`, Flax modules wi
 `channels` lists the widths from input to output; the module's `G_WIDTHS` and `D_WIDTHS` have the defaults of each
 image size that works.
 
-    Generator()(z [B, Z], labels [B], train, keys) -> images [B, H, W, C], float32 in [-1, 1]
+    Generator()(z [B, Z], labels [B], train, keys) -> images [B, H, W, C], float32, those in [-1, 1] are shown
     Discriminator()(images, labels [B], train, keys) -> logits [B], float32, never probabilities
 
 `keys` holds one PRNG key an example for what is random inside a net. `Discriminator.mixes_examples` says
