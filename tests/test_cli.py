@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 BAD = {
     "left-over argument": (["extra"], "extra"),
-    "unknown key": (["--config.optim_g.learning_rate=1"], "nearest: config.optim_g.lr"),
+    "unknown key": (["--config.optim_g.learning_rate=1"], "config.optim_g.lr,"),
     "misspelt section": (["--config.optm_g.lr=1"], "config.optim_g.lr"),
     "whole section": (["--config.optim_g=adam"], "config.optim_g is a section"),
     "wrong type": (["--config.batch_size=many"], "many"),
