@@ -134,7 +134,12 @@ def _compared(extractor: str, rename: Callable[[str], str], dataset: str = "") -
 
 def _suffixed(suffix: str) -> Callable[[str], str]:
     """FID is called so for Inception's features only; of others it is an FD."""
-    return lambda key: f"{key.replace('fid', 'fd')}_{suffix}"
+
+    def rename(key: str) -> str:
+        name, std, _ = key.replace("fid", "fd").partition("_std")
+        return f"{name}_{suffix}{std}"
+
+    return rename
 
 
 _CIFAR = dict(reals=False, rename=_suffixed("cifar"), dataset="cifar10")
