@@ -135,10 +135,9 @@ def main() -> int:
     for number, rule in checkpoints:
         generator = run if number in (None, run.step) else load(_WORKDIR.value, number)
         scores = evaluator.score_generator(generator)
-        ema = generator.config.ema.half_life_kimg
         fakes = {
             "checkpoint": rule,
-            "ema": f"half-life {ema:g} kimg" if ema else "none",
+            "ema": _average(generator.config.ema),
             "truncation": "none",
             "labels": "drawn from those of the reals" if generator.num_classes else "none",
         }
@@ -148,6 +147,15 @@ def main() -> int:
     if _NEIGHBOURS.value:
         draw_neighbours(evaluator, lambda indices: evaluator.samples(generator, indices))
     return 0
+
+
+def _average(ema) -> str:
+    """The moving average of a run, in words."""
+    if ema.sigma_rel:
+        return f"power function, sigma_rel {ema.sigma_rel:g}"
+    if ema.half_life_kimg_schedule != "constant":
+        return f"half-life {ema.half_life_kimg:g} kimg, {ema.half_life_kimg_schedule}"
+    return f"half-life {ema.half_life_kimg:g} kimg" if ema.half_life_kimg else "none"
 
 
 def report(what: dict, scores: dict[str, float], protocol: dict) -> None:
