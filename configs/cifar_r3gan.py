@@ -12,14 +12,12 @@ authors; 723 images a second). Published: FID 1.96 (50k samples against 50k trai
 Deviations: none known.
 """
 
-from jaxgan.config import ConfigError, default_config
+from jaxgan.config import default_config, is_conditional
 
 
 def get_config(variant="conditional"):
-    if variant not in ("conditional", "unconditional"):
-        raise ConfigError(f"configs/cifar_r3gan.py:{variant}: the variants are conditional and unconditional")
     config = default_config()
-    config.model.conditional = variant == "conditional"
+    config.model.conditional = is_conditional(variant)
     config.model.name = "r3gan"
     config.model.z_dim = 64
     config.dtype = "bfloat16"  # but at 4x4

@@ -13,14 +13,12 @@ Deviations: one average, of relative width 0.05, that which the authors evaluate
 holes of cutout are zero, not noise.
 """
 
-from jaxgan.config import ConfigError, default_config
+from jaxgan.config import default_config, is_conditional
 
 
 def get_config(variant="conditional"):
-    if variant not in ("conditional", "unconditional"):
-        raise ConfigError(f"configs/cifar_r3gan2.py:{variant}: the variants are conditional and unconditional")
     config = default_config()
-    config.model.conditional = variant == "conditional"
+    config.model.conditional = is_conditional(variant)
     config.model.name = "r3gan2"
     config.model.z_dim = 64
     config.dtype = "bfloat16"  # but in the heads

@@ -17,14 +17,12 @@ Deviations: running statistics of batch norm in use, where StudioGAN measures th
 labels nearest-neighbour upsampling (mimicry's is bilinear).
 """
 
-from jaxgan.config import ConfigError, default_config
+from jaxgan.config import default_config, is_conditional
 
 
 def get_config(variant="conditional"):
-    if variant not in ("conditional", "unconditional"):
-        raise ConfigError(f"configs/cifar_sngan.py:{variant}: the variants are conditional and unconditional")
     config = default_config()
-    config.model.conditional = variant == "conditional"
+    config.model.conditional = is_conditional(variant)
     config.d_steps = 5
     config.train_kimg = 32_000.0
     config.ema.half_life_kimg = 0.0

@@ -14,14 +14,12 @@ Deviations: D steps before G, not after it; R1 is added to the loss of every 16t
 bfloat16 where the source has float16.
 """
 
-from jaxgan.config import ConfigError, default_config
+from jaxgan.config import default_config, is_conditional
 
 
 def get_config(variant="conditional"):
-    if variant not in ("conditional", "unconditional"):
-        raise ConfigError(f"configs/cifar_stylegan2.py:{variant}: the variants are conditional and unconditional")
     config = default_config()
-    config.model.conditional = variant == "conditional"
+    config.model.conditional = is_conditional(variant)
     config.model.name = "stylegan2"
     config.model.z_dim = 512
     config.dtype = "bfloat16"  # but at 4x4

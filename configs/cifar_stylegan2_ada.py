@@ -15,14 +15,12 @@ bfloat16 where the source has float16; p moves a little at every step, by the sa
 fourth, and stays below 1.
 """
 
-from jaxgan.config import ConfigError, default_config
+from jaxgan.config import default_config, is_conditional
 
 
 def get_config(variant="conditional"):
-    if variant not in ("conditional", "unconditional"):
-        raise ConfigError(f"configs/cifar_stylegan2_ada.py:{variant}: the variants are conditional and unconditional")
     config = default_config()
-    config.model.conditional = variant == "conditional"
+    config.model.conditional = is_conditional(variant)
     config.model.name = "stylegan2"
     config.model.z_dim = 512
     config.dtype = "bfloat16"  # but at 4x4

@@ -81,7 +81,7 @@ def diffaugment(keys: jax.Array, images: jax.Array, p=1.0, policy: str = "color,
             image = augment(jax.random.fold_in(key, i), image)
         return image
 
-    fires = rng.uniform(jax.vmap(jax.random.fold_in, (0, None))(keys, 0)) < p
+    fires = rng.uniform(rng.fold(keys, 0)) < p
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     return _where(fires, jax.vmap(example)(keys, wide), wide).astype(images.dtype)
 

@@ -1,20 +1,14 @@
 """Every setting there is, born here with its default and its meaning; `configs/` only change them.
 
 Durations are counted in thousands of real images shown to the discriminator (kimg), so a run means the
-same at any batch size. `check` is where every divisibility and every unusable combination is caught,
-before anything is written.
+same at any batch size.
 
 Beside a scalar that may change during the run stands `<name>_schedule`, in words: see jaxgan/schedules.py.
 """
 
 import ast
-import contextlib
-import dataclasses
 import difflib
-import functools
-import importlib.util
 import json
-import math
 from collections.abc import Iterable
 
 from ml_collections import ConfigDict
@@ -139,6 +133,13 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
+def is_conditional(variant: str) -> bool:
+    """Whether a config file's variant, as in --config=FILE.py:unconditional, has labels."""
+    if variant not in ("conditional", "unconditional"):
+        raise ConfigError(f"--config=FILE.py:{variant}: the variants are conditional and unconditional")
+    return variant == "conditional"
+
+
 def lookup(table: dict, name: str, what: str):
     """table[name], or an error that lists the choices; `what` is the setting's name."""
     if name not in table:
@@ -239,161 +240,3 @@ def options(text: str) -> dict:
         return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, AttributeError):
         raise ValueError('give NAME=VALUE, separated by commas, such as "blocks=1, group_width=8"') from None
-
-
-def _check_options(text: str, module: type) -> None:
-    """ValueError unless `text` gives values, of the right type, to fields that this module has beyond the common."""
-    common = {"image_size", "image_channels", "num_classes", "channels", "dtype", "axis_name", "parent", "name"}
-    defaults = {f.name: f.default for f in dataclasses.fields(module) if f.name not in common}
-    known = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
-    known = f"the fields there are: {known}" if known else "there are none for this architecture"
-    for name, value in options(text).items():
-        if name not in defaults:
-            raise ValueError(f"no field {name}; {known}")
-        default = defaults[name]
-        kinds = {float: (float, int), type(None): (int, type(None))}.get(type(default), (type(default),))
-        if type(value) not in kinds:
-            raise ValueError(f"{name}={value!r} is of another type than the default; {known}")
-
-
-@functools.lru_cache(maxsize=256)
-def _try_nets(g, d, z_dim: int, batch_size: int) -> None:
-    """Build both nets in the abstract, once: what they raise is for the user to read."""
-    import jax
-    import jax.numpy as jnp
-
-    def initialise(key):
-        labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
-        for net, shape in ((g, (z_dim,)), (d, (d.image_size, d.image_size, d.image_channels))):
-            net.init(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)
-
-    jax.eval_shape(initialise, jax.random.key(0))
-
-
-def check(config: ConfigDict, num_devices: int) -> None:
-    """Raise a ConfigError for the first setting that cannot work, on this many devices."""
-    from jaxgan import schedules
-    from jaxgan.augment import AUGMENTS
-    from jaxgan.losses import LOSSES
-    from jaxgan.models import MODELS
-    from jaxgan.optim import OPTIMIZERS
-    from jaxgan.scores import METRICS
-    from jaxgan.state import make_modules
-
-    flat = flatten(config)
-
-    def require(good: bool, key: str, right: str):
-        if not good:
-            raise ConfigError(f"config.{key}={flat[key]!r}: {right}")
-
-    def one_of(key: str, choices: Iterable[str]):
-        require(flat[key] in choices, key, f"choose one of {', '.join(choices)}")
-
-    @contextlib.contextmanager
-    def of_setting(key: str):
-        """What is raised inside is the fault of this setting."""
-        try:
-            yield
-        except ValueError as error:
-            raise ConfigError(f"config.{key}={flat[key]!r}: {error}") from error
-
-    one_of("parallel", ("pmap", "shard_map"))
-    one_of("dtype", ("float32", "bfloat16"))
-    one_of("model.name", MODELS)
-    one_of("loss", LOSSES)
-    one_of("checkpoint.best_mode", ("max", "min"))
-    positive = (
-        "batch_size",
-        "train_kimg",
-        "steps_per_call",
-        "d_steps",
-        "model.z_dim",
-        "sample.grid",
-    )
-    for key in (*positive, "checkpoint.keep_last", "log.every_kimg"):
-        require(flat[key] > 0, key, "must be above 0")
-    require(config.eval.num_samples >= 2, "eval.num_samples", "must be 2 or above")
-    require(config.eval.num_reals == 0 or config.eval.num_reals >= 2, "eval.num_reals", "must be 0 (all) or 2 or above")
-    for key, value in flat.items():
-        if isinstance(value, float):
-            require(0 <= value < float("inf"), key, "must be a finite number, 0 or above")
-    require(0 <= config.seed < 2**31, "seed", "must be in 0 .. 2147483647")
-    require(config.batch_size % num_devices == 0, "batch_size", f"must be a multiple of the {num_devices} devices")
-
-    model = MODELS[config.model.name]
-    sizes = sorted(model.G_WIDTHS)
-    named = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 8 else ", ".join(map(str, sizes))
-    require(config.data.image_size in sizes, "data.image_size", f"{config.model.name} works at {named}")
-    for net, widths in (("g", model.G_WIDTHS), ("d", model.D_WIDTHS)):
-        default = widths[config.data.image_size]
-        given = flat[f"model.{net}_channels"]
-        right = f"{config.model.name} at {config.data.image_size} pixels takes {len(default)} widths, such as {default}"
-        good = not given or (len(given) == len(default) and all(isinstance(w, int) and w > 0 for w in given))
-        require(good, f"model.{net}_channels", right)
-    for net, module in (("g", model.Generator), ("d", model.Discriminator)):
-        with of_setting(f"model.{net}_options"):
-            _check_options(flat[f"model.{net}_options"], module)
-    with of_setting("model.name"):
-        _try_nets(*make_modules(config), config.model.z_dim, config.batch_size)
-
-    for key in flat:
-        if key.endswith("_schedule"):
-            name = key.removesuffix("_schedule")
-            with of_setting(key):
-                schedule = schedules.parse(flat[name], flat[key], config.train_kimg)
-            limit = 1.0 if name in ("augment.p", "top_k") else math.inf
-            require(max(schedule.values) <= limit, key if flat[name] <= limit else name, f"must be at most {limit:g}")
-    for name in ("g", "d"):
-        key, optimizer = f"optim_{name}.b2_schedule", flat[f"optim_{name}.name"]
-        schedule = schedules.of(config[f"optim_{name}"], "b2", config.train_kimg)
-        require(max(schedule.values) < 1, key, "must be in [0, 1)")
-        require(optimizer != "sgd" or not schedule.varies, key, f"{optimizer} has no b2")
-    require(min(schedules.of(config, "top_k", config.train_kimg).values) > 0, "top_k", "must be above 0")
-    one_of("augment.name", ("", *AUGMENTS))
-    require(config.augment.speed_kimg > 0, "augment.speed_kimg", "must be above 0")
-    require(config.augment.target < 1, "augment.target", "must be in [0, 1)")
-    if config.augment.target:
-        require(bool(config.augment.name), "augment.name", "is none, and config.augment.target wants one that adapts")
-        right = f"p follows the sign of logits, of which {config.loss} compares only differences"
-        require(LOSSES[config.loss].border is not None, "augment.target", f"{right}; set it to 0")
-        right = "an adaptive p has none; set config.augment.target=0.0"
-        require(config.augment.p_schedule == "constant", "augment.p_schedule", right)
-    has_styles = hasattr(model.Generator, "mapping") and hasattr(model.Generator, "synthesis")
-    penalised = schedules.of(config.penalty.path, "weight", config.train_kimg)
-    require(has_styles or not penalised, "penalty.path.weight", f"{config.model.name} has no styles; stylegan2 has")
-    require(config.ema.sigma_rel <= 12**-0.5, "ema.sigma_rel", "must be at most 0.2887, the width of a plain mean")
-
-    for net in ("optim_g", "optim_d"):
-        one_of(f"{net}.name", OPTIMIZERS)
-        for beta in ("b1", "b2", "momentum"):
-            require(flat[f"{net}.{beta}"] < 1, f"{net}.{beta}", "must be in [0, 1)")
-        for key, users in (("weight_decay", ("adamw",)), ("momentum", ("rmsprop", "sgd"))):
-            used = config[net].name in users or not config[net][key]
-            require(used, f"{net}.{key}", f"{config[net].name} has none; config.{net}.name={users[-1]!r} has")
-    for name in config.penalty:
-        require(config.penalty[name].interval >= 1, f"penalty.{name}.interval", "must be 1 or above")
-    for name, penalty in config.penalty.items():
-        # Otherwise most log lines would fall on steps without the penalty.
-        net, per_step = ("G", 1) if name == "path" else ("D", config.d_steps)
-        between = steps(config, config.log.every_kimg) * per_step
-        require(
-            not schedules.of(penalty, "weight", config.train_kimg) or between % penalty.interval == 0,
-            f"penalty.{name}.interval",
-            f"must divide the {between} {net} steps between two log lines; config.log.every_kimg="
-            f"{penalty.interval * images_per_step(config) * config.steps_per_call / 1e3:g} or a multiple would do",
-        )
-
-    wandb = importlib.util.find_spec("wandb")
-    require(wandb is not None or not config.log.wandb, "log.wandb", "needs pip install 'jaxgan[wandb]'")
-    for name in config.eval.metrics:
-        require(name in METRICS, "eval.metrics", f"choose from {', '.join(METRICS)}")
-        metric = METRICS[name]
-        fits = metric.dataset in ("", config.data.name)
-        require(fits, "eval.metrics", f"{name} is defined for config.data.name={metric.dataset!r} only")
-        labelled = config.model.conditional or not metric.labels
-        require(labelled, "eval.metrics", f"{name} takes the classes of the samples: set config.model.conditional=True")
-        require(config.eval.num_samples >= metric.least, "eval.num_samples", f"{name} takes at least {metric.least}")
-    require(config.data.name != "folder" or bool(config.data.dir), "data.dir", "name the directory of images")
-    if best := config.checkpoint.best_metric:
-        known = [f"eval/{k}" for name in config.eval.metrics for k in METRICS[name].names]
-        require(best in known, "checkpoint.best_metric", f"is not evaluated; there is {', '.join(known) or 'none'}")

@@ -3,7 +3,8 @@
     --step=N|best|all                     which checkpoints; the newest if not given
     --images=DIR|FILE.npz                 instead of --workdir: evaluate these
     --real=DIR|FILE.npz|NAME              compare with these, or with a set of tensorflow-datasets
-    --protocol=A|B|C|compare_gan          the field's protocols, see PROTOCOLS; --num, --split, ... change one thing
+    --protocol=A|B|C|compare_gan          the field's protocols, see PROTOCOLS; --num, --split, ... change one thing,
+                                          and the table says so
     --inception_weights=FILE              weights that are already here
 
 A table for people, then one line of JSON; both carry the protocol. With --workdir the line is also added to
@@ -11,16 +12,18 @@ A table for people, then one line of JSON; both carry the protocol. With --workd
 """
 
 import json
+import math
 import pathlib
 
 import numpy as np
 from absl import flags
 
 from jaxgan import cli, data
-from jaxgan.config import ConfigError, default_config, images_per_step, lookup
+from jaxgan.config import ConfigError, default_config, images_per_step
 from jaxgan.scores import METRICS, Evaluator, Protocol
 
-# What papers quote (StudioGAN; mimicry; NVIDIA's fid50k_full; compare_gan). Their Inception is `inception` here.
+# What papers quote (StudioGAN; mimicry; NVIDIA's fid50k_full; compare_gan), and the step that each takes. Their
+# Inception is `inception` here. StudioGAN also measures batch norm's statistics anew, which is not done here.
 PROTOCOLS = {
     "A": (Protocol(is_splits=1), "best"),
     "B": (Protocol(), None),
@@ -41,13 +44,21 @@ _NUM_REAL = flags.DEFINE_integer("num_real", None, "How many reals, evenly over 
 _SPLIT = flags.DEFINE_string("split", None, "Which part of the reals.")
 _FLIPS = flags.DEFINE_bool("flips", None, "Count every real a second time, mirrored.")
 _IS_SPLITS = flags.DEFINE_integer("is_splits", None, "Parts that the inception score is averaged over.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", None, "Of the samples and of the metrics' own draws.", 0, 2**31 - 1)
+_SEED = flags.DEFINE_integer("seed", None, "Of the samples, and of the subsets of fid_infinity.", 0, 2**31 - 1)
 _INCEPTION = flags.DEFINE_string("inception_weights", "", "File of the FID Inception's weights.")
 _DINOV2 = flags.DEFINE_string("dinov2_weights", "", "File of DINOv2's weights.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where tfds keeps its sets.")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Holds cifar-10-binary.tar.gz, for machines without a network.")
 _VERIFY = flags.DEFINE_bool("verify_checksum", None, "False: accept an archive that is not the official one.")
 _NEIGHBOURS = flags.DEFINE_string("neighbours", None, "FILE.png: the fakes nearest to a real, each beside that real.")
+
+
+def _named(protocol: Protocol, step: str | None) -> dict[str, str]:
+    """The name of the protocol, and what the flags have changed in it."""
+    whole, at = PROTOCOLS[_PROTOCOL.value]
+    used, meant = protocol._asdict() | {"step": step}, whole._asdict() | {"step": at}
+    changed = [f"{name}={value}" for name, value in used.items() if value != meant[name]]
+    return {"protocol": _PROTOCOL.value + f" but {', '.join(changed)}" * bool(changed)}
 
 
 def _protocol() -> tuple[Protocol, str | None]:
@@ -74,7 +85,7 @@ def _open_reals(run_data, split: str, size: int) -> tuple[data.Dataset, str]:
         if value is not None:
             settings[key] = value
     settings.split = split
-    return data.load(settings), f"{settings.name} {split}"
+    return data.load(settings), settings.name
 
 
 def _checkpoints(step: str | None) -> list[tuple[int | None, str]]:
@@ -118,17 +129,16 @@ def main() -> int:
     names = _METRICS.value or (list(run.config.eval.metrics) if run else [])
     if not names:
         raise ConfigError(f"--metrics is not given: choose from {', '.join(METRICS)}")
-    for name in names:
-        lookup(METRICS, name, "--metrics")
     weights = {"inception": _INCEPTION.value, "dinov2": _DINOV2.value}
     evaluator = Evaluator(names, protocol, weights)
     if evaluator.needs_reals or _NEIGHBOURS.value or (run and run.num_classes):
         evaluator.compare_with(*_open_reals(run.config.data if run else None, protocol.split, size))
 
     evaluator.check(given)
+    named = _named(protocol, PROTOCOLS[_PROTOCOL.value][1] if given else step)
     if given is not None:
         scores = evaluator.score_images(given)
-        report({"images": _IMAGES.value}, scores, evaluator.describe())
+        report({"images": _IMAGES.value}, scores, named | evaluator.describe())
         if _NEIGHBOURS.value:
             draw_neighbours(evaluator, lambda indices: given.get(indices)[0])
         return 0
@@ -143,7 +153,7 @@ def main() -> int:
         }
         kimg = generator.step * images_per_step(generator.config) / 1e3
         what = {"run": _WORKDIR.value, "step": generator.step, "kimg": kimg}
-        report(what, scores, evaluator.describe() | fakes)
+        report(what, scores, named | evaluator.describe() | fakes)
     if _NEIGHBOURS.value:
         draw_neighbours(evaluator, lambda indices: evaluator.samples(generator, indices))
     return 0
@@ -161,7 +171,8 @@ def _average(ema) -> str:
 def report(what: dict, scores: dict[str, float], protocol: dict) -> None:
     """Print the table and the line of JSON, and keep the line beside the run."""
     print(table(what, scores, protocol))
-    line = json.dumps(what | {"scores": scores, "protocol": protocol})
+    known = {name: value if math.isfinite(value) else None for name, value in scores.items()}  # JSON has no NaN
+    line = json.dumps(what | {"scores": known, "protocol": protocol})
     print(line, flush=True)
     if _WORKDIR.value and pathlib.Path(_WORKDIR.value).is_dir():
         with open(pathlib.Path(_WORKDIR.value, "scores.jsonl"), "a") as file:
@@ -170,21 +181,19 @@ def report(what: dict, scores: dict[str, float], protocol: dict) -> None:
 
 def table(what: dict, scores: dict[str, float], protocol: dict) -> str:
     """The scores, a row each, and the protocol below them."""
-    rows = {
-        "": "  ".join(f"{name} {value:,g}" if isinstance(value, float | int) else value for name, value in what.items())
-    }
+    title = "  ".join(value if isinstance(value, str) else f"{name} {value:,g}" for name, value in what.items())
+    rows = {}
     for name, value in scores.items():
         if not name.endswith("_std"):
             spread = scores.get(f"{name}_std")
             rows[name] = f"{value:.5g}" + ("" if spread is None else f" +- {spread:.2g}")
-    rows |= {f"protocol {_PROTOCOL.value}": ""}
     for name, value in protocol.items():
         if isinstance(value, dict):
             rows |= {key: f"weights {e['weights'][:8]}, {e['resize']}" for key, e in value.items()}
         else:
             rows[name] = f"{value:,}" if type(value) is int else str(value)
     width = max(map(len, rows))
-    return "\n".join(f"  {name:{width}}  {value}".rstrip() for name, value in rows.items())
+    return "\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows.items())])
 
 
 def draw_neighbours(evaluator: Evaluator, images_of) -> None:

@@ -45,11 +45,6 @@ class View(NamedTuple):
     augment: jax.Array | None  # keys of the augmentation; None: there is none
 
 
-def fold(keys: jax.Array, number: int) -> jax.Array:
-    """Other keys, [B], for another draw of the same examples."""
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
-
-
 def mirror(keys: jax.Array, images: jax.Array) -> jax.Array:
     """Each image mirrored with probability 1/2."""
     mirrored = rng.uniform(keys) < 0.5
@@ -143,13 +138,13 @@ class Objectives:
 
         def consistent(critic, logits, images, shift):
             keys = at.keys(Stream.CONSISTENCY, shift)
-            shifted = diffaugment(fold(keys, 1), mirror(fold(keys, 0), images), policy="translation")
+            shifted = diffaugment(rng.fold(keys, 1), mirror(rng.fold(keys, 0), images), policy="translation")
             return consistency(critic, logits, shifted)
 
         def around_reals():
             keys = at.keys(Stream.DRAGAN)
-            noise = rng.uniform(fold(keys, 0), images_real.shape[1:])
-            return dragan(critic_real, images_real, noise, rng.uniform(fold(keys, 1)))
+            noise = rng.uniform(rng.fold(keys, 0), images_real.shape[1:])
+            return dragan(critic_real, images_real, noise, rng.uniform(rng.fold(keys, 1)))
 
         terms = {
             "r1": lambda: squared_gradient_norm(critic_real, images_real),
@@ -224,12 +219,12 @@ class Objectives:
     def path(self, params, extra, length, labels, at: At):
         """Mean path-length penalty and the new running mean of the lengths, of fakes of its own."""
         keys, variables = at.keys(Stream.PATH), {"params": params, **extra}
-        z, noise = rng.normal(fold(keys, 0), (self.nets.z_dim,)), fold(keys, 1)
+        z, noise = rng.normal(rng.fold(keys, 0), (self.nets.z_dim,)), rng.fold(keys, 1)
         ws = self.nets.g.apply(variables, z, labels, train=True, keys=noise, method="mapping")
 
         def synthesis(ws):
             return self.nets.g.apply(variables, ws, noise, method="synthesis")
 
         shape = (self.nets.g.image_size, self.nets.g.image_size, self.nets.g.image_channels)
-        values, length = path_length(synthesis, ws, rng.normal(fold(keys, 2), shape), length, axis_name=AXIS)
+        values, length = path_length(synthesis, ws, rng.normal(rng.fold(keys, 2), shape), length, axis_name=AXIS)
         return jnp.mean(values), length

@@ -42,6 +42,11 @@ def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 
 
+def fold(keys: jax.Array, number) -> jax.Array:
+    """Other keys, [B], for another draw of the same examples."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
     """Standard normal draws, [B, *shape], one row a key."""
     return jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)

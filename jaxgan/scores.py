@@ -3,6 +3,7 @@
 A score is fitted to the reals once and then applied to as many sets of fakes as there are.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class Protocol(NamedTuple):
     split: str = "train"
     flips: bool = False  # every real a second time, mirrored
     is_splits: int = 10
-    seed: int = 0
+    seed: int = 0  # of the samples, and of the subsets of fid_infinity
 
 
 class Metric(NamedTuple):
@@ -157,6 +158,15 @@ METRICS = {
 }
 
 
+@contextlib.contextmanager
+def _blamed_on(metric: str):
+    """What a metric does not accept becomes a ConfigError that names it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"--metrics={metric}: {error}") from error
+
+
 class Evaluator:
     """Scores fakes by some metrics; what does not change between two sets of fakes is computed once, when first needed.
 
@@ -171,7 +181,7 @@ class Evaluator:
     """
 
     def __init__(self, metrics: Iterable[str], protocol: Protocol, weights: dict[str, str] | None = None, active=True):
-        self.metrics = {name: lookup(METRICS, name, "metrics") for name in metrics}
+        self.metrics = {name: lookup(METRICS, name, "--metrics") for name in metrics}
         self.protocol, self._active = protocol, active
         self.reals, self.reals_name = None, ""
         kinds = {metric.features for metric in self.metrics.values()}
@@ -257,10 +267,11 @@ class Evaluator:
             "n_fake": p.num,
             "n_real": 0 if self.reals is None else len(self._real_indices),
             "reals": self.reals_name,
+            "split": p.split,
             "flips": p.flips,
             "is_splits": p.is_splits,
             "seed": p.seed,
-            "extractors": {name: {"weights": e.weights, "resize": e.resize} for name, e in self.extractors.items()},
+            "extractors": {e.name: {"weights": e.weights, "resize": e.resize} for e in self.extractors.values()},
         }
 
     def _make_of_generator(self, module, z_dim: int) -> Extraction:
@@ -292,7 +303,11 @@ class Evaluator:
     @functools.cached_property
     def _fitted(self) -> dict[str, Callable]:
         """Each metric as a function of fakes."""
-        return {name: m.fit(self._reals.get(m.features), self.protocol) for name, m in self.metrics.items()}
+        fitted = {}
+        for name, metric in self.metrics.items():
+            with _blamed_on(name):
+                fitted[name] = metric.fit(self._reals.get(metric.features), self.protocol)
+        return fitted
 
     def _score(self, fitted, parts, labels) -> dict[str, float]:
         collected = {kind: [] for kind in self._kinds}
@@ -306,10 +321,8 @@ class Evaluator:
         for name, score in fitted.items():
             metric = self.metrics[name]
             if metric.labels and labels is None:
-                raise ConfigError(f"metrics={name}: takes the classes of the images, and these have no labels")
-            try:
+                raise ConfigError(f"--metrics={name}: takes the classes of the images, and these have no labels")
+            with _blamed_on(name):
                 values = score(self._last[metric.features])
-            except ValueError as error:
-                raise ConfigError(f"metrics={name}: {error}") from error
             scores |= {metric.rename(key): float(value) for key, value in values.items()}
         return scores

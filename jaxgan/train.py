@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxgan import config as configs
 from jaxgan import data, diagnose, plots
+from jaxgan.check import check
 from jaxgan.checkpoint import Checkpoints, all_finite
 from jaxgan.config import ConfigError, RunFailed, images_per_step
 from jaxgan.examine import make_examiner
@@ -140,7 +141,7 @@ def train(config, workdir) -> int:
         raise ConfigError(f"--workdir={workdir}: must be a local directory; config.checkpoint.dir may be in a bucket")
     workdir = pathlib.Path(workdir)
     config = config.copy_and_resolve_references()
-    configs.check(config, jax.device_count())
+    check(config, jax.device_count())
     dataset, held_out = data.load(config.data), data.load_held_out(config.data)
     resolve(config, dataset)
     evaluator = make_evaluator(config, dataset)

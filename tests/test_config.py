@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from jaxgan.check import check
 from jaxgan.config import (
     ConfigError,
     changes,
-    check,
     default_config,
     flatten,
     from_dict,

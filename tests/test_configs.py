@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgan.check import check
 from jaxgan.checkpoint import Checkpoints
-from jaxgan.config import ConfigError, check
+from jaxgan.config import ConfigError
 from jaxgan.models import MODELS
 from jaxgan.parallel import Devices, assert_replicated
 from jaxgan.state import create_state, make_nets

@@ -126,6 +126,15 @@ def test_transposed_is_that_of_lax(stride, padding, size):
     assert_close(ours, wanted)
 
 
+@pytest.mark.parametrize("impl", ["fast", "xla"])
+def test_a_grouped_transposed_convolution_is_one_for_each_group(impl):
+    x, kernel = normal(0, 2, 5, 4, 6), normal(1, 4, 4, 6, 5)  # two groups of 3 channels, to 5 channels each
+    grouped = ops.conv_transpose(x, kernel, stride=2, padding=1, groups=2, impl=impl)
+    halves = zip(jnp.split(x, 2, axis=3), jnp.split(kernel, 2, axis=2))
+    each = [ops.conv_transpose(x, kernel, stride=2, padding=1, impl=impl) for x, kernel in halves]
+    np.testing.assert_allclose(grouped, jnp.concatenate(each, axis=3), rtol=1e-5, atol=1e-5)
+
+
 def test_transposed_is_the_adjoint():
     """<conv(y), x> = <y, conv_transpose(x)>, PyTorch's kernel 4, stride 2, padding 1 doubling the size."""
     x, y, kernel = normal(0, 2, 4, 4, 5), normal(1, 2, 8, 8, 3), normal(2, 4, 4, 5, 3)

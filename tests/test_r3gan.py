@@ -9,7 +9,8 @@ import pytest
 import scipy.signal
 
 from jaxgan.models import r3gan
-from jaxgan.models.r3gan import Block, downsample, upsample
+from jaxgan.models.r3gan import Block
+from jaxgan.ops.blur import downsample, upsample
 from jaxgan.penalties import squared_gradient_norm
 
 # Of the official networks: CIFAR-10 with and without classes, FFHQ, ImageNet.

@@ -151,7 +151,7 @@ def test_bad_input():
     small = Decoded(images().images[:, :4, :4], images().labels, 4)
     with pytest.raises(ConfigError, match="images of 4x4 pixels cannot be compared with reals of 8x8 pixels"):
         evaluator(("fid",), images()).check(small)
-    with pytest.raises(ConfigError, match="metrics=accuracy_cifar: takes the classes of the images"):
+    with pytest.raises(ConfigError, match="--metrics=accuracy_cifar: takes the classes of the images"):
         evaluator(("accuracy_cifar",)).score_images(images(labelled=False))
     with pytest.raises(ConfigError, match="--num=48: kid takes at least 1000 fakes"):
         evaluator(("kid",), images()).check()

@@ -341,6 +341,7 @@ def test_evaluate_command(tmp_path, reference):
     assert [line["step"] for line in printed] == [36, 40]  # the checkpoints that were kept
     assert printed[1]["scores"] == {name: lines[40][f"eval/{name}"] for name in ("modes", "kl")}
     assert printed[1]["protocol"]["n_fake"] == 64
+    assert printed[1]["protocol"]["protocol"] == "C but num=64, step=all"
     assert [json.loads(line) for line in (reference / "scores.jsonl").read_text().splitlines()] == printed
     assert "modes" in result.stdout.split("{")[0]  # the table
 

@@ -143,13 +143,14 @@ def locked(directory: Path):
         yield
 
 
-def cache_home(kind: str, *key: str) -> Path:
-    """Where to keep what took a while to compute and has no better place: `kind` in a word, identified by `key`.
+def cache_root() -> Path:
+    """~/.cache/jaxgan (or below $XDG_CACHE_HOME), which may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxgan")
 
-    Below ~/.cache/jaxgan (or $XDG_CACHE_HOME), which may be deleted at any time.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "jaxgan", hashlib.sha256("\0".join(key).encode()).hexdigest()[:16], kind)
+
+def cache_home(kind: str, *key: str) -> Path:
+    """Where to keep what took a while to compute and has no better place: `kind` in a word, identified by `key`."""
+    return cache_root() / hashlib.sha256("\0".join(key).encode()).hexdigest()[:16] / kind
 
 
 def say(line: str):

@@ -47,9 +47,7 @@ def _load_zip(file, file_size):
             raise ValueError(f"the archive has {len(pickles)} data.pkl")
         root = pickles[0].removesuffix("data.pkl")
         if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1 for e in archive.infolist()):
-            raise ValueError(
-                "compressed or encrypted"
-            )  # PyTorch's are not, and a small file could unpack to a huge one
+            raise ValueError("compressed or encrypted")  # PyTorch's are not; a small file could unpack to a huge one
         if sum(e.file_size for e in archive.infolist()) > file_size:
             raise ValueError("the archive is truncated, or its parts overlap")
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":

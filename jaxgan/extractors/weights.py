@@ -1,14 +1,13 @@
 """Weight files: where they are kept, how they get there, and that they are the right ones."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from jaxgan.data.decode import locked, say
+from jaxgan.data.decode import cache_root, locked, say
 
 TIMEOUT = 10  # seconds until a network that does not answer counts as none
 
@@ -23,7 +22,7 @@ def fetch(name: str, url: str, sha256_prefix: str, given: str | None = None) -> 
     """A weight file on this machine: the one that the user gave, else the one in the cache, else a download.
 
     Args:
-      name: of the file in the cache, ~/.cache/jaxgan/weights (or below $XDG_CACHE_HOME).
+      name: of the file in the cache, `cache_root() / "weights"`.
       url: where it is downloaded from if it is not there.
       sha256_prefix: how the SHA-256 of the file begins, as in file names of torch.hub.
       given: a path that is taken as it is, whatever its hash.
@@ -35,7 +34,7 @@ def fetch(name: str, url: str, sha256_prefix: str, given: str | None = None) -> 
         if not Path(given).is_file():
             raise FileNotFoundError(f"{given}: no such weight file; it can be downloaded from {url}")
         return Path(given)
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxgan", "weights", name)
+    path = cache_root() / "weights" / name
     advice = f"put it at {path} yourself, or use --metrics=fd_cifar, which needs no download"
     with locked(path.parent):
         if path.exists():

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgan import rng
 from jaxgan.models.layers import BatchNorm, Conv, dropout
 
 G_WIDTHS = dict.fromkeys(range(8, 65), (128, 1024))
@@ -50,7 +51,7 @@ class Discriminator(nn.Module):
             x = Conv(width, (3, 3), strides=2, dtype=self.dtype, name=f"conv_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
             if train:
-                x = dropout(x, 0.3, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i))
+                x = dropout(x, 0.3, rng.fold(keys, i))
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
         logits = nn.Dense(1, name="logit")(x)[:, 0]
         if self.num_classes:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.models.layers import Conv
+from jaxgan.ops.blur import downsample, upsample
 
 _WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
 # Published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide, with group_width=32.
@@ -38,29 +39,9 @@ def check_groups(width: int, group_width: int) -> None:
         raise ValueError(f"group_width={group_width} does not divide the {width} channels of a hidden layer")
 
 
-def shifted(x: jax.Array, axis: int, by: int) -> jax.Array:
-    """x[i - by] along the axis, zero where that is outside."""
-    pads = [(0, 0, 0)] * x.ndim
-    pads[axis] = (by, -by, 0)
-    return lax.pad(x, jnp.zeros((), x.dtype), pads)
-
-
-def upsample(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] to [B, 2H, 2W, C]: zeros between the pixels, then the filter [1, 3, 3, 1] / 4 along both axes."""
-    dtype, x = x.dtype, x.astype(jnp.float32)
-    for axis in (1, 2):
-        pair = [0.75 * x + 0.25 * shifted(x, axis, by) for by in (1, -1)]
-        x = jnp.stack(pair, axis + 1).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
-    return x.astype(dtype)
-
-
-def downsample(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] to [B, H/2, W/2, C]: the filter [1, 3, 3, 1] / 8 along both axes, then every other pixel."""
-    dtype, x = x.dtype, x.astype(jnp.float32)
-    for axis in (1, 2):
-        even, odd = (lax.slice_in_dim(x, start, None, stride=2, axis=axis) for start in (0, 1))
-        x = 0.375 * (even + odd) + 0.125 * (shifted(odd, axis, 1) + shifted(even, axis, -1))
-    return x.astype(dtype)
+def in_float32(resample, x: jax.Array) -> jax.Array:
+    """resample(x), rounded to the type of x once, at the end."""
+    return resample(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def stage_policy(stage: int, num_stages: int, dtype) -> dict:
@@ -126,7 +107,7 @@ class Generator(nn.Module):
             if width != x.shape[-1]:
                 x = conv(width, f"width_{i}")(x)
             if i:
-                x = upsample(x)
+                x = in_float32(upsample, x)
             for j in range(self.blocks):
                 num_blocks = self.blocks * len(widths)
                 x = Block(num_blocks, self.expansion, self.group_width, name=f"block_{i}_{j}", **policy)(x)
@@ -157,7 +138,7 @@ class Discriminator(nn.Module):
         x = conv(widths[0], "pixels")(images)
         for i, width in enumerate(widths):
             if i:
-                x = downsample(x)
+                x = in_float32(downsample, x)
             if width != x.shape[-1]:
                 x = conv(width, f"width_{i}")(x)  # in the precision of the stage before
             policy = stage_policy(len(widths) - 1 - i, len(widths), self.dtype)

@@ -9,6 +9,7 @@ of a stage grow to, sqrt(1 + sum of alpha^2), is divided out where they are read
 optimizer step keeps the stored weights, hence the effective learning rate, at their size.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
-from jaxgan.models.r3gan import FLOAT32, check_groups, downsample, shifted, stage_widths, upsample
+from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32, stage_widths
+from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
 
 _WIDTHS = (512, 512, 512, 512, 256, 128)  # at 8, 16, ... 256 pixels
@@ -26,7 +28,6 @@ G_WIDTHS = {8 << i: _WIDTHS[: i + 1] for i in range(len(_WIDTHS))}
 D_WIDTHS = {size: widths[::-1] for size, widths in G_WIDTHS.items()}
 IMAGENET_WIDTHS = {32: (1024,) * 3, 64: (1024,) * 4}  # of G and of D
 
-fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
 HIGHEST = FLOAT32["precision"]
 CENTRED = {"kernel": False, "kernel_centred": True}  # parameters that are normalised, by their name
 # Of LeakyReLU 0.2: by it the standard deviation of a standard normal variable stays 1.
@@ -98,7 +99,7 @@ def enlarge(x: jax.Array, width: int) -> jax.Array:
     """[B, H, W, C] to [B, 2H, 2W, width]; to another width: channels become pixels, then the filter [1, 2, 1]."""
     b, h, w, channels = x.shape
     if width == channels:
-        return upsample(x)
+        return in_float32(upsample, x)
     if 4 * width % channels:
         raise ValueError(f"channels: a stage of {channels} and then one of {width}; 4 x {width} must be a multiple")
     x = x.repeat(4 * width // channels, axis=3).reshape(b, h, w, width, 2, 2)
@@ -109,7 +110,7 @@ def reduce(x: jax.Array, width: int) -> jax.Array:
     """[B, H, W, C] to [B, H/2, W/2, width]; to another width: the filter [1, 2, 1], then pixels become channels."""
     b, h, w, channels = x.shape
     if width == channels:
-        return downsample(x)
+        return in_float32(downsample, x)
     if 4 * channels % width:
         raise ValueError(f"channels: a stage of {channels} and then one of {width}; 4 x {channels} must be a multiple")
     x = smooth(x).reshape(b, h // 2, 2, w // 2, 2, channels).transpose(0, 1, 3, 5, 2, 4)
@@ -118,10 +119,7 @@ def reduce(x: jax.Array, width: int) -> jax.Array:
 
 def smooth(x: jax.Array) -> jax.Array:
     """The filter [1, 2, 1] / 4 along both axes of the images, with zeros outside."""
-    dtype, x = x.dtype, x.astype(jnp.float32)
-    for axis in (1, 2):
-        x = 0.5 * x + 0.25 * (shifted(x, axis, 1) + shifted(x, axis, -1))
-    return x.astype(dtype)
+    return in_float32(functools.partial(upfirdn, taps=(0.25, 0.5, 0.25), padding=(1, 1)), x)
 
 
 class Block(nn.Module):
@@ -161,7 +159,7 @@ class Stage(nn.Module):
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         variance = jnp.ones(x.shape[-1])
         for j in range(self.blocks):
-            noise = None if keys is None else rng.normal(fold_in(keys, j), (*x.shape[1:3], 1))
+            noise = None if keys is None else rng.normal(rng.fold(keys, j), (*x.shape[1:3], 1))
             x, variance = Block(self.expansion, self.group_width, name=f"block_{j}")(x, variance, noise)
         return x, lax.rsqrt(variance)
 
@@ -199,10 +197,10 @@ class Generator(nn.Module):
         x = x.reshape(-1, groups, self.group_width)
         x = jnp.einsum("bgi,hwigo->bhwgo", x, basis, precision=HIGHEST).reshape(-1, 4, 4, hidden)
         x = conv(leaky_relu(x), Weight((1, 1, hidden, widths[0]), name="reduce")(), precision=HIGHEST)
-        x = upsample(x).astype(self.dtype)
+        x = in_float32(upsample, x).astype(self.dtype)
         for i, after in enumerate((*widths[1:], None)):
             stage = Stage(self.blocks, self.expansion, self.group_width, name=f"stage_{i}")
-            x, scale = stage(x, fold_in(keys, i))
+            x, scale = stage(x, rng.fold(keys, i))
             if after:
                 x = enlarge(x * scale.astype(x.dtype), after)
         pixels = Weight((1, 1, widths[-1], self.image_channels), centred=False, name="pixels")()

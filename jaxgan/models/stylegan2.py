@@ -93,10 +93,10 @@ class Generator(nn.Module):
         if train and self.style_mixing:
             if keys is None:
                 raise ValueError(f"style_mixing={self.style_mixing}: training needs keys, one an example")
-            keys = _fold(keys, 0)
-            second = self.mapping_net(rng.normal(_fold(keys, 0), z.shape[1:]), labels)
-            start = 1 + rng.randint(_fold(keys, 1), self.num_ws - 1)
-            start = jnp.where(rng.uniform(_fold(keys, 2)) < self.style_mixing, start, self.num_ws)
+            keys = rng.fold(keys, 0)
+            second = self.mapping_net(rng.normal(rng.fold(keys, 0), z.shape[1:]), labels)
+            start = 1 + rng.randint(rng.fold(keys, 1), self.num_ws - 1)
+            start = jnp.where(rng.uniform(rng.fold(keys, 2)) < self.style_mixing, start, self.num_ws)
             ws = jnp.where((layers >= start[:, None])[..., None], second[:, None], ws)
         weight = jnp.where(layers < (self.num_ws if cutoff is None else cutoff), psi, 1.0)[:, None]
         return weight * ws + (1.0 - weight) * self.w_avg.value
@@ -204,7 +204,7 @@ class Synthesis(nn.Module):
                 n = 2 * i - (name == "a")
                 convolve = conv_up if name == "a" else conv
                 layer = StyleConv(width, convolve=convolve, clamp=self.clamp, name=f"conv_{i}{name}")
-                x = layer(x, ws[:, n], None if keys is None else _fold(keys, 1 + n))
+                x = layer(x, ws[:, n], None if keys is None else rng.fold(keys, 1 + n))
             style = 2 * i + 1  # that of the next convolution
             rgb = StyleToRGB(self.image_channels, clamp=self.clamp, name=f"to_rgb_{i}")(x, ws[:, style])
             images = rgb if images is None else upsample(images) + rgb
@@ -391,7 +391,3 @@ def _clip(x, bound):
 def _normalise(x):
     """To mean square 1 over the last axis."""
     return x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-8)
-
-
-def _fold(keys, n):
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, n)

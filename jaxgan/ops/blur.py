@@ -37,7 +37,8 @@ def upfirdn(x, taps, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), grid, grid, (0, 0, 0)])
     column = jnp.tile(jnp.asarray(np.asarray(taps)[::-1, None, None, None], x.dtype), x.shape[3])  # [taps, 1, 1, C]
     for kernel, stride in ((column, (down, 1)), (column.swapaxes(0, 1), (1, down))):
-        x = conv(x, kernel, stride=stride, padding="VALID", groups=x.shape[3])
+        # The highest precision: an accelerator would round float32 images to fewer bits than a filter is worth.
+        x = conv(x, kernel, stride=stride, padding="VALID", groups=x.shape[3], precision=lax.Precision.HIGHEST)
     return x
 
 

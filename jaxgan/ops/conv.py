@@ -39,7 +39,7 @@ def conv(x, kernel, *, stride=1, padding="SAME", groups=1, precision=None, impl=
     if padding in ("SAME", "VALID"):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], stride, padding)
     padding = _pads(padding)
-    _check(x, kernel, groups, kernel.shape[2] * groups, impl)
+    _check(x, kernel, groups, kernel.shape[2] * groups, kernel.shape[3], impl)
     size = tuple((n + sum(p) - k) // s + 1 for n, p, k, s in zip(x.shape[1:], padding, kernel.shape, stride))
     if min(size) < 1:
         raise ValueError(f"padding={padding}: a kernel {kernel.shape} does not fit into x {x.shape}")
@@ -62,7 +62,7 @@ def conv_transpose(x, kernel, *, stride=1, padding="SAME", groups=1, precision=N
     else:
         pads = _pads(padding)
         size = tuple((n - 1) * s + k - sum(p) for n, s, k, p in zip(x.shape[1:], stride, kernel.shape, pads))
-    _check(x, kernel, groups, kernel.shape[2], impl)
+    _check(x, kernel, groups, kernel.shape[2], kernel.shape[3] * groups, impl)
     if min(size) < 1:
         raise ValueError(f"padding={padding} leaves nothing of x {x.shape} with a kernel {kernel.shape}")
     kernel = jnp.swapaxes(kernel, 2, 3)
@@ -110,12 +110,12 @@ def _pads(padding):
     return pads
 
 
-def _check(x, kernel, groups, channels, impl):
+def _check(x, kernel, groups, channels, features, impl):
     if x.ndim != 4 or kernel.ndim != 4:
         raise ValueError(f"x {x.shape} and kernel {kernel.shape}: give [B, H, W, C] and [kh, kw, in, out]")
     if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x is {x.dtype} and kernel {kernel.dtype}: give the same float type")
-    if x.shape[3] != channels or channels % groups or kernel.shape[3] % groups:
+    if x.shape[3] != channels or channels % groups or features % groups:
         raise ValueError(f"groups={groups}: a kernel {kernel.shape} does not match x {x.shape}")
     if impl not in ("auto", "fast", "xla"):
         raise ValueError(f"impl={impl!r}: give auto, fast or xla")
