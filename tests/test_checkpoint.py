@@ -379,6 +379,21 @@ def test_best_is_remembered_by_the_next_start(tmp_path):
     assert Checkpoints(tmp_path).all_steps() == [2, 3]
 
 
+@pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 3)])
+def test_best_step_is_that_of_the_run_s_own_metric(tmp_path, mode, best):
+    config = CONFIG | {"checkpoint": {"best_metric": "kl", "best_mode": mode}}
+    with Checkpoints(tmp_path / "checkpoints", keep_last=4) as checkpoints:
+        for step, score in {1: 0.5, 2: 0.1, 3: 0.7}.items():
+            checkpoints.save(step, create(step), config, {"kl": score})
+        checkpoints.save(4, create(4), config)  # not evaluated: no candidate
+    directory, steps = checkpoint.find(tmp_path)
+    assert (directory.name, steps) == ("checkpoints", [1, 2, 3, 4])
+    assert checkpoint.best_step(directory, steps) == (best, f"best of 3 by kl ({mode})")
+    assert checkpoint.find(directory / "2") == (directory, [2])
+    with pytest.raises(CheckpointError, match="is rated: "):
+        checkpoint.best_step(directory, [4])
+
+
 def test_latest_stays_even_if_it_is_the_worst(tmp_path):
     with Checkpoints(tmp_path, keep_last=1, best_metric="kl", best_mode="min") as checkpoints:
         for step in (1, 2, 3, 4):
