@@ -15,6 +15,7 @@ from jaxgan.augment import AUGMENTS
 from jaxgan.config import ConfigError, flatten, images_per_step, options, steps
 from jaxgan.losses import LOSSES
 from jaxgan.models import MODELS
+from jaxgan.models.layers import Net
 from jaxgan.optim import OPTIMIZERS
 from jaxgan.scores import METRICS
 from jaxgan.state import make_modules
@@ -22,7 +23,7 @@ from jaxgan.state import make_modules
 
 def _check_options(text: str, module: type) -> None:
     """ValueError unless `text` gives values, of the right type, to fields that this module has beyond the common."""
-    common = {"image_size", "image_channels", "num_classes", "channels", "dtype", "axis_name", "parent", "name"}
+    common = {f.name for f in dataclasses.fields(Net)}
     defaults = {f.name: f.default for f in dataclasses.fields(module) if f.name not in common}
     known = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
     known = f"the fields there are: {known}" if known else "there are none for this architecture"

@@ -1,11 +1,7 @@
 """Architectures, by the name that `config.model.name` gives them.
 
-A module of this package offers `Generator` and `Discriminator`, Flax modules with the fields
-
-    image_size, image_channels, num_classes (0: unconditional), channels (widths), dtype, axis_name
-
-`channels` lists the widths from input to output; the module's `G_WIDTHS` and `D_WIDTHS` have the defaults of each
-image size that works.
+A module of this package offers `Generator` and `Discriminator`, Flax modules with the fields of `layers.Net` and, if
+need be, fields of their own. `G_WIDTHS` and `D_WIDTHS` have the default `channels` of each image size that works.
 
     Generator()(z [B, Z], labels [B], train, keys) -> images [B, H, W, C], float32, those in [-1, 1] are shown
     Discriminator()(images, labels [B], train, keys) -> logits [B], float32, never probabilities

@@ -13,26 +13,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.models.layers import Conv, SelfAttention, attention_block, downsample, orthogonal, spectral_norm, upsample
+from jaxgan.models.layers import (
+    Conv,
+    Net,
+    SelfAttention,
+    attention_block,
+    downsample,
+    orthogonal,
+    spectral_norm,
+    upsample,
+)
 
 G_WIDTHS = {16: (384,) * 3, 32: (384,) * 4, 64: (1280, 640, 320, 160, 80), 128: (1536, 1536, 768, 384, 192, 96)}
 D_WIDTHS = {16: (192,) * 3, 32: (192,) * 4, 64: (80, 160, 320, 640, 1280), 128: (96, 192, 384, 768, 1536, 1536)}
 D_DOWN = {16: 1, 32: 2, 64: 4, 128: 5}  # D's first blocks that halve the size
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """Dense to 4x4, residual blocks that double the size, batch norm, ReLU, 3x3 convolution, tanh.
 
     z [B, Z] is split as evenly as can be, Z at least the number of `channels`; the paper's chunks are of 20 (Z = 80 at
     32 pixels, 100 at 64, 120 at 128).
     """
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     shared_dim: int = 128  # of the class embedding
     attention_size: int | None = None  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
     bn_eps: float = 1e-4
@@ -82,15 +85,9 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """Residual blocks, the first ones halving the size, ReLU, sum over space, dense to one logit and projection."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     attention_size: int | None = None  # as in the generator
     relu_skips: bool = True  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
     mixes_examples = False

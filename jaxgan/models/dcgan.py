@@ -7,22 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose
+from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Net
 
 D_WIDTHS = {16: (64, 128, 256), 32: (64, 128, 256, 512), 64: (64, 128, 256, 512, 1024)}
 G_WIDTHS = {size: widths[::-1] for size, widths in D_WIDTHS.items()}
 INIT = nn.initializers.normal(0.02)
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """Dense to 4x4, transposed convolutions 4x4 with stride 2 to full size, then a 3x3 convolution and tanh."""
-
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
@@ -37,15 +30,9 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """Pairs of a 3x3 and a 4x4 stride-2 convolution down to 4x4, one more 3x3, sum over space, dense to a logit."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     mixes_examples = True
 
     @nn.compact

@@ -12,6 +12,17 @@ from jaxgan.ops import conv as ops
 Conv = functools.partial(nn.Conv, conv_general_dilated=ops.conv_general_dilated)
 
 
+class Net(nn.Module):
+    """The fields that every generator and discriminator has."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0  # 0: unconditional
+    channels: tuple[int, ...] = ()  # widths from input to output; (): the architecture's own at image_size
+    dtype: jnp.dtype = jnp.float32  # of the computations; parameters and results are float32
+    axis_name: str | None = None  # of the devices that share a batch
+
+
 class ConvTranspose(nn.Module):
     """Transposed convolution that multiplies the size by `stride`: kernel k, padding (k - stride) / 2 a side."""
 

@@ -5,21 +5,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan import rng
-from jaxgan.models.layers import BatchNorm, Conv, dropout
+from jaxgan.models.layers import BatchNorm, Conv, Net, dropout
 
 G_WIDTHS = dict.fromkeys(range(8, 65), (128, 1024))
 D_WIDTHS = dict.fromkeys(range(8, 65), (64, 128))
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """Dense layers z -> 128 -> 1024 -> pixels, with batch norm and ReLU between them."""
-
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
@@ -33,15 +26,9 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """Convolutions 64 and 128, 3x3 with stride 2, LeakyReLU 0.2 and dropout 0.3; then dense to one logit."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     mixes_examples = False
 
     @nn.compact

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.models.layers import Conv
+from jaxgan.models.layers import Conv, Net
 from jaxgan.ops.blur import downsample, upsample
 
 _WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
@@ -76,15 +76,9 @@ class Block(nn.Module):
         return x + conv(x.shape[-1], 1, "reduce", kernel_init=nn.initializers.zeros, use_bias=False)(h)
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """A learned 4x4 basis weighted by z, residual blocks, [upsampling, blocks] to full size, 1x1 to pixels; no tanh."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     blocks: int = 2  # a stage
     expansion: int = 2
     group_width: int = 16
@@ -114,15 +108,9 @@ class Generator(nn.Module):
         return conv(self.image_channels, "pixels")(x).astype(jnp.float32)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     blocks: int = 2  # a stage
     expansion: int = 2
     group_width: int = 16

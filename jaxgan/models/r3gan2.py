@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
+from jaxgan.models.layers import Net
 from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32, stage_widths
 from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
@@ -164,18 +165,12 @@ class Stage(nn.Module):
         return x, lax.rsqrt(variance)
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """Dense, a learned 4x4 basis in groups, upsampling to 8x8, [blocks, upsampling] to full size, 1x1; no tanh.
 
     Every block takes an image of noise: `keys` are needed, in training and in use.
     """
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     blocks: int = 4  # a stage
     expansion: int = 2
     group_width: int = 32
@@ -208,15 +203,9 @@ class Generator(nn.Module):
         return conv(x, (pixels * gain[:, None]).astype(x.dtype)).astype(jnp.float32)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """1x1, [blocks, downsampling] to 4x4, 1x1, a learned 4x4 basis in groups, dense; projection on class vectors."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     blocks: int = 4  # a stage
     expansion: int = 2
     group_width: int = 32

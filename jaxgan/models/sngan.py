@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxgan.models.layers import (
     BatchNorm,
     Conv,
+    Net,
     SelfAttention,
     attention_block,
     downsample,
@@ -29,15 +30,9 @@ GLOROT = nn.initializers.glorot_uniform()
 GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """Dense to 4x4, residual blocks that double the size, batch norm, ReLU, 3x3 convolution, tanh."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     attention_size: int | None = 0  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
     orthogonal_init: bool = False  # of all weights, class tables too
     spectral: bool = False  # spectral norm on all weights, class tables too
@@ -73,15 +68,9 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """Residual blocks, spectrally normalised as all of it, ReLU, sum over space, dense to one logit."""
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     attention_size: int | None = 0  # as in the generator
     orthogonal_init: bool = False
     relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
+from jaxgan.models.layers import Net
 from jaxgan.ops.blur import conv_down, conv_up, downsample, upsample
 from jaxgan.ops.conv import conv
 
@@ -34,7 +35,7 @@ G_WIDTHS = {size: widths(size) for size in SIZES}
 D_WIDTHS = {size: w[::-1] for size, w in G_WIDTHS.items()}
 
 
-class Generator(nn.Module):
+class Generator(Net):
     """z -> `mapping` -> a style w for each layer -> `synthesis` -> images, float32, around [-1, 1] but not bounded.
 
     In training a mutable collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
@@ -50,12 +51,6 @@ class Generator(nn.Module):
       w_avg_decay: weight of the old mean of w at each training step.
     """
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     channel_base: int = CHANNEL_BASE
     channel_max: int = CHANNEL_MAX
     low_precision: int = 4
@@ -106,7 +101,7 @@ class Generator(nn.Module):
         return self.synthesis_net(ws, keys)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Net):
     """Convolutions that halve the size down to 4x4, the groups' standard deviation, and two dense layers.
 
     With classes the logit is the product of the features with a mapped class, over the square root of their number.
@@ -120,12 +115,6 @@ class Discriminator(nn.Module):
       group_size, group_channels: of `minibatch_stddev`; no channels turn it off.
     """
 
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0
-    channels: tuple[int, ...] = ()
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     channel_base: int = CHANNEL_BASE
     channel_max: int = CHANNEL_MAX
     low_precision: int = 4
