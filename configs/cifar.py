@@ -18,7 +18,7 @@ from jaxgan.config import default_config, is_conditional
 
 def get_config(variant="conditional"):
     config = default_config()
-    config.model.conditional = is_conditional(variant)
+    config.model.conditional = is_conditional(variant, "configs/cifar.py")
     config.dtype = "bfloat16"
     config.d_steps = 5
     config.train_kimg = 32_000.0

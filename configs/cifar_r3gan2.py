@@ -18,7 +18,7 @@ from jaxgan.config import default_config, is_conditional
 
 def get_config(variant="conditional"):
     config = default_config()
-    config.model.conditional = is_conditional(variant)
+    config.model.conditional = is_conditional(variant, "configs/cifar_r3gan2.py")
     config.model.name = "r3gan2"
     config.model.z_dim = 64
     config.dtype = "bfloat16"  # but in the heads

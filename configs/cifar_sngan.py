@@ -22,7 +22,7 @@ from jaxgan.config import default_config, is_conditional
 
 def get_config(variant="conditional"):
     config = default_config()
-    config.model.conditional = is_conditional(variant)
+    config.model.conditional = is_conditional(variant, "configs/cifar_sngan.py")
     config.d_steps = 5
     config.train_kimg = 32_000.0
     config.ema.half_life_kimg = 0.0

@@ -19,7 +19,7 @@ from jaxgan.config import default_config, is_conditional
 
 def get_config(variant="conditional"):
     config = default_config()
-    config.model.conditional = is_conditional(variant)
+    config.model.conditional = is_conditional(variant, "configs/cifar_stylegan2.py")
     config.model.name = "stylegan2"
     config.model.z_dim = 512
     config.dtype = "bfloat16"  # but at 4x4

@@ -133,10 +133,10 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
-def is_conditional(variant: str) -> bool:
-    """Whether a config file's variant, as in --config=FILE.py:unconditional, has labels."""
+def is_conditional(variant: str, file: str) -> bool:
+    """Whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
     if variant not in ("conditional", "unconditional"):
-        raise ConfigError(f"--config=FILE.py:{variant}: the variants are conditional and unconditional")
+        raise ConfigError(f"{file}:{variant}: the variants are conditional and unconditional")
     return variant == "conditional"
 
 
