@@ -1,9 +1,10 @@
 """Times FID's Inception network on this machine and, where installed, pytorch-fid's: images a second.
 
-    JAX_PLATFORMS=cpu python benchmarks/inception.py [--batch=50] [--size=32] [--repeats=5]
+    JAX_PLATFORMS=cpu python benchmarks/inception.py [--images=128] [--size=32] [--repeats=5]
 
-Both take turns in one process, so that other load on the machine hurts them alike, from uint8 images to features in
-host memory; the figures are medians, and a core's time tells more than images a second where other work is going on.
+Ours runs as in `jaxgan.evaluate`, on two devices; pytorch-fid in batches of 50, which is its default. Both take turns in
+one process, so that other load on the machine hurts them alike, from uint8 images to features in host memory; the
+figures are medians, and a core's time tells more than images a second where other work is going on.
 OMP_WAIT_POLICY=passive keeps PyTorch's idle threads from counting. Weights are random and the same for both, and the
 largest difference between their features is printed, for the same input: pytorch-fid resizes and scales differently.
 """
@@ -17,8 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.cli import keep_freed_memory
+from jaxgan import cli
 from jaxgan.extractors import inception
+from jaxgan.features import CHUNK
+from jaxgan.parallel import LocalMap
 
 try:
     import torch
@@ -42,6 +45,10 @@ def pytorch_fid_net():
         return pytorch_fid.InceptionV3().eval(), arrays
 
 
+def blocks(images, size):
+    return [images[i : i + size] for i in range(0, len(images), size)]
+
+
 def random_variables():
     image = jax.ShapeDtypeStruct((1, inception.SIZE, inception.SIZE, 3), jnp.float32)
     shapes = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)
@@ -51,13 +58,14 @@ def random_variables():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    keep_freed_memory()
+    cli.use_two_cpu_devices()
+    cli.keep_freed_memory()
     functions = {}
-    apply = jax.jit(inception.apply)
+    apply = LocalMap(inception.apply, CHUNK)
     if torch is None:
         variables = random_variables()
     else:
@@ -66,13 +74,14 @@ def main():
 
         @torch.no_grad()
         def theirs(images):
-            return net(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[0][:, :, 0, 0].numpy()
+            batches = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in blocks(images, 50))
+            return np.concatenate([net(x)[0][:, :, 0, 0].numpy() for x in batches])
 
         functions["pytorch-fid"] = theirs
-    functions["jaxgan"] = lambda images: np.asarray(apply(variables, images)["pool"])
+    functions["jaxgan"] = lambda x: np.concatenate([o["pool"] for o in apply(variables, blocks(x, apply.block))])
 
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (args.batch, args.size, args.size, 3), np.uint8)
+    images = rng.integers(0, 256, (args.images, args.size, args.size, 3), np.uint8)
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__ if torch else None}")
     seconds = {name: [] for name in functions}
     for function in functions.values():
@@ -84,7 +93,7 @@ def main():
             seconds[name].append((time.perf_counter() - start, time.process_time() - cpu))
     for name, times in seconds.items():
         wall, cpu = (statistics.median(t) for t in zip(*times))
-        print(f"{name:12} {args.batch / wall:7.2f} images/s, {1e3 * cpu / args.batch:6.1f} ms of a core an image")
+        print(f"{name:12} {args.images / wall:7.2f} images/s, {1e3 * cpu / args.images:6.1f} ms of a core an image")
     if torch:
         same = rng.integers(0, 256, (2, inception.SIZE, inception.SIZE, 3), np.uint8)
         net.resize_input = net.normalize_input = False  # to x / 127.5 - 1, where the original has (x - 128) / 128

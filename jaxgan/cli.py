@@ -52,6 +52,15 @@ def keep_freed_memory() -> None:
         libc.mallopt(-8, 1)  # M_ARENA_MAX: one heap, for all threads
 
 
+def use_two_cpu_devices() -> None:
+    """Make a CPU two devices unless JAX_NUM_CPU_DEVICES says otherwise, before jax is used.
+
+    One computes while the other is in what XLA does on one core: Inception is 1.2 times as fast.
+    """
+    if jax.config.jax_num_cpu_devices < 0:
+        jax.config.update("jax_num_cpu_devices", 2)
+
+
 def run(main) -> None:
     """Parse the flags, call `main()`, and exit with the status that it returns."""
 

@@ -207,4 +207,5 @@ def draw_neighbours(evaluator: Evaluator, images_of) -> None:
 
 
 if __name__ == "__main__":
+    cli.use_two_cpu_devices()
     cli.run(main)

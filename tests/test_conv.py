@@ -93,6 +93,15 @@ def test_every_formulation(channels, features, stride):
     assert_same_derivatives(x, kernel, stride=stride)
 
 
+@pytest.mark.parametrize(("channels", "features"), [(32, 160), (160, 32), (32, 32)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((-1, 2), (3, 0))])
+def test_by_tiles(channels, features, padding, monkeypatch):
+    monkeypatch.setattr(ops, "_TILED_BYTES", 1 << 20)  # in parts
+    x, kernel = normal(0, 4, 15, 16, channels), normal(1, 3, 3, channels, features) / (3 * channels**0.5)
+    assert "convolution" not in jax.jit(lambda x, k: fast(x, k, padding=padding)).lower(x, kernel).as_text()
+    assert_same_derivatives(x, kernel, padding=padding)
+
+
 def test_a_batch_in_parts(monkeypatch):
     monkeypatch.setattr(ops, "_CHUNK_BYTES", 1 << 10)
     x, kernel = normal(0, 6, 8, 8, 3), normal(1, 4, 4, 3, 130)

@@ -22,6 +22,7 @@ NAME = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
 SIZE = 299
 EPSILON = 0.001  # of the batch norms
+CPU_BATCH = 4  # images
 
 
 class Inception(nn.Module):
@@ -214,9 +215,17 @@ def load(path: str | None = None) -> Extractor:
 
 def apply(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
     """Features of uint8 [B, H, W, 3], float32; see `Inception`."""
-    x = (resize(images) - 128.0) / 128.0
-    with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
-        return Inception().apply(variables, x)
+
+    def features(images):
+        with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
+            return Inception().apply(variables, (resize(images) - 128.0) / 128.0)
+
+    def of_one(image):
+        return jax.tree.map(lambda x: x[0], features(image[None]))
+
+    if jax.default_backend() == "cpu":  # a few images at a time stay in its caches
+        return lax.map(of_one, images, batch_size=CPU_BATCH)
+    return features(images)
 
 
 def from_arrays(arrays: dict[str, np.ndarray], source: object) -> dict:

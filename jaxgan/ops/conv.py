@@ -2,8 +2,9 @@
 
 XLA's CPU backend convolves well forward at stride 1 in float32 and badly otherwise: strided, transposed
 and grouped convolutions, few output channels, bfloat16, and above all the gradient of the kernel. Here
-each of those becomes matrix products over patches, or stride-1 convolutions. The results are those of
-`lax.conv_general_dilated` up to rounding; bfloat16 is accumulated in float32.
+each of those becomes matrix products over patches, or stride-1 convolutions; and 3x3 kernels multiply tiles of
+Winograd's, less than half as much as any direct way. The results are those of `lax.conv_general_dilated` up to
+rounding; bfloat16 is accumulated in float32.
 
 With patches x[n + t] at the taps t of the kernel, a convolution is one function of three arrays,
 sum over n, t of <x[n * stride + t - pad], kernel[t], y[n]>, linear in each. Its three derivatives are the
@@ -19,6 +20,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -204,9 +206,15 @@ def _xla_conv_kernel(x, y, size, stride, padding, groups, precision):
 #                                  in bfloat16 372 -> 487 (2x2, 128 -> 64), where a wide product pays more
 #   1x1 as a product               115 -> 355, its kernel gradient 30 -> 220
 #   grouped, one after the other   9 -> 57 (3x3, 96 groups of 16)
-# Left to XLA: stride 1 in float32, as fast as a large matrix product (400).
+# and, measured on a slower machine where a large product runs at 200,
+#   3x3 by tiles                   98 -> 233 (32x32, 64 -> 64), 181 -> 274 (32x32, 128 -> 128), 182 -> 338 (8x8, 512)
+#   its kernel gradient            124 -> 165 (32x32, 128 -> 128), 162 -> 197 (8x8, 256 -> 256)
+#   7x1 by patches                 180 -> 196 (17x17, 192 -> 192)
+# Left to XLA: others of stride 1 in float32.
 _WIDE = 128  # features that make a patch worth writing out
+_NARROW = 32  # channels and features that make tiles worth it, of 4x4 pixels eight times that
 _CHUNK_BYTES = 6 << 20  # of patches to make and multiply at a time: half and twice that lose 5 %, all at once a third
+_TILED_BYTES = 64 << 20  # of tiles and products to have at a time: all at once is up to 10 % faster
 
 
 def _dot(a, b, axes_a, axes_b):
@@ -240,14 +248,74 @@ def _split(x, n):
     return x.reshape(n, len(x) // n, *x.shape[1:])
 
 
-def _in_parts(x, size, columns, features):
-    """Into how many equal parts to split the batch for their patches [b, *size, columns] to stay in the cache.
+def _in_parts(x, size, columns, features=0, limit=_CHUNK_BYTES):
+    """Into how many equal parts to split the batch for [b, *size, columns], such as its patches, to stay below a limit.
 
-    Not below the size of the kernel [columns, features], which every part streams through.
+    The limit is at least the size of the kernel [columns, features], which every part streams through.
     """
-    limit = max(_CHUNK_BYTES, x.dtype.itemsize * columns * features)
+    limit = max(limit, x.dtype.itemsize * columns * features)
     most = limit // (x.dtype.itemsize * columns * math.prod(size))
     return next(n for n in range(1, len(x) + 1) if len(x) % n == 0 and (len(x) // n <= most or n == len(x)))
+
+
+# Winograd's F(2x2, 3x3) (Lavin and Gray 2016, section 4.1): of a 4x4 tile d of the input, a kernel g and an array y
+# that the 2x2 outputs are multiplied with, sum <d, g, y> = sum (B d B') (G g G') (A y A'), 16 products for 36. Here a
+# tile is a list of its pixels.
+_B = np.array([(1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)])
+_G = np.array([(1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)])
+_A = np.array([(1, 0), (1, 1), (1, -1), (0, -1)])
+_BB, _GG, _AA = (np.kron(matrix, matrix) for matrix in (_B, _G, _A))  # [16, 16], [16, 9], [16, 4]
+
+
+def _combine(signs, arrays):
+    """signs @ arrays, of 1, 0 and -1."""
+    rows = ([a if sign > 0 else -a for sign, a in zip(row, arrays) if sign] for row in signs)
+    return [sum(terms[1:], start=terms[0]) for terms in rows]
+
+
+def _by_tiles(x, channels, features, size):
+    """Whether 3x3 convolutions of stride 1 are faster so."""
+    enough = _NARROW if min(size) > 4 else 8 * _NARROW
+    return x.dtype != jnp.bfloat16 and min(channels, features) >= enough and len(x) * math.prod(size) >= 512
+
+
+def _tiled_conv(x, kernel, size, padding):
+    channels, features = kernel.shape[2:]
+    halves = [-(-n // 2) for n in size]
+    kernels = jnp.tensordot(_GG.astype(x.dtype), kernel.reshape(9, channels, features), 1)
+
+    def part(x):
+        tiles = _combine(_BB, _shifted(x, (4, 4), halves, (2, 2), padding))
+        y = jnp.stack(_combine(_AA.T, [_dot(tile, kernel, (3,), (0,)) for tile, kernel in zip(tiles, kernels)]))
+        y = y.reshape(2, 2, *y.shape[1:]).transpose(2, 3, 0, 4, 1, 5)  # [b, H / 2, 2, W / 2, 2, O]
+        return y.reshape(len(x), 2 * halves[0], 2 * halves[1], features)[:, : size[0], : size[1]]
+
+    n = _in_parts(x, size, 4 * (channels + features), limit=_TILED_BYTES)
+    return part(x) if n == 1 else lax.map(part, _split(x, n)).reshape(-1, *size, features)
+
+
+def _tiled_conv_kernel(x, y, padding):
+    channels, features = x.shape[3], y.shape[3]
+    halves = [-(-n // 2) for n in y.shape[1:3]]
+
+    def part(x, y):
+        tiles = _combine(_BB, _shifted(x, (4, 4), halves, (2, 2), padding))
+        outputs = _combine(_AA, _shifted(y, (2, 2), halves, (2, 2), ((0, 0), (0, 0))))
+        return jnp.stack([_dot(a, b, (0, 1, 2), (0, 1, 2)) for a, b in zip(tiles, outputs)])
+
+    limit = max(_CHUNK_BYTES, 16 * x.dtype.itemsize * channels * features)
+    n = _in_parts(x, y.shape[1:3], 4 * (channels + features), limit=limit)
+    return jnp.tensordot(_GG.T.astype(x.dtype), _sum_of_parts(part, x, y, n), 1).reshape(3, 3, channels, features)
+
+
+def _sum_of_parts(part, x, y, n):
+    """The sum of part(x, y) over n parts of the batch."""
+    if n == 1:
+        return part(x, y)
+    x, y = _split(x, n), _split(y, n)
+    whole = jax.eval_shape(part, x[0], y[0])
+    start = lax.full_like(x, 0, whole.dtype, whole.shape)
+    return lax.scan(lambda total, xy: (total + part(*xy), None), start, (x, y))[0]
 
 
 def _by_group(function, a, b, groups):
@@ -274,7 +342,9 @@ def _fast_conv(x, kernel, size, stride, padding, groups):
         products = _dot(x, kernel, (3,), (2,)).reshape(*x.shape[:3], -1)  # [B, H, W, kh * kw * O]
         shifted = enumerate(_shifted(products, taps, size, stride, padding))
         return sum(p[..., i * features : (i + 1) * features] for i, p in shifted).astype(x.dtype)
-    if features < _WIDE or (stride == (1, 1) and not half):
+    if taps == [3, 3] and stride == (1, 1) and _by_tiles(x, channels, features, size):
+        return _tiled_conv(x, kernel, size, padding)
+    if features < _WIDE or (stride == (1, 1) and not half and min(taps) > 1):
         return _xla_conv(x.astype(wide), kernel.astype(wide), size, stride, padding, 1, None).astype(x.dtype)
     kernel = kernel.reshape(-1, features)
 
@@ -320,15 +390,16 @@ def _fast_conv_kernel(x, y, size, stride, padding, groups):
         lows = [k - 1 - lo for k, (lo, _) in zip(size, padding)]
         out = _fast_conv_kernel(y, x, size, stride, _fit(lows, y, size, x.shape[1:3]), 1)
         return jnp.swapaxes(jnp.flip(out, (0, 1)), 2, 3)
+    tileable = size == (3, 3) and stride == (1, 1) and features >= _WIDE
+    if tileable and _by_tiles(x, channels, features, y.shape[1:3]):
+        return _tiled_conv_kernel(x, y, padding)
     columns = math.prod(size) * channels
     n = 1 if size == (1, 1) else _in_parts(x, y.shape[1:3], columns, features)
 
     def part(x, y):
         return _dot(_patches(x, size, y.shape[1:3], stride, padding), y, (0, 1, 2), (0, 1, 2))
 
-    start = lax.full_like(y, 0, wide, (columns, features))
-    out, _ = lax.scan(lambda total, xy: (total + part(*xy), None), start, (_split(x, n), _split(y, n)))
-    return out.reshape(*size, channels, features).astype(x.dtype)
+    return _sum_of_parts(part, x, y, n).reshape(*size, channels, features).astype(x.dtype)
 
 
 conv_p = _rule("conv", lambda x, k, size, groups: (x[0], *size, k[3]), _fast_conv, _xla_conv)
