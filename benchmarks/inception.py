@@ -2,7 +2,7 @@
 
     JAX_PLATFORMS=cpu python benchmarks/inception.py [--images=128] [--size=32] [--repeats=5]
 
-Ours runs as in `jaxgan.evaluate`, on two devices; pytorch-fid in batches of 50, which is its default. Both take turns in
+Ours runs as in `jaxgan.evaluate`, on two devices; pytorch-fid in batches of 50, its default. Both take turns in
 one process, so that other load on the machine hurts them alike, from uint8 images to features in host memory; the
 figures are medians, and a core's time tells more than images a second where other work is going on.
 OMP_WAIT_POLICY=passive keeps PyTorch's idle threads from counting. Weights are random and the same for both, and the
