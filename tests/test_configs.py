@@ -102,3 +102,18 @@ def test_two_steps_on_two_devices_resume_to_the_same_bits(name, tmp_path):
     assert {f"penalty/{n}" for n, p in config.penalty.items() if p.weight} <= set(metrics)
     for old, new in ((before.g.params, straight.g.params), (before.d.params, straight.d.params)):
         assert any((a != b).any() for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", {load(name).get_config().model.name: name for name in CONFIGS}.values())
+def test_fifty_steps_in_bfloat16_stay_finite(name):
+    """Of one config of each architecture."""
+    config = shrunk(name)
+    config.dtype = "bfloat16"
+    nets, devices = make_nets(config), Devices(config.parallel, jax.devices()[:1])
+    step = devices.parallelize(scan_steps(make_update(config, nets)))
+    data = devices.put_batch(split(batches(config, 50), 1))
+    state, metrics = step(devices.replicate(jax.jit(lambda key: create_state(nets, key))(KEY)), data, KEY)
+    assert state.step == 50
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert all(np.all(np.isfinite(array)) for array in jax.tree.leaves(jax.device_get(state)))
