@@ -132,6 +132,12 @@ def check(config, num_devices: int) -> None:
     penalised = schedules.of(config.penalty.path, "weight", config.train_kimg)
     require(has_styles or not penalised, "penalty.path.weight", f"{config.model.name} has no styles; stylegan2 has")
     require(config.ema.sigma_rel <= 12**-0.5, "ema.sigma_rel", "must be at most 0.2887, the width of a plain mean")
+    if config.ema.posthoc:
+        require(config.ema.sigma_rel > 0, "ema.sigma_rel", "config.ema.posthoc wants a power-function average")
+        widths = {f"{config.ema.sigma_rel:g}", *(f"{width:g}" for width in config.ema.posthoc)}
+        distinct = len(widths) == 1 + len(config.ema.posthoc)
+        possible = all(0 < width <= 12**-0.5 for width in config.ema.posthoc)
+        require(distinct and possible, "ema.posthoc", "give widths in (0, 0.2887], each once and none ema.sigma_rel")
 
     for net in ("optim_g", "optim_d"):
         one_of(f"{net}.name", OPTIMIZERS)

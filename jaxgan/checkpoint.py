@@ -1,8 +1,9 @@
 """Checkpoints: written in the background, checked when read, independent of the devices that wrote them.
 
 A checkpoint is a directory `<checkpoints>/<step>/` with four items: `state` (the training state but for its average),
-`ema` (the averaged generator's variables, so that sampling reads nothing else), `config` and `meta` (JSON). Arrays are
-saved as host arrays in their natural shapes: one replica, written by process 0, with no trace of a topology.
+`ema` (the averaged generator's variables, so that sampling reads nothing else), `config` and `meta` (JSON); a fifth,
+`posthoc`, has the averages of further widths where a run keeps some. Arrays are saved as host arrays in their natural
+shapes: one replica, written by process 0, with no trace of a topology.
 
 Orbax notices files that are cut short or missing, but may restore flipped bytes without a word. So `meta` holds a
 CRC-32 of every array, of the config and of itself, computed on the host from the copy that orbax needs anyway: 40 ms
@@ -147,7 +148,7 @@ class Checkpoints:
             return None
         restored, step = found
         self._damaged = [newer for newer in self.all_steps() if newer > step]
-        return restored["state"].replace(ema=restored["ema"])
+        return restored.pop("state").replace(**restored)
 
     def restore_config(self) -> dict | None:
         """The newest readable config, without its arrays; None if nothing was ever saved."""
@@ -200,6 +201,20 @@ def restore_generator(path, step: int | None = None) -> tuple[dict, dict, int]:
     if step is not None and step not in steps:
         raise CheckpointError(f"no checkpoint of step {step} in {directory}: there is {', '.join(map(str, steps))}")
     return _newest(directory, steps if step is None else [step], _read_generator)[0]
+
+
+def restore_averages(path, steps: list[int]):
+    """Yields the variables of the average in use and of those of config.ema.posthoc, of each of these steps.
+
+    CheckpointError for one that is damaged.
+    """
+    directory, _ = find(path)
+    for step in steps:
+        (config, variables, _), _ = _newest(directory, [step], _read_generator)
+        yield variables
+        if widths := config["ema"].get("posthoc"):
+            averages, _ = _newest(directory, [step], lambda path: _read_arrays(path, "posthoc"))
+            yield from (averages[f"{width:g}"] for width in widths)
 
 
 def find(path) -> tuple[epath.Path, list[int]]:
@@ -291,7 +306,10 @@ def _is_checkpoint(path: epath.Path) -> bool:
 
 def _items(state) -> dict:
     """The state as the items of a checkpoint that hold arrays."""
-    return {"state": state.replace(ema=None), "ema": state.ema}
+    items = {"state": state.replace(ema=None), "ema": state.ema}
+    if hasattr(state, "posthoc"):
+        items |= {"state": items["state"].replace(posthoc=None), "posthoc": state.posthoc}
+    return items
 
 
 def _one_replica(leaf):

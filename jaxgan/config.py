@@ -105,6 +105,7 @@ def default_config() -> ConfigDict:
     config.ema.half_life_kimg_schedule = "constant"
     config.ema.rampup = 0.05  # never longer than this share of the images seen so far; 0: no ramp
     config.ema.sigma_rel = 0.0  # width of a power-function average instead (EDM2: 0.05, 0.1); 0: by half-life
+    config.ema.posthoc = ()  # further widths to keep; jaxgan.load(..., sigma_rel=W) makes any other of all of them
 
     config.log = ConfigDict()
     config.log.every_kimg = 6.4

@@ -84,5 +84,12 @@ def _inner(time_a, exponent_a, time_b, exponent_b):
 
 
 def combine(averages, weights):
-    """The weighted sum of N variables (pytrees of arrays), such as stored averages by `posthoc_weights`, [N]."""
-    return jax.tree.map(lambda *arrays: sum(float(w) * a for w, a in zip(weights, arrays, strict=True)), *averages)
+    """The weighted sum of N variables (pytrees of arrays), such as stored averages by `posthoc_weights`, [N].
+
+    One after the other, so that an iterator of `averages` need not have all in memory.
+    """
+    total = None
+    for average, weight in zip(averages, weights, strict=True):
+        part = jax.tree.map(lambda a, w=float(weight): w * a, average)
+        total = part if total is None else jax.tree.map(jnp.add, total, part)
+    return total

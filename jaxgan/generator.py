@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jaxgan import rng
-from jaxgan.config import from_dict
+from jaxgan import ema, rng
+from jaxgan.config import from_dict, images_per_step
 from jaxgan.rng import Stream
 from jaxgan.state import make_generator
 
@@ -152,12 +152,18 @@ class Generator:
         return jnp.broadcast_to(labels, (n,))
 
 
-def load(path, step: int | None = None) -> Generator:
+def load(path, step: int | None = None, sigma_rel: float | None = None) -> Generator:
     """The averaged generator of a workdir, a checkpoint directory or one checkpoint, on one device of any kind.
 
     Args:
       path: of the run or the checkpoint; gs:// works where the extra `gcs` is installed.
       step: which checkpoint of a run; the newest undamaged one if not given.
+      sigma_rel: give this width to the average, after the fact, from those that the run's checkpoints hold up to
+        `step` (EDM2, section 3.2). The more of them (config.checkpoint.keep_every_kimg), the nearer.
+
+    Raises:
+      ValueError: `sigma_rel` for a run whose average is no power function, or one that no power function has.
+      CheckpointError: there is none, not this one, or all are damaged.
     """
     from jaxgan import checkpoint
 
@@ -165,4 +171,14 @@ def load(path, step: int | None = None) -> Generator:
     if settings.exists():  # a workdir may keep its checkpoints elsewhere
         path = json.loads(settings.read_text())["checkpoint"]["dir"] or path
     saved, variables, step = checkpoint.restore_generator(path, step)
-    return Generator(from_dict(saved), variables, step)
+    config = from_dict(saved)
+    if sigma_rel is not None:
+        if not config.ema.sigma_rel:
+            raise ValueError(f"sigma_rel={sigma_rel}: the average of this run is no power function")
+        widths = [config.ema.sigma_rel, *config.ema.posthoc]
+        steps = [s for s in checkpoint.find(path)[1] if s <= step]
+        images = np.repeat(steps, len(widths)) * images_per_step(config)
+        weights = ema.posthoc_weights(images, np.tile(widths, len(steps)), images[-1], sigma_rel)
+        variables = ema.combine(checkpoint.restore_averages(path, steps), weights)
+        config.ema.sigma_rel = sigma_rel
+    return Generator(config, variables, step)

@@ -26,6 +26,7 @@ class Nets(NamedTuple):
     z_dim: int
     normalise: Callable[[dict], dict]  # of a net's parameters, after each optimizer step
     aux: dict[str, float]  # where the scalars of an `AdaptiveState` start
+    posthoc: tuple[float, ...]  # widths of the averages of a `PosthocState`
 
 
 @flax.struct.dataclass
@@ -52,6 +53,13 @@ class AdaptiveState(TrainState):
     """The state of a run with scalars that follow it. Runs without have none, not even an empty dict, in the state."""
 
     aux: dict  # float32: ada_p, the strength of augmentation; lecam_real, lecam_fake; path_length
+
+
+@flax.struct.dataclass
+class PosthocState(AdaptiveState):
+    """The state of a run that keeps averages of several widths."""
+
+    posthoc: dict  # variables of the averaged generator by the name of a width, such as "0.1"
 
 
 def make_modules(config, axis_name: str | None = None) -> tuple[nn.Module, nn.Module]:
@@ -89,6 +97,7 @@ def make_nets(config) -> Nets:
         z_dim=config.model.z_dim,
         normalise=getattr(MODELS[config.model.name], "normalise_weights", lambda params: params),
         aux=_aux(config),
+        posthoc=tuple(config.ema.posthoc),
     )
 
 
@@ -120,6 +129,8 @@ def create_state(nets: Nets, key: jax.Array) -> TrainState:
     # jnp.copy: the average starts at G's weights but must not share their (donated) buffers.
     ema = jax.tree.map(jnp.copy, {"params": g.params, **g.extra})
     arrays = dict(step=jnp.int32(0), g=g, d=d, ema=ema)
-    if not nets.aux:
-        return TrainState(**arrays)
-    return AdaptiveState(**arrays, aux={name: jnp.float32(value) for name, value in nets.aux.items()})
+    aux = {name: jnp.float32(value) for name, value in nets.aux.items()}
+    if nets.posthoc:
+        posthoc = {f"{width:g}": jax.tree.map(jnp.copy, ema) for width in nets.posthoc}
+        return PosthocState(**arrays, aux=aux, posthoc=posthoc)
+    return AdaptiveState(**arrays, aux=aux) if aux else TrainState(**arrays)

@@ -72,14 +72,21 @@ def make_update(config, nets: Nets):
         g, metrics = descend(g, grads, extra, nets.optim_g, "g", metrics)
         return g, aux, metrics
 
-    def average(state: TrainState, g: NetState):
-        """The moving average of G after this step."""
+    def average(state: TrainState, g: NetState) -> dict:
+        """The moving averages of G after this step, as fields of the state."""
         images_seen = (state.step + 1).astype(jnp.float32) * step_images
-        if config.ema.sigma_rel:
-            weight = ema.power_decay(images_seen, step_images, config.ema.sigma_rel)
-        else:
+        new = {"params": g.params, **g.extra}
+
+        def of_width(average, sigma_rel):
+            return ema.update(average, new, ema.power_decay(images_seen, step_images, sigma_rel))
+
+        if not config.ema.sigma_rel:
             weight = ema.decay(images_seen, step_images, 1e3 * half_life(images_seen), config.ema.rampup)
-        return ema.update(state.ema, {"params": g.params, **g.extra}, weight)
+            return {"ema": ema.update(state.ema, new, weight)}
+        averages = {"ema": of_width(state.ema, config.ema.sigma_rel)}
+        if nets.posthoc:
+            averages["posthoc"] = {name: of_width(average, float(name)) for name, average in state.posthoc.items()}
+        return averages
 
     def update(state: TrainState, batch, key) -> tuple[TrainState, dict]:
         local = batch["images"].shape[1]
@@ -107,7 +114,7 @@ def make_update(config, nets: Nets):
                 aux["ada_p"], metrics["ada/sign"], step_images, config.augment.target, config.augment.speed_kimg
             )
             aux = aux | {"ada_p": adapted}
-        changed = dict(step=state.step + 1, g=g, d=d, ema=average(state, g)) | ({"aux": aux} if aux else {})
+        changed = dict(step=state.step + 1, g=g, d=d) | average(state, g) | ({"aux": aux} if aux else {})
         return state.replace(**changed), metrics
 
     return update

@@ -94,6 +94,19 @@ def test_lazy_penalty_must_fall_on_log_lines():
     check(config, 1)
 
 
+@pytest.mark.parametrize("posthoc", [(0.05,), (0.1, 0.1), (0.3,), (0.0,)])
+def test_widths_of_averages(posthoc):
+    config = default_config()
+    config.ema.posthoc = (0.1,)
+    with pytest.raises(ConfigError, match=r"ema\.sigma_rel=0\.0: config\.ema\.posthoc wants"):
+        check(config, 1)
+    config.ema.sigma_rel = 0.05
+    check(config, 1)
+    config.ema.posthoc = posthoc
+    with pytest.raises(ConfigError, match=r"ema\.posthoc=.*: give widths in \(0, 0\.2887\]"):
+        check(config, 1)
+
+
 def test_unknown_key_names_the_nearest():
     known = flatten(default_config())
     assert "config.optim_g.lr" in unknown_key("optim_g.lrr", known)

@@ -1,10 +1,15 @@
 """Power-function averages: the definition by brute force, and widths that were never tracked."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgan import ema
+from jaxgan.checkpoint import Checkpoints
+from jaxgan.generator import load
+from jaxgan.state import create_state, make_nets
+from tests.test_update import KEY, tiny
 
 BATCH = 100
 
@@ -101,3 +106,37 @@ def test_a_width_that_no_power_function_has(sigma_rel):
 def test_a_time_after_all_stored_averages():
     with pytest.raises(ValueError, match="up to 2000 images"):
         ema.posthoc_weights([1e3, 2e3], [0.1, 0.1], 3e3, 0.1)
+
+
+def test_a_run_gets_another_width_after_the_fact(walk, tmp_path):
+    """From 16 checkpoints with two widths of 400 steps of a random walk."""
+    widths = {"ema.sigma_rel": 0.05, "ema.posthoc": (0.1,)}
+    config = tiny(model="mlp", **widths, **{"data.image_size": 8, "batch_size": BATCH})
+    state = create_state(make_nets(config), KEY)
+    ones = jax.tree.map(jnp.ones_like, state.ema)
+    tracked = {sigma_rel: track(walk, sigma_rel)[:, 0] for sigma_rel in (0.05, 0.1)}
+    with Checkpoints(tmp_path, keep_last=16) as checkpoints:
+        for step in range(25, 401, 25):
+            narrow, wide = (jax.tree.map(lambda a, value=float(t[step - 1]): value * a, ones) for t in tracked.values())
+            now = state.replace(step=jnp.int32(step), ema=narrow, posthoc={"0.1": wide})
+            checkpoints.save(step, now, config.to_dict())
+    for step, sigma_rel in ((400, 0.08), (300, 0.15)):
+        generator = load(tmp_path, step, sigma_rel)
+        assert generator.step == step
+        assert generator.config.ema.sigma_rel == sigma_rel
+        (value,) = {float(a.flat[0]) for a in map(np.asarray, jax.tree.leaves(generator.variables))}
+        expected = profile(step * BATCH, sigma_rel) @ walk[:step, 0]
+        assert abs(value - expected) < 0.01 * np.abs(walk[:step, 0].mean() - expected)
+    np.testing.assert_allclose(
+        *(jax.tree.leaves(load(tmp_path, **kind).variables)[0] for kind in ({}, {"sigma_rel": 0.05})), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="sigma_rel=0"):
+        load(tmp_path, sigma_rel=0.4)
+
+
+def test_a_run_without_a_power_function_average(tmp_path):
+    config = tiny(model="mlp", **{"data.image_size": 8})
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, create_state(make_nets(config), KEY), config.to_dict())
+    with pytest.raises(ValueError, match="the average of this run is no power function"):
+        load(tmp_path, sigma_rel=0.1)

@@ -106,13 +106,14 @@ def test_weights_of_r3gan2_are_normalised_after_a_step():
     assert distance(before, r3gan2.normalise_weights(before)) > 0.02
 
 
-def test_power_function_average():
-    config = tiny("sgd", model="mlp", **SMALL, **{"ema.sigma_rel": 0.1})
+def test_power_function_averages():
+    config = tiny("sgd", model="mlp", **SMALL, **{"ema.sigma_rel": 0.1, "ema.posthoc": (0.2,)})
     (one, _), (two, _) = run(config, steps=1), run(config, steps=2)
-    assert distance(one.g.params, one.ema["params"]) <= 1e-7  # nothing came before
-    weight = ema.power_decay(2 * BATCH, BATCH, 0.1)
-    expected = jax.tree.map(lambda a, b: weight * a + (1 - weight) * b, one.g.params, two.g.params)
-    assert distance(expected, two.ema["params"]) <= 1e-6
+    for sigma_rel, first, second in ((0.1, one.ema, two.ema), (0.2, one.posthoc["0.2"], two.posthoc["0.2"])):
+        assert distance(one.g.params, first["params"]) <= 1e-7  # nothing came before
+        weight = ema.power_decay(2 * BATCH, BATCH, sigma_rel)
+        expected = jax.tree.map(lambda a, b, w=weight: w * a + (1 - w) * b, one.g.params, two.g.params)
+        assert distance(expected, second["params"]) <= 1e-6
 
 
 def test_half_life_by_schedule():
