@@ -9,7 +9,7 @@ or score is published; the length here is R3GAN's. Ours: not yet measured.
 
     --config=configs/cifar_r3gan2.py:unconditional    without labels
 
-Deviations: the holes of cutout are zero, not noise.
+Deviations: a fake gets the noise in the holes of cutout, too, that the real beside it gets.
 
 G's averages have the relative widths 0.05, which the authors evaluate, 0.01 and 0.1; any other is made of them after
 the fact: jaxgan.load(RUN, sigma_rel=0.03).
@@ -29,7 +29,7 @@ def get_config(variant="conditional"):
     for penalty in (config.penalty.r1, config.penalty.r2):
         penalty.weight = 0.025  # gamma / 2
         penalty.weight_schedule = "cosine to 0.0025 in 20000 kimg"
-    config.augment.name = "r3gan"
+    config.augment.name = "r3gan2"
     config.augment.p = 0.0
     config.augment.p_schedule = "cosine to 0.55 in 20000 kimg"
     config.augment.paired = True

@@ -4,8 +4,8 @@ One typed key an example; with the same key and p an example becomes the same al
 reals and fakes that are to share their draws (as R3GAN2's pairs do) are simply given the same keys.
 
 p in [0, 1] may be traced. An example for which nothing was drawn keeps its pixels bit for bit, so p = 0 is the
-identity. The result is linear in the pixels up to a constant, and differentiable any number of times in them (not in
-p): penalties of gradients go through it, as they should. Results may leave [-1, 1].
+identity. The result is linear in the pixels up to a constant (but for the holes of "r3gan2"), and differentiable any
+number of times in them (not in p): penalties of gradients go through it, as they should. Results may leave [-1, 1].
 """
 
 import functools
@@ -94,7 +94,7 @@ _COLOR = dict(brightness=1.0, contrast=1.0, lumaflip=1.0, hue=1.0, saturation=1.
 _FILTER, _NOISE, _CUTOUT = dict(imgfilter=1.0), dict(noise=1.0), dict(cutout=1.0)
 
 # Transform -> multiplier of its probability. The names are those of the official code, but for "r3gan" (Huang et al.
-# 2024), where colours change half as often.
+# 2024), where colours change half as often, and its successor "r3gan2", where noise fills the holes of cutout.
 PIPES = {
     "blit": _BLIT,
     "geom": _GEOM,
@@ -108,6 +108,7 @@ PIPES = {
     "bgcfn": _BLIT | _GEOM | _COLOR | _FILTER | _NOISE,
     "bgcfnc": _BLIT | _GEOM | _COLOR | _FILTER | _NOISE | _CUTOUT,
     "r3gan": _BLIT | _GEOM | {name: 0.5 for name in _COLOR} | _CUTOUT,
+    "r3gan2": _BLIT | _GEOM | {name: 0.5 for name in _COLOR} | _CUTOUT | dict(filling=1.0),
 }
 
 
@@ -126,10 +127,11 @@ def ada(keys: jax.Array, images: jax.Array, p, pipe: dict[str, float] = PIPES["b
 def draw(keys: jax.Array, p, pipe: dict[str, float], shape: tuple[int, int, int]) -> dict[str, jax.Array]:
     """The parameters of each transform of `pipe`, float32 [B, n] as listed in `_DRAWS`; zeros where it did not fire.
 
-    "noise" is the noise itself, [B, *shape]. A transform's draws do not depend on what else is in the pipe.
+    "noise" is the noise itself, [B, *shape], and "filling" that for the holes of "cutout", of which each has some. A
+    transform's draws do not depend on what else is in the pipe.
     """
-    if unknown := set(pipe) - set(_DRAWS):
-        raise ValueError(f"no transform {', '.join(sorted(unknown))}: there are {', '.join(_DRAWS)}")
+    if unknown := set(pipe) - {*_DRAWS, "filling"}:
+        raise ValueError(f"no transform {', '.join(sorted(unknown))}: there are {', '.join(_DRAWS)} and filling")
 
     # All transforms' draws at once: a call for each would multiply the time to compile.
     keys_fires, keys_uniform, keys_normal, keys_noise = jnp.moveaxis(
@@ -139,6 +141,9 @@ def draw(keys: jax.Array, p, pipe: dict[str, float], shape: tuple[int, int, int]
     fires, u, z = rng.uniform(keys_fires, each), rng.uniform(keys_uniform, each), rng.normal(keys_normal, each)
     parameters = {}
     for name, multiplier in pipe.items():
+        if name == "filling":
+            parameters[name] = rng.normal(rng.fold(keys_noise, 1), shape)
+            continue
         i, chances, probability = list(_DRAWS).index(name), 1, multiplier * p
         if name == "rotate":
             chances, probability = 2, 1.0 - jnp.sqrt(1.0 - jnp.clip(probability, 0.0, 1.0))
@@ -339,15 +344,28 @@ def _add(images, noise):
     return images + noise.astype(images.dtype)
 
 
-def _erase(images, cutout):
-    """Zero the pixels whose centres lie within a rectangle [B, 3]: centre x, y and size, of the image's sides."""
+def _erase(images, cutout, filling=None):
+    """Zero the pixels whose centres lie within a rectangle [B, 3]: centre x, y and size, of the image's sides.
+
+    With `filling`, standard normal [B, H, W, C], they get noise with the mean and deviation of the image's channel.
+    """
+    hole = 0.0
+    if filling is not None:
+        mean, variance = jnp.mean(images, (1, 2), keepdims=True), jnp.var(images, (1, 2), keepdims=True)
+        hole = mean + jnp.sqrt(variance + 1e-8) * filling  # the root has no derivative at 0
     height, width = images.shape[1:3]
     x, y, size = jnp.moveaxis(cutout[:, :, None], 1, 0)
     columns, rows = (jnp.abs((np.arange(n) + 0.5) / n - at) < size / 2 for n, at in ((width, x), (height, y)))
-    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0.0, images)
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], hole, images)
 
 
-_STAGES = ((_BLIT | _GEOM, _geometry), (_COLOR, _recolor), (_FILTER, _filter), (_NOISE, _add), (_CUTOUT, _erase))
+_STAGES = (
+    (_BLIT | _GEOM, _geometry),
+    (_COLOR, _recolor),
+    (_FILTER, _filter),
+    (_NOISE, _add),
+    (("cutout", "filling"), _erase),
+)
 
 # What a config can name. "ada" is the official default.
 AUGMENTS = {

@@ -42,7 +42,7 @@ def jitted(name):
 # Whole pipes.
 
 
-@pytest.mark.parametrize("name", ["diffaugment", "bgcfnc"])
+@pytest.mark.parametrize("name", ["diffaugment", "bgcfnc", "r3gan2"])
 def test_strength_zero_is_the_identity_bit_for_bit(name):
     images = IMAGES.at[0, 0, 0, 0].set(-0.0)
     for function in (jitted(name), AUGMENTS[name]):
@@ -307,6 +307,21 @@ def test_cutout():
     expected = np.asarray(IMAGES).copy()
     expected[:, 8:24, :8] = 0.0  # centre x = 0: half of it is outside
     np.testing.assert_array_equal(transform(IMAGES, given(cutout=(0.0, 0.5, 0.5))), expected)
+
+
+def test_holes_filled_with_noise():
+    """As cutout with the same keys, but inside there is noise of the mean and deviation of the image's channel."""
+    keys = jax.random.split(jax.random.key(6), 64)
+    scale, shift = jnp.array([0.1, 0.2, 0.3]), jnp.array([-0.5, 0.0, 0.5])
+    images = scale * jax.random.normal(jax.random.key(7), (64, 32, 32, 3)) + shift
+    zeros, filled = (np.asarray(ada(keys, images, 1.0, PIPES["cutout"] | more)) for more in ({}, {"filling": 1.0}))
+    hole = (zeros == 0).all(axis=3)
+    np.testing.assert_array_equal(filled[~hole], zeros[~hole])
+    np.testing.assert_allclose(filled[hole].mean(axis=0), shift, atol=0.02)
+    np.testing.assert_allclose(filled[hole].std(axis=0), scale, rtol=0.05)
+    # Also where a channel is constant there are gradients of gradients.
+    penalty = jax.grad(lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(ada(keys, x, 1.0, PIPES["r3gan2"]) ** 3))(x) ** 2))
+    assert np.isfinite(jax.jit(penalty)(jnp.zeros_like(images))).all()
 
 
 # DiffAugment.
