@@ -120,6 +120,8 @@ def main() -> int:
             protocol = protocol._replace(num=len(given))
         if _STEP.value:
             raise ConfigError(f"--step={_STEP.value}: --images have no steps")
+        if _STANDING.value is not None:
+            raise ConfigError(f"--standing_batches={_STANDING.value}: --images have no batch norm")
     else:
         from jaxgan.generator import load
 
