@@ -23,9 +23,9 @@ from jaxgan.config import ConfigError, default_config, images_per_step
 from jaxgan.scores import METRICS, Evaluator, Protocol
 
 # What papers quote (StudioGAN; mimicry; NVIDIA's fid50k_full; compare_gan), and the step that each takes. Their
-# Inception is `inception` here. StudioGAN also measures batch norm's statistics anew, which is not done here.
+# Inception is `inception` here. StudioGAN draws the sizes of its standing statistics' batches, which are all 64 here.
 PROTOCOLS = {
-    "A": (Protocol(is_splits=1), "best"),
+    "A": (Protocol(is_splits=1, standing_batches=16), "best"),
     "B": (Protocol(), None),
     "C": (Protocol(), None),
     "compare_gan": (Protocol(num=10_000, num_real=10_000, split="test"), None),
@@ -38,12 +38,16 @@ _IMAGES = flags.DEFINE_string("images", None, "DIR or FILE.npz of images to scor
 _REAL = flags.DEFINE_string("real", None, "DIR, FILE.npz or tfds name to compare with; the run's own set if not given.")
 _METRICS = flags.DEFINE_list("metrics", None, f"Some of {', '.join(METRICS)}; the run's own if not given.")
 _STEP = flags.DEFINE_string("step", None, "N, best (by the run's config.checkpoint.best_metric) or all.")
+_SIGMA_REL = flags.DEFINE_float("sigma_rel", None, "Width of the average, after the fact; see config.ema.posthoc.")
 _PROTOCOL = flags.DEFINE_enum("protocol", "C", list(PROTOCOLS), "Of a paper to compare with.")
 _NUM = flags.DEFINE_integer("num", None, "How many fakes; with --images all of them if not given.", lower_bound=2)
 _NUM_REAL = flags.DEFINE_integer("num_real", None, "How many reals, evenly over the set; 0: all.", lower_bound=0)
 _SPLIT = flags.DEFINE_string("split", None, "Which part of the reals.")
 _FLIPS = flags.DEFINE_bool("flips", None, "Count every real a second time, mirrored.")
 _IS_SPLITS = flags.DEFINE_integer("is_splits", None, "Parts that the inception score is averaged over.", lower_bound=1)
+_STANDING = flags.DEFINE_integer(
+    "standing_batches", None, "Batches of 64 to measure batch norm's statistics on anew; 0: the running ones.", 0
+)
 _SEED = flags.DEFINE_integer("seed", None, "Of the samples, and of the subsets of fid_infinity.", 0, 2**31 - 1)
 _INCEPTION = flags.DEFINE_string("inception_weights", "", "File of the FID Inception's weights.")
 _DINOV2 = flags.DEFINE_string("dinov2_weights", "", "File of DINOv2's weights.")
@@ -66,7 +70,7 @@ def _protocol() -> tuple[Protocol, str | None]:
     protocol, step = PROTOCOLS[_PROTOCOL.value]
     given = dict(
         num=_NUM.value, num_real=_NUM_REAL.value, split=_SPLIT.value, flips=_FLIPS.value,
-        is_splits=_IS_SPLITS.value, seed=_SEED.value,
+        is_splits=_IS_SPLITS.value, seed=_SEED.value, standing_batches=_STANDING.value,
     )  # fmt: skip
     protocol = protocol._replace(**{name: value for name, value in given.items() if value is not None})
     return protocol, _STEP.value or step
@@ -117,15 +121,21 @@ def main() -> int:
             protocol = protocol._replace(num=len(given))
         if _STEP.value:
             raise ConfigError(f"--step={_STEP.value}: --images have no steps")
+        if _STANDING.value is not None:
+            raise ConfigError(f"--standing_batches={_STANDING.value}: --images have no batch norm")
     else:
         from jaxgan.generator import load
 
         try:
             checkpoints = _checkpoints(step)
-            run = load(_WORKDIR.value, checkpoints[0][0])
-        except OSError as error:
+            run = load(_WORKDIR.value, checkpoints[0][0], _SIGMA_REL.value)
+        except (ValueError, OSError) as error:
             raise ConfigError(error) from error
         size = run.config.data.image_size
+        if _STANDING.value and not run.has_batch_norm:
+            raise ConfigError(
+                f"--standing_batches={_STANDING.value}: {run.config.model.name} has no batch norm; give 0"
+            )
     names = _METRICS.value or (list(run.config.eval.metrics) if run else [])
     if not names:
         raise ConfigError(f"--metrics is not given: choose from {', '.join(METRICS)}")
@@ -143,11 +153,12 @@ def main() -> int:
             draw_neighbours(evaluator, lambda indices: given.get(indices)[0])
         return 0
     for number, rule in checkpoints:
-        generator = run if number in (None, run.step) else load(_WORKDIR.value, number)
+        generator = run if number in (None, run.step) else load(_WORKDIR.value, number, _SIGMA_REL.value)
         scores = evaluator.score_generator(generator)
         fakes = {
             "checkpoint": rule,
-            "ema": _average(generator.config.ema),
+            "ema": _average(generator.config.ema) + ", after the fact" * (_SIGMA_REL.value is not None),
+            "batch_statistics": _statistics(generator, protocol),
             "truncation": "none",
             "labels": "drawn from those of the reals" if generator.num_classes else "none",
         }
@@ -157,6 +168,13 @@ def main() -> int:
     if _NEIGHBOURS.value:
         draw_neighbours(evaluator, lambda indices: evaluator.samples(generator, indices))
     return 0
+
+
+def _statistics(generator, protocol: Protocol) -> str:
+    """Of batch norm, in words."""
+    if not generator.has_batch_norm:
+        return "none"
+    return f"standing, {protocol.standing_batches} x 64" if protocol.standing_batches else "running"
 
 
 def _average(ema) -> str:

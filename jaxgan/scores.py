@@ -41,6 +41,7 @@ class Protocol(NamedTuple):
     flips: bool = False  # every real a second time, mirrored
     is_splits: int = 10
     seed: int = 0  # of the samples, and of the subsets of fid_infinity
+    standing_batches: int = 0  # of 64 samples, to measure batch norm's statistics on, if G has any; 0: running ones
 
 
 class Metric(NamedTuple):
@@ -211,6 +212,7 @@ class Evaluator:
         """Scores of the first `protocol.num` samples, their labels drawn from those of the reals if there are reals."""
         if not self.metrics:
             return {}
+        run = self._standing(run)
         fitted = self._fitted  # first, so that its progress is shown first
         extraction = self._of_generator(run.module, run.config.model.z_dim)
         index = np.arange(self.protocol.num, dtype=np.int32)
@@ -242,7 +244,12 @@ class Evaluator:
         """Some of the samples that `score_generator` scores, uint8 [n, H, W, C]."""
         p = self.protocol
         z, _, keys = (x[indices] for x in run.latents(p.num, p.seed))
-        return run.decode(z, self._labels(run)[indices], keys)
+        return self._standing(run).decode(z, self._labels(run)[indices], keys)
+
+    def _standing(self, run: generator.Generator) -> generator.Generator:
+        p = self.protocol
+        measured = p.standing_batches and run.has_batch_norm
+        return run.with_standing_statistics(p.standing_batches, seed=p.seed) if measured else run
 
     def _labels(self, run: generator.Generator) -> np.ndarray:
         return run.labels(self.protocol.num, self.protocol.seed, None if self.reals is None else self.reals.labels)

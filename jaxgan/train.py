@@ -16,7 +16,6 @@ import signal
 import zlib
 
 import jax
-import numpy as np
 
 from jaxgan import config as configs
 from jaxgan import data, diagnose, plots
@@ -339,8 +338,8 @@ class Run:
         """The grid of fixed latents, and the curves so far."""
         rows = self.config.sample.grid
         generator = self.current_generator()
-        by_class = np.arange(rows * rows) % rows % max(generator.num_classes, 1)  # a column a class
-        images = generator.sample(rows * rows, labels=by_class if generator.num_classes else None)
+        labels = generator.class_columns(rows, rows) if generator.num_classes else None
+        images = generator.sample(rows * rows, labels=labels)
         if self.config.data.name == "stacked_digits":  # three digits on top of each other cannot be read
             grid = plots.grid(plots.planes(images), rows, scale=max(1, 48 // images.shape[1]))
         else:

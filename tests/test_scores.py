@@ -112,6 +112,14 @@ def test_samples_are_those_of_the_generator(generator):
     assert direct == pytest.approx(again, rel=2e-3)  # a pixel may be rounded the other way
 
 
+def test_standing_statistics_are_those_of_the_generator(generator):
+    running, standing = (evaluator(("fid",), images(), standing_batches=n) for n in (0, 2))
+    anew = generator.with_standing_statistics(2)
+    assert standing.score_generator(generator) == running.score_generator(anew) != running.score_generator(generator)
+    some = np.arange(3)
+    np.testing.assert_array_equal(standing.samples(generator, some), running.samples(anew, some))
+
+
 def test_labels_follow_the_reals(generator):
     labels = generator.labels(2000, 0, np.array([3, 3, 3, 1], np.int32))
     assert set(labels) == {1, 3}

@@ -377,7 +377,23 @@ def test_sample_command(tmp_path, reference):
     assert sample("--num=3", "--interpolate", "--columns=4", "--out=walk.png").returncode == 0
     with Image.open(tmp_path / "walk.png") as walk:
         assert walk.size == (4 * (96 + 2) + 2, 3 * (96 + 2) + 2)
-    for bad, expected in (("--out=x.gif", "x.gif"), ("--labels=3", "unconditional"), ("--step=7", "step 7")):
+    assert sample("--sefa=2", "--columns=3", "--out=sefa.npz").returncode == 0
+    with np.load(tmp_path / "sefa.npz") as saved:
+        assert saved["images"].shape == (6, 8, 8, 3)
+        assert saved["strengths"][0] >= saved["strengths"][1]
+    assert sample("--project=b", "--steps=3", "--out=pairs.npz").returncode == 0
+    with np.load(tmp_path / "pairs.npz") as saved:
+        np.testing.assert_allclose(saved["images"][::2].astype(int), jaxgan.load(reference).sample(5), atol=1)
+        assert saved["distances"].shape == (5,)
+    for bad, expected in (
+        ("--out=x.gif", "x.gif"),
+        ("--labels=3", "unconditional"),
+        ("--step=7", "step 7"),
+        ("--per_class", "unconditional"),
+        ("--extent=2", "--extent goes with --sefa"),
+        ("--project=a", "holds no image"),
+        ("--project=absent.png", "absent.png"),
+    ):
         result = sample("--out=y.png", bad)
         assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
         assert expected in result.stderr

@@ -25,7 +25,8 @@ def tiny(optimizer="adam", model="sngan", **changes):
     config.model.name = model
     config.model.z_dim = 16
     config.model.g_channels, config.model.d_channels = {
-        "sngan": ((16,) * 3, (16,) * 3), "dcgan": ((16, 8, 8), (8, 8, 16)), "mlp": ((16, 16), (8, 8)),
+        **dict.fromkeys(("sngan", "biggan", "r3gan"), ((16,) * 3, (16,) * 3)),
+        "dcgan": ((16, 8, 8), (8, 8, 16)), "mlp": ((16, 16), (8, 8)),
         "stylegan2": ((8, 8), (8, 8)), "r3gan2": ((16,), (16,)),
     }[model]  # fmt: skip
     config.model.g_options, config.model.d_options = {
