@@ -94,13 +94,13 @@ def default_config() -> ConfigDict:
     ):
         config.penalty[name] = ConfigDict(dict(weight=0.0, weight_schedule="constant", interval=1))
     config.penalty.lecam.start_kimg = 0.0  # the averages begin, and count, from here on
-    config.aux = ConfigDict()  # what D says of the class with another conditioning than projection
+    config.aux = ConfigDict()  # what D says of the class where model.conditioning is not projection
     config.aux.weight_d = 1.0  # of the class loss in D's objective, on reals (ReACGAN: 0.5)
     config.aux.weight_g = 1.0  # in G's, on its fakes
     config.aux.fakes = False  # D's on its fakes too, as Odena et al. 2017 for ac; otherwise only reals teach it classes
-    config.aux.temperature = 0.5  # d2dce: as the margins, of the cosines (Kang et al. 2021)
-    config.aux.margin_own = 0.98  # above it an image and its class are close enough
-    config.aux.margin_other = 0.02  # below it images of two classes are far enough apart
+    config.aux.temperature = 0.5  # d2dce: of the softmax of cosines (Kang et al. 2021)
+    config.aux.margin_own = 0.98  # d2dce: an image and its class are close enough above this cosine
+    config.aux.margin_other = 0.02  # d2dce: images of two classes are far enough apart below this one
     config.aux.embed_dim = 512  # d2dce: width of the embedding
     config.augment = ConfigDict()
     config.augment.name = ""  # of all images that D sees: see AUGMENTS in jaxgan/augment.py; "": none

@@ -95,7 +95,7 @@ class Objectives:
         logits, extra = self.nets.d.apply(
             variables, images, view.labels, train=True, keys=view.noise, mutable=[*extra, ANSWERS]
         )
-        return {"logits": logits, **extra.pop(ANSWERS, {})}, extra
+        return {"logits": logits, **extra.pop(ANSWERS)["answers"]}, extra
 
     def criticise_both(self, params, extra, real, fake, p):
         """What D says of reals and of fakes, (images, view) each: in one pass, unless a logit depends on its batch."""

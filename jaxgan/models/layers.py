@@ -1,6 +1,7 @@
 """Layers that several architectures share: NHWC images, compute in `dtype`, parameters in float32."""
 
 import functools
+import operator
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -39,7 +40,7 @@ class Critic(Net):
     A logit is <w, h> + b. With classes w is their projection w + e_y (Miyato & Koyama 2018), and further answers may be
     asked of h by `conditioning`: "ac" an auxiliary classifier (Odena et al. 2017) and "d2dce" an embedding on the unit
     sphere (ReACGAN, Kang et al. 2021), both instead of the projection, "multi_hinge" a classifier beside it (Kavalerov
-    et al. 2021). What is said beside the logits goes into the collection `ANSWERS`, if that is mutable:
+    et al. 2021). What is said beside the logits goes into `answers` of the collection `ANSWERS`, if that is mutable:
 
       features [B, F]
       direction [B]: <w, h> to learn w by, with `san`
@@ -56,7 +57,8 @@ class Critic(Net):
     conditionings = ("projection", "ac", "multi_hinge", "d2dce")  # that the architecture has
 
     def answer(self, name: str, value: jax.Array) -> None:
-        self.sow(ANSWERS, name, value, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+        """One entry holds all answers, as a name in a collection must not be that of a layer."""
+        self.sow(ANSWERS, "answers", {name: value}, init_fn=dict, reduce_fn=operator.or_)
 
     def product(self, features: jax.Array, w: jax.Array, bias=0.0) -> jax.Array:
         """Logits <w, features> + bias from w [F] or [B, F]."""
