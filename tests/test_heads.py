@@ -101,16 +101,24 @@ def test_objective_of_d_with_san_written_out(loss):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("num_classes", [0, 10])
-def test_san_has_the_parameters_of_the_plain_net_and_ignores_the_size_of_the_last(name, num_classes):
+def test_san_has_the_parameters_of_the_plain_net_and_one_answer_more(name, num_classes):
     size, _, channels, _, options = TINY[name]
     fields = dict(image_size=size, num_classes=num_classes, channels=channels, **eval(f"dict({options})"))
     plain, san = (MODELS[name].Discriminator(san=san, **fields) for san in (False, True))
     images, keys = jnp.zeros((1, size, size, 3)), jax.random.split(jax.random.key(0), 1)
 
     def shapes(net):
-        return jax.eval_shape(lambda key: net.init(key, images, LABELS[:1], False, keys), jax.random.key(0))["params"]
+        def parts(key):
+            variables = net.init(key, images, LABELS[:1], False, keys)
+            extra = net.apply(variables, images, LABELS[:1], False, keys, mutable=[ANSWERS])[1]
+            return variables["params"], extra[ANSWERS]["answers"]
 
-    assert jax.tree.map(jnp.shape, shapes(plain)) == jax.tree.map(jnp.shape, shapes(san))
+        return jax.tree.map(jnp.shape, jax.eval_shape(parts, jax.random.key(0)))
+
+    (params, answers), (params_san, answers_san) = shapes(plain), shapes(san)
+    assert params == params_san
+    assert list(answers) == ["features"]
+    assert answers_san == answers | {"direction": (1,)}
 
 
 def test_parameter_counts_of_conditionings():
@@ -162,6 +170,28 @@ def test_feature_matching_wants_reals_in_the_step_of_g_only_if_it_is_on():
     assert real_batches_per_step(config) == 2
     config.loss = "rpgan"
     assert real_batches_per_step(config) == 2
+
+
+def test_feature_matching_in_the_objective_of_g():
+    objectives, state, reals, labels, at = by_hand(**{"penalty.fm.weight": 0.5})
+
+    @jax.jit
+    def both(params):
+        one_device = jax.vmap(
+            lambda _: objectives.g(params, state.g, state.d, {}, reals, labels, at)[:2], axis_name="batch"
+        )
+        value, (_, metrics, _) = jax.tree.map(lambda x: x[0], one_device(jnp.zeros(1)))
+        fakes, _ = objectives.generate(params, state.g.extra, at.keys(3), at.keys(6, 2), labels)
+        views = objectives.views(at, labels, 6, 12)
+        real, fake = (
+            objectives.criticise(state.d.params, {}, images, view, 0.0)[0]["features"].mean(0)
+            for images, view in zip((reals, fakes), views, strict=True)
+        )
+        return value, metrics, jnp.sum(jnp.square(real - fake))
+
+    value, metrics, expected = both(state.g.params)
+    np.testing.assert_allclose(metrics["penalty/fm"], expected, rtol=1e-4)
+    np.testing.assert_allclose(value, metrics["loss/g"] + 0.5 * expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

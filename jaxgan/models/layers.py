@@ -43,12 +43,12 @@ class Critic(Net):
     et al. 2021). What is said beside the logits goes into `answers` of the collection `ANSWERS`, if that is mutable:
 
       features [B, F]
-      direction [B]: <w, h> to learn w by, with `san`
+      direction [B]: with `san`, <omega, h>
       classes [B, K]: the classifier's logits
       embedding, proxy [B, embed_dim]: of the image and of its class, both of norm 1
 
-    With `san` the logit is <omega, h> + b, omega = w / |w|, as the authors' code has it for each class of its own
-    (Takida et al. 2024, section 5). Its gradient reaches h and b, that of the answer `direction` reaches omega.
+    With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w of each class by itself as in the
+    authors' code. Gradients of the logit reach h and b only, those of the answer `direction` omega only.
     """
 
     conditioning: str = "projection"
