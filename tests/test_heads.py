@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan.config import options
 from jaxgan.losses import LOSSES, class_cross_entropy
 from jaxgan.models import MODELS
 from jaxgan.models.layers import ANSWERS, Critic, unit
@@ -102,8 +103,8 @@ def test_objective_of_d_with_san_written_out(loss):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("num_classes", [0, 10])
 def test_san_has_the_parameters_of_the_plain_net_and_one_answer_more(name, num_classes):
-    size, _, channels, _, options = TINY[name]
-    fields = dict(image_size=size, num_classes=num_classes, channels=channels, **eval(f"dict({options})"))
+    size, _, channels, _, own = TINY[name]
+    fields = dict(image_size=size, num_classes=num_classes, channels=channels, **options(own))
     plain, san = (MODELS[name].Discriminator(san=san, **fields) for san in (False, True))
     images, keys = jnp.zeros((1, size, size, 3)), jax.random.split(jax.random.key(0), 1)
 
