@@ -15,7 +15,7 @@ from jaxgan.augment import AUGMENTS
 from jaxgan.config import ConfigError, flatten, images_per_step, options, steps
 from jaxgan.losses import LOSSES
 from jaxgan.models import MODELS
-from jaxgan.models.layers import Net
+from jaxgan.models.layers import Critic
 from jaxgan.optim import OPTIMIZERS
 from jaxgan.scores import METRICS
 from jaxgan.state import make_modules
@@ -23,7 +23,7 @@ from jaxgan.state import make_modules
 
 def _check_options(text: str, module: type) -> None:
     """ValueError unless `text` gives values, of the right type, to fields that this module has beyond the common."""
-    common = {f.name for f in dataclasses.fields(Net)}
+    common = {f.name for f in dataclasses.fields(Critic)}
     defaults = {f.name: f.default for f in dataclasses.fields(module) if f.name not in common}
     known = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
     known = f"the fields there are: {known}" if known else "there are none for this architecture"
@@ -78,6 +78,8 @@ def check(config, num_devices: int) -> None:
         "steps_per_call",
         "d_steps",
         "model.z_dim",
+        "aux.embed_dim",
+        "aux.temperature",
         "sample.grid",
     )
     for key in (*positive, "checkpoint.keep_last", "log.every_kimg"):
@@ -100,6 +102,13 @@ def check(config, num_devices: int) -> None:
         right = f"{config.model.name} at {config.data.image_size} pixels takes {len(default)} widths, such as {default}"
         good = not given or (len(given) == len(default) and all(isinstance(w, int) and w > 0 for w in given))
         require(good, f"model.{net}_channels", right)
+    conditionings = model.Discriminator.conditionings
+    right = f"{config.model.name} has {', '.join(conditionings)}"
+    require(config.model.conditioning in conditionings, "model.conditioning", right)
+    right = "is by classes; set config.model.conditional=True"
+    require(config.model.conditional or config.model.conditioning == "projection", "model.conditioning", right)
+    for key in ("aux.margin_own", "aux.margin_other"):
+        require(flat[key] <= 1, key, "must be at most 1, a cosine")
     for net, module in (("g", model.Generator), ("d", model.Discriminator)):
         with of_setting(f"model.{net}_options"):
             _check_options(flat[f"model.{net}_options"], module)
@@ -150,7 +159,7 @@ def check(config, num_devices: int) -> None:
         require(config.penalty[name].interval >= 1, f"penalty.{name}.interval", "must be 1 or above")
     for name, penalty in config.penalty.items():
         # Otherwise most log lines would fall on steps without the penalty.
-        net, per_step = ("G", 1) if name == "path" else ("D", config.d_steps)
+        net, per_step = ("G", 1) if name in ("fm", "path") else ("D", config.d_steps)
         between = steps(config, config.log.every_kimg) * per_step
         require(
             not schedules.of(penalty, "weight", config.train_kimg) or between % penalty.interval == 0,

@@ -67,6 +67,8 @@ def default_config() -> ConfigDict:
     config.model.name = "sngan"  # see jaxgan/models/__init__.py
     config.model.z_dim = 128
     config.model.conditional = False  # class-conditional G and D
+    config.model.conditioning = "projection"  # of D: projection, ac, multi_hinge, d2dce; see config.aux
+    config.model.san = False  # D's last layer has norm 1 and learns its direction by a loss of its own (SAN)
     config.model.g_channels = ()  # widths, outermost last; (): the architecture's own at image_size
     config.model.d_channels = ()
     config.model.g_options = ""  # further fields of G's module, such as "blocks=1, group_width=8"
@@ -76,7 +78,7 @@ def default_config() -> ConfigDict:
     config.d_steps = 1  # D steps for each G step
     config.top_k = 1.0  # share of its fakes that G learns from, those that D likes best (Sinha et al. 2020)
     config.top_k_schedule = "constant"
-    # Added to D's objective (path: to G's) with a weight; 0: off. A lazy one, of every interval-th step, counts
+    # Added to D's objective (fm and path: to G's) with a weight; 0: off. A lazy one, of every interval-th step, counts
     # interval times as much then. R1 papers write gamma / 2 for the weight.
     config.penalty = ConfigDict()
     for name in (
@@ -87,10 +89,19 @@ def default_config() -> ConfigDict:
         "cr",  # D is to say the same of a real mirrored and shifted (Zhang et al. 2020: 10)
         "bcr",  # and of a fake (Zhao et al. 2021: 10)
         "lecam",  # squared distance of logits to the other side's average (Tseng et al. 2021)
+        "fm",  # squared distance of the mean features of reals and fakes (Salimans et al. 2016)
         "path",  # path length of G, which must have styles (Karras et al. 2020: 2, every 4 steps)
     ):
         config.penalty[name] = ConfigDict(dict(weight=0.0, weight_schedule="constant", interval=1))
     config.penalty.lecam.start_kimg = 0.0  # the averages begin, and count, from here on
+    config.aux = ConfigDict()  # what D says of the class where model.conditioning is not projection
+    config.aux.weight_d = 1.0  # of the class loss in D's objective, on reals (ReACGAN: 0.5)
+    config.aux.weight_g = 1.0  # in G's, on its fakes
+    config.aux.fakes = False  # D's on its fakes too, as Odena et al. 2017 for ac; otherwise only reals teach it classes
+    config.aux.temperature = 0.5  # d2dce: of the softmax of cosines (Kang et al. 2021)
+    config.aux.margin_own = 0.98  # d2dce: an image and its class are close enough above this cosine
+    config.aux.margin_other = 0.02  # d2dce: images of two classes are far enough apart below this one
+    config.aux.embed_dim = 512  # d2dce: width of the embedding
     config.augment = ConfigDict()
     config.augment.name = ""  # of all images that D sees: see AUGMENTS in jaxgan/augment.py; "": none
     config.augment.p = 1.0  # strength; where it starts if it is adaptive

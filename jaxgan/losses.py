@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.nn import relu, softplus
 
 PerExample = Callable[[jax.Array, jax.Array], jax.Array]
@@ -80,6 +81,47 @@ LOSSES = {
     "wgan": Loss(wasserstein_d, negative_logits_g, border=None),
     "rpgan": Loss(relativistic_d, relativistic_g, relativistic=True, border=None),
 }
+
+
+def class_cross_entropy(class_logits, labels) -> jax.Array:
+    """-log P(y | x), P the softmax of D's class logits [B, K], [B] (Odena et al. 2017, eq. 3)."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(class_logits), labels[:, None], axis=-1)[:, 0]
+
+
+def multi_hinge(class_logits, labels) -> jax.Array:
+    """max(0, 1 - C_y + the largest other C), C D's class logits [B, K >= 2], [B] (Kavalerov et al. 2021)."""
+    own = jax.nn.one_hot(labels, class_logits.shape[-1], dtype=bool)
+    others = jnp.max(jnp.where(own, -jnp.inf, class_logits), axis=-1)
+    return relu(1.0 - jnp.sum(jnp.where(own, class_logits, 0.0), axis=-1) + others)
+
+
+def d2d_cross_entropy(embedding, proxy, labels, everyone, everyone_labels, temperature, margin_own, margin_other):
+    """ReACGAN's data-to-data cross entropy, [b] (Kang et al. 2021, eq. 7).
+
+    -log(p / (p + sum of n_j)) over the images j of other classes: p = exp(min(f.v - margin_own, 0) / temperature) and
+    n_j = exp(max(f.f_j - margin_other, 0) / temperature).
+
+    Args:
+      embedding, proxy: f and v [b, E], of this device's images and of their classes, of norm 1.
+      labels: [b].
+      everyone, everyone_labels: [B, E] and [B], of the images of all devices.
+    """
+    own = jnp.minimum(jnp.sum(embedding * proxy, axis=-1) - margin_own, 0.0) / temperature
+    cosines = jnp.matmul(embedding, everyone.T, precision=lax.Precision.HIGHEST)
+    others = jnp.maximum(cosines - margin_other, 0.0) / temperature
+    others = jnp.where(labels[:, None] != everyone_labels, others, -jnp.inf)
+    return jax.nn.logsumexp(jnp.concatenate([own[:, None], others], axis=-1), axis=-1) - own
+
+
+def feature_matching(features_real, features_fake, axis_name: str | None = None) -> jax.Array:
+    """|mean of f(x) - mean of f(G(z))|^2 from D's features [B, F], a scalar (Salimans et al. 2016, section 3.1).
+
+    The means are over the batches on all devices of `axis_name`.
+    """
+    difference = jnp.mean(features_real, axis=0) - jnp.mean(features_fake, axis=0)
+    if axis_name is not None:
+        difference = lax.pmean(difference, axis_name)
+    return jnp.sum(jnp.square(difference))
 
 
 def top_k(logits, everyone, share) -> jax.Array:

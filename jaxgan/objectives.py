@@ -13,7 +13,16 @@ from jax import lax
 from jaxgan import rng, schedules
 from jaxgan.augment import AUGMENTS, diffaugment
 from jaxgan.config import lookup
-from jaxgan.losses import LOSSES, top_k
+from jaxgan.losses import (
+    LOSSES,
+    class_cross_entropy,
+    d2d_cross_entropy,
+    feature_matching,
+    multi_hinge,
+    top_k,
+    wasserstein_d,
+)
+from jaxgan.models.layers import ANSWERS
 from jaxgan.models.stylegan2 import path_length
 from jaxgan.parallel import AXIS
 from jaxgan.penalties import consistency, dragan, gradient_penalty, lecam, squared_gradient_norm
@@ -67,6 +76,7 @@ class Objectives:
         }
         self.top_k = schedules.of(config, "top_k", config.train_kimg)
         self.p = schedules.of(config.augment, "p", config.train_kimg)
+        self.classifies = nets.d.num_classes > 0 and nets.d.conditioning != "projection"
         self.adaptive = config.augment.target > 0
         self.augment = None
         if config.augment.name and (self.p or self.adaptive):
@@ -78,22 +88,35 @@ class Objectives:
         return self.nets.g.apply({"params": params, **extra}, z, labels, train=True, keys=keys, mutable=list(extra))
 
     def criticise(self, params, extra, images, view: View, p):
-        """Logits and D's new statistics."""
+        """What D says of images, its logits and what is in `layers.Critic`, each [b, ...]; and its new statistics."""
         if view.augment is not None:
             images = self.augment(view.augment, images, p)
         variables = {"params": params, **extra}
-        return self.nets.d.apply(variables, images, view.labels, train=True, keys=view.noise, mutable=list(extra))
+        logits, extra = self.nets.d.apply(
+            variables, images, view.labels, train=True, keys=view.noise, mutable=[*extra, ANSWERS]
+        )
+        return {"logits": logits, **extra.pop(ANSWERS)["answers"]}, extra
 
     def criticise_both(self, params, extra, real, fake, p):
-        """Logits of reals and of fakes, (images, view) each: in one pass, unless a logit depends on its batch."""
+        """What D says of reals and of fakes, (images, view) each: in one pass, unless a logit depends on its batch."""
         if self.nets.d.mixes_examples:
-            logits_real, extra = self.criticise(params, extra, *real, p)
-            logits_fake, extra = self.criticise(params, extra, *fake, p)
+            says_real, extra = self.criticise(params, extra, *real, p)
+            says_fake, extra = self.criticise(params, extra, *fake, p)
         else:
             both = jax.tree.map(lambda *pair: jnp.concatenate(pair), real, fake)
-            logits, extra = self.criticise(params, extra, *both, p)
-            logits_real, logits_fake = jnp.split(logits, 2)
-        return logits_real, logits_fake, extra
+            says, extra = self.criticise(params, extra, *both, p)
+            halves = {name: jnp.split(values, 2) for name, values in says.items()}
+            says_real, says_fake = ({name: half[i] for name, half in halves.items()} for i in (0, 1))
+        return says_real, says_fake, extra
+
+    def class_loss(self, says: dict, labels):
+        """How badly D's answers fit the classes of the images, by config.model.conditioning; [b]."""
+        if self.config.model.conditioning == "d2dce":
+            everyone = lax.all_gather((says["embedding"], labels), AXIS, tiled=True)
+            settings = (self.config.aux[name] for name in ("temperature", "margin_own", "margin_other"))
+            return d2d_cross_entropy(says["embedding"], says["proxy"], labels, *everyone, *settings)
+        loss = {"ac": class_cross_entropy, "multi_hinge": multi_hinge}[self.config.model.conditioning]
+        return loss(says["classes"], labels)
 
     def views(self, at: At, labels, noise: Stream, augment: Stream) -> tuple[View, View]:
         """How D looks at the reals and at the fakes of a step."""
@@ -113,9 +136,10 @@ class Objectives:
         view_real, view_fake = self.views(at, labels, Stream.NOISE_D, Stream.AUGMENT_D)
         images_fake, _ = self.generate(g.params, g.extra, at.keys(Stream.Z_D), at.keys(Stream.NOISE_D, 2), labels)
         images_fake = lax.stop_gradient(images_fake)
-        logits_real, logits_fake, extra = self.criticise_both(
+        says_real, says_fake, extra = self.criticise_both(
             params, d.extra, (images_real, view_real), (images_fake, view_fake), p
         )
+        logits_real, logits_fake = says_real["logits"], says_fake["logits"]
         value = jnp.mean(self.loss.d(logits_real, logits_fake))
         border = 0.5 * (logits_real + logits_fake) if self.loss.border is None else self.loss.border
         metrics = {
@@ -127,14 +151,22 @@ class Objectives:
         }
         if self.adaptive:
             metrics["ada/sign"] = jnp.mean(jnp.sign(logits_real - border))
+        if self.nets.d.san:  # that of omega; the paper weighs examples by the slope of G's loss, 1 for hinge and wgan
+            metrics["san/direction"] = jnp.mean(wasserstein_d(says_real["direction"], says_fake["direction"]))
+            value += metrics["san/direction"]
+        if self.classifies:
+            metrics["classes/d"] = jnp.mean(self.class_loss(says_real, labels))
+            if self.config.aux.fakes:
+                metrics["classes/d"] += jnp.mean(self.class_loss(says_fake, labels))
+            value += self.config.aux.weight_d * metrics["classes/d"]
 
         # Reals and fakes see in a penalty what they saw in the loss, and gradients are those at the images that D was
         # given, through the augmentation.
         def critic_real(images):
-            return self.criticise(params, d.extra, images, view_real, p)[0]
+            return self.criticise(params, d.extra, images, view_real, p)[0]["logits"]
 
         def critic_fake(images):
-            return self.criticise(params, d.extra, images, view_fake, p)[0]
+            return self.criticise(params, d.extra, images, view_fake, p)[0]["logits"]
 
         def consistent(critic, logits, images, shift):
             keys = at.keys(Stream.CONSISTENCY, shift)
@@ -172,19 +204,31 @@ class Objectives:
         p = self.strength(at, aux)
         view_real, view_fake = self.views(at, labels, Stream.NOISE_G, Stream.AUGMENT_G)
         images_fake, extra = self.generate(params, g.extra, at.keys(Stream.Z_G), at.keys(Stream.NOISE_G, 2), labels)
-        if self.loss.relativistic:
-            logits_real, logits_fake, _ = self.criticise_both(
+        if self.loss.relativistic or self.weights["fm"]:
+            says_real, says_fake, _ = self.criticise_both(
                 d.params, d.extra, (images_real, view_real), (images_fake, view_fake), p
             )
         else:
-            logits_real = None
-            logits_fake, _ = self.criticise(d.params, d.extra, images_fake, view_fake, p)
-        values = self.loss.g(logits_real, logits_fake)
+            says_real = {"logits": None}
+            says_fake, _ = self.criticise(d.params, d.extra, images_fake, view_fake, p)
+        logits_fake = says_fake["logits"]
+        values = self.loss.g(says_real["logits"], logits_fake)
         if self.top_k.varies or self.top_k.start < 1:
             logits = lax.stop_gradient(logits_fake)
             values *= top_k(logits, lax.all_gather(logits, AXIS, tiled=True), self.top_k(at.images_seen))
         value = jnp.mean(values)
         metrics = {"loss/g": value}
+        if self.classifies:
+            metrics["classes/g"] = jnp.mean(self.class_loss(says_fake, labels))
+            value += self.config.aux.weight_g * metrics["classes/g"]
+        if self.weights["fm"]:
+            mean = lazily(
+                lambda: feature_matching(says_real["features"], says_fake["features"], AXIS),
+                self.config.penalty.fm.interval,
+                at.count,
+                0.0,
+            )
+            value += self.weigh("fm", mean, at, metrics)
         if self.weights["path"]:
             interval, length = self.config.penalty.path.interval, aux["path_length"]
             mean, length = lazily(

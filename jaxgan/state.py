@@ -75,9 +75,10 @@ def make_modules(config, axis_name: str | None = None) -> tuple[nn.Module, nn.Mo
         dtype=jnp.dtype(config.dtype),
         axis_name=axis_name,
     )
+    critic = dict(conditioning=config.model.conditioning, san=config.model.san, embed_dim=config.aux.embed_dim)
     return tuple(
-        module(channels=tuple(config.model[f"{net}_channels"]), **common, **options(config.model[f"{net}_options"]))
-        for net, module in (("g", model.Generator), ("d", model.Discriminator))
+        module(channels=tuple(config.model[f"{net}_channels"]), **fields, **options(config.model[f"{net}_options"]))
+        for net, module, fields in (("g", model.Generator, common), ("d", model.Discriminator, common | critic))
     )
 
 

@@ -20,8 +20,9 @@ from jaxgan.state import Nets, NetState, TrainState
 
 
 def real_batches_per_step(config) -> int:
-    """Batches of reals that one update consumes: one a D step, and one for G where its loss compares with reals."""
-    return config.d_steps + lookup(LOSSES, config.loss, "config.loss").relativistic
+    """Batches of reals that one update consumes: one a D step, and one for G where it compares with reals."""
+    matching = schedules.of(config.penalty.fm, "weight", config.train_kimg)
+    return config.d_steps + (lookup(LOSSES, config.loss, "config.loss").relativistic or bool(matching))
 
 
 def normalise(images: jax.Array) -> jax.Array:

@@ -43,6 +43,11 @@ BAD = {
     "augment.target": 1.0,
     "top_k": 0.0,
     "penalty.path.weight": 2.0,
+    "model.conditioning": "ac",
+    "aux.temperature": 0.0,
+    "aux.margin_own": 1.1,
+    "aux.weight_d": -1.0,
+    "aux.embed_dim": 0,
     "model.g_options": "wings=2",
     "model.d_options": "spectral=0.5",
     "optim_g.lr": float("nan"),
@@ -200,6 +205,26 @@ def test_an_adaptive_p_needs_an_augmentation_and_a_border(loss, change, message)
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=message):
         check(config, 1)
+
+
+def test_conditionings_are_those_of_the_architecture():
+    config = default_config()
+    config.model.conditional = True
+    for conditioning in ("ac", "multi_hinge", "d2dce"):
+        config.model.name, config.model.conditioning = "sngan", conditioning
+        check(config, 1)
+        config.model.name = "stylegan2"
+        with pytest.raises(ConfigError, match=rf"conditioning='{conditioning}': stylegan2 has projection$"):
+            check(config, 1)
+    config.model.name, config.model.conditioning = "sngan", "acgan"
+    with pytest.raises(ConfigError, match="sngan has projection, ac, multi_hinge, d2dce"):
+        check(config, 1)
+
+
+def test_configs_saved_before_there_were_conditionings():
+    saved = json.loads(to_json(default_config()))
+    del saved["aux"], saved["penalty"]["fm"], saved["model"]["san"], saved["model"]["conditioning"]
+    assert from_dict(saved).to_dict() == default_config().to_dict()
 
 
 def test_durations_are_whole_calls():

@@ -6,8 +6,9 @@ need be, fields of their own. `G_WIDTHS` and `D_WIDTHS` have the default `channe
     Generator()(z [B, Z], labels [B], train, keys) -> images [B, H, W, C], float32, those in [-1, 1] are shown
     Discriminator()(images, labels [B], train, keys) -> logits [B], float32, never probabilities
 
-`keys` holds one PRNG key an example for what is random inside a net. `Discriminator.mixes_examples` says
-that a logit depends on the rest of its batch (batch norm), so reals and fakes must be passed separately.
+`keys` holds one PRNG key an example for what is random inside a net. A discriminator is a `layers.Critic` and ends in
+one of its methods. `Discriminator.mixes_examples` says that a logit depends on the rest of its batch (batch norm), so
+reals and fakes must be passed separately; `conditionings`, how it may hear of classes, if not in all of the ways.
 """
 
 from jaxgan.models import biggan, dcgan, mlp, r3gan, r3gan2, sagan, sngan, stylegan2

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxgan.models.layers import (
     Conv,
+    Critic,
     Net,
     SelfAttention,
     attention_block,
@@ -85,7 +86,7 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """Residual blocks, the first ones halving the size, ReLU, sum over space, dense to one logit and projection."""
 
     attention_size: int | None = None  # as in the generator
@@ -115,8 +116,4 @@ class Discriminator(Net):
             if i == attending:
                 x = spectral_norm(SelfAttention(self.dtype, name="attention"), train)(x)
         x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
-        logits = spectral_norm(nn.Dense(1, kernel_init=orthogonal, name="logit"), train)(x)[:, 0]
-        if self.num_classes:
-            classes = nn.Embed(self.num_classes, x.shape[-1], embedding_init=orthogonal, name="classes")
-            logits += jnp.sum(spectral_norm(classes, train)(labels) * x, axis=-1)
-        return logits
+        return self.head(x, labels, orthogonal, normalised=functools.partial(spectral_norm, train=train))

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Net
+from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Critic, Net
 
 D_WIDTHS = {16: (64, 128, 256), 32: (64, 128, 256, 512), 64: (64, 128, 256, 512, 1024)}
 G_WIDTHS = {size: widths[::-1] for size, widths in D_WIDTHS.items()}
@@ -30,7 +30,7 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """Pairs of a 3x3 and a 4x4 stride-2 convolution down to 4x4, one more 3x3, sum over space, dense to a logit."""
 
     mixes_examples = True
@@ -48,8 +48,4 @@ class Discriminator(Net):
             x = block(x, width, 3, 1, f"{i}a")
             x = block(x, width, 4, 2, f"{i}b")
         x = block(x, last, 3, 1, "last").astype(jnp.float32).sum(axis=(1, 2))
-        logits = nn.Dense(1, kernel_init=INIT, name="logit")(x)[:, 0]
-        if self.num_classes:
-            classes = nn.Embed(self.num_classes, last, embedding_init=INIT, name="classes")
-            logits += jnp.sum(classes(labels) * x, axis=-1)
-        return logits
+        return self.head(x, labels, INIT)

@@ -1,10 +1,13 @@
 """Layers that several architectures share: NHWC images, compute in `dtype`, parameters in float32."""
 
 import functools
+import operator
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxgan import rng
 from jaxgan.ops import conv as ops
@@ -21,6 +24,82 @@ class Net(nn.Module):
     channels: tuple[int, ...] = ()  # widths from input to output; (): the architecture's own at image_size
     dtype: jnp.dtype = jnp.float32  # of the computations; parameters and results are float32
     axis_name: str | None = None  # of the devices that share a batch
+
+
+ANSWERS = "intermediates"  # the collection of what a discriminator says beside its logits
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """x over its norm on the last axis; below a norm of 1e-6, over 1e-6."""
+    return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-12))
+
+
+class Critic(Net):
+    """The fields that every discriminator has, and how it ends: features h [B, F] to logits [B], all in float32.
+
+    A logit is <w, h> + b. With classes w is their projection w + e_y (Miyato & Koyama 2018), and further answers may be
+    asked of h by `conditioning`: "ac" an auxiliary classifier (Odena et al. 2017) and "d2dce" an embedding on the unit
+    sphere (ReACGAN, Kang et al. 2021), both instead of the projection, "multi_hinge" a classifier beside it (Kavalerov
+    et al. 2021). What is said beside the logits goes into `answers` of the collection `ANSWERS`, if that is mutable:
+
+      features [B, F]
+      direction [B]: with `san`, <omega, h>
+      classes [B, K]: the classifier's logits
+      embedding, proxy [B, embed_dim]: of the image and of its class, both of norm 1
+
+    With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w of each class by itself as in the
+    authors' code. Gradients of the logit reach h and b only, those of the answer `direction` omega only.
+    """
+
+    conditioning: str = "projection"
+    embed_dim: int = 512
+    san: bool = False
+    conditionings = ("projection", "ac", "multi_hinge", "d2dce")  # that the architecture has
+
+    def answer(self, name: str, value: jax.Array) -> None:
+        """One entry holds all answers, as a name in a collection must not be that of a layer."""
+        self.sow(ANSWERS, "answers", {name: value}, init_fn=dict, reduce_fn=operator.or_)
+
+    def product(self, features: jax.Array, w: jax.Array, bias=0.0) -> jax.Array:
+        """Logits <w, features> + bias from w [F] or [B, F]."""
+        self.answer("features", features)
+        if self.san:
+            omega = unit(w)
+            self.answer("direction", jnp.sum(omega * lax.stop_gradient(features), axis=-1))
+            w = lax.stop_gradient(omega)
+        return jnp.sum(w * features, axis=-1) + bias
+
+    def dense(self, features, layer: nn.Module, vectors=None, normalised: Callable = lambda layer: layer) -> jax.Array:
+        """Logits <w + vectors, features> + b, where w and b are those of `layer`, dense with one output.
+
+        `normalised` is what a layer is wrapped in; not with `san`, where only the direction of w + vectors counts.
+        """
+        if self.san:
+            layer(features)  # makes the parameters
+            params = layer.variables["params"]
+            w = params["kernel"][:, 0]
+            return self.product(features, w if vectors is None else w + vectors, params.get("bias", 0.0))
+        self.answer("features", features)
+        logits = normalised(layer)(features)[:, 0]
+        return logits if vectors is None else logits + jnp.sum(vectors * features, axis=-1)
+
+    def head(self, features, labels, kernel_init, table_init=None, normalised: Callable = lambda layer: layer):
+        """Logits, and the answers about classes, by layers of these initialisers, each wrapped by `normalised`."""
+        table_init = table_init or kernel_init
+        if self.num_classes and self.conditioning == "d2dce":
+            # Without a bias: the scale of either does not matter, so nothing bounds it.
+            embed = nn.Dense(self.embed_dim, use_bias=False, kernel_init=kernel_init, name="embedding")
+            proxies = nn.Embed(self.num_classes, self.embed_dim, embedding_init=table_init, name="proxies")
+            self.answer("embedding", unit(embed(features)))
+            self.answer("proxy", unit(proxies(labels)))
+        elif self.num_classes and self.conditioning != "projection":
+            classifier = nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")
+            self.answer("classes", normalised(classifier)(features))
+        vectors = None
+        if self.num_classes and self.conditioning in ("projection", "multi_hinge"):
+            classes = nn.Embed(self.num_classes, features.shape[-1], embedding_init=table_init, name="classes")
+            vectors = (classes if self.san else normalised(classes))(labels)
+        return self.dense(features, nn.Dense(1, kernel_init=kernel_init, name="logit"), vectors, normalised)
 
 
 class ConvTranspose(nn.Module):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan import rng
-from jaxgan.models.layers import BatchNorm, Conv, Net, dropout
+from jaxgan.models.layers import BatchNorm, Conv, Critic, Net, dropout
 
 G_WIDTHS = dict.fromkeys(range(8, 65), (128, 1024))
 D_WIDTHS = dict.fromkeys(range(8, 65), (64, 128))
@@ -26,7 +26,7 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """Convolutions 64 and 128, 3x3 with stride 2, LeakyReLU 0.2 and dropout 0.3; then dense to one logit."""
 
     mixes_examples = False
@@ -40,7 +40,4 @@ class Discriminator(Net):
             if train:
                 x = dropout(x, 0.3, rng.fold(keys, i))
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        logits = nn.Dense(1, name="logit")(x)[:, 0]
-        if self.num_classes:
-            logits += jnp.sum(nn.Embed(self.num_classes, x.shape[-1], name="classes")(labels) * x, axis=-1)
-        return logits
+        return self.head(x, labels, nn.Dense.kernel_init, nn.Embed.embedding_init)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.models.layers import Conv, Net
+from jaxgan.models.layers import Conv, Critic, Net
 from jaxgan.ops.blur import downsample, upsample
 
 _WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
@@ -108,12 +108,13 @@ class Generator(Net):
         return conv(self.image_channels, "pixels")(x).astype(jnp.float32)
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
 
     blocks: int = 2  # a stage
     expansion: int = 2
     group_width: int = 16
+    conditionings = ("projection",)
     mixes_examples = False
 
     @nn.compact
@@ -136,8 +137,8 @@ class Discriminator(Net):
                 x = Block(num_blocks, self.expansion, self.group_width, name=f"block_{i}_{j}", **policy)(x)
         x = jnp.sum(x * self.param("basis", nn.initializers.normal(0.25), (4, 4, widths[-1])), axis=(1, 2))
         features = widths[-1] if self.num_classes else 1
-        x = nn.Dense(features, use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)(x)
-        if self.num_classes:
-            init = nn.initializers.variance_scaling(1 / features, "fan_in", "normal")
-            x = x * nn.Embed(self.num_classes, features, embedding_init=init, name="classes")(labels)
-        return jnp.sum(x, axis=-1)
+        dense = nn.Dense(features, use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)
+        if not self.num_classes:
+            return self.dense(x, dense)
+        init = nn.initializers.variance_scaling(1 / features, "fan_in", "normal")
+        return self.product(dense(x), nn.Embed(self.num_classes, features, embedding_init=init, name="classes")(labels))

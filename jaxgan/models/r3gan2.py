@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
-from jaxgan.models.layers import Net
+from jaxgan.models.layers import Critic, Net
 from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32, stage_widths
 from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
@@ -203,12 +203,13 @@ class Generator(Net):
         return conv(x, (pixels * gain[:, None]).astype(x.dtype)).astype(jnp.float32)
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """1x1, [blocks, downsampling] to 4x4, 1x1, a learned 4x4 basis in groups, dense; projection on class vectors."""
 
     blocks: int = 4  # a stage
     expansion: int = 2
     group_width: int = 32
+    conditionings = ("projection",)
     mixes_examples = False
 
     @nn.compact
@@ -231,7 +232,8 @@ class Discriminator(Net):
         basis = Weight((4, 4, self.group_width, hidden), name="basis")()
         x = leaky_relu(conv(x, basis, padding="VALID", groups=groups, precision=HIGHEST)).reshape(-1, hidden)
         features = widths[-1] if self.num_classes else 1
-        x = jnp.dot(x, Weight((hidden, features), name="dense")(), precision=HIGHEST)
-        if self.num_classes:
-            x = x * class_vectors(self.num_classes, features, labels) / math.sqrt(features)
-        return jnp.sum(x, axis=-1)
+        dense = Weight((hidden, features), name="dense")()
+        if not self.num_classes:
+            return self.product(x, dense[:, 0])
+        x = jnp.dot(x, dense, precision=HIGHEST)
+        return self.product(x, class_vectors(self.num_classes, features, labels) / math.sqrt(features))

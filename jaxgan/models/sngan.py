@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxgan.models.layers import (
     BatchNorm,
     Conv,
+    Critic,
     Net,
     SelfAttention,
     attention_block,
@@ -68,7 +69,7 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """Residual blocks, spectrally normalised as all of it, ReLU, sum over space, dense to one logit."""
 
     attention_size: int | None = 0  # as in the generator
@@ -106,8 +107,4 @@ class Discriminator(Net):
             if i == attending:
                 x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
         x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
-        logits = normalised(nn.Dense(1, kernel_init=glorot, name="logit"))(x)[:, 0]
-        if self.num_classes:
-            classes = nn.Embed(self.num_classes, x.shape[-1], embedding_init=glorot, name="classes")
-            logits += jnp.sum(normalised(classes)(labels) * x, axis=-1)
-        return logits
+        return self.head(x, labels, glorot, normalised=normalised)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
-from jaxgan.models.layers import Net
+from jaxgan.models.layers import Critic, Net
 from jaxgan.ops.blur import conv_down, conv_up, downsample, upsample
 from jaxgan.ops.conv import conv
 
@@ -101,7 +101,7 @@ class Generator(Net):
         return self.synthesis_net(ws, keys)
 
 
-class Discriminator(Net):
+class Discriminator(Critic):
     """Convolutions that halve the size down to 4x4, the groups' standard deviation, and two dense layers.
 
     With classes the logit is the product of the features with a mapped class, over the square root of their number.
@@ -123,6 +123,7 @@ class Discriminator(Net):
     mapping_layers: int = 8
     group_size: int = 32
     group_channels: int = 1
+    conditionings = ("projection",)
     mixes_examples = True
 
     @nn.compact
@@ -150,10 +151,10 @@ class Discriminator(Net):
         x = EqualConv(last, clamp=clamp, name="conv")(x)
         x = leaky_relu(EqualDense(last, name="dense")(x.reshape(len(x), -1)))
         if not self.num_classes:
-            return EqualDense(1, name="logit")(x)[:, 0]
+            return self.dense(x, EqualDense(1, name="logit"))
         features = EqualDense(last, name="features")(x)
         classes = Mapping(last, self.mapping_layers, self.num_classes, name="mapping")(None, labels)
-        return jnp.sum(features * classes, axis=-1) / last**0.5
+        return self.product(features, classes / last**0.5)
 
 
 class Mapping(nn.Module):
