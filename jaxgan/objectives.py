@@ -151,7 +151,7 @@ class Objectives:
         }
         if self.adaptive:
             metrics["ada/sign"] = jnp.mean(jnp.sign(logits_real - border))
-        if self.nets.d.san:  # that of omega; the paper weighs examples by the slope of G's loss, 1 for hinge and wgan
+        if self.nets.d.san:  # omega's is the Wasserstein loss, whatever that of the features
             metrics["san/direction"] = jnp.mean(wasserstein_d(says_real["direction"], says_fake["direction"]))
             value += metrics["san/direction"]
         if self.classifies:
