@@ -151,7 +151,7 @@ def test_training_learns_and_repeats():
         return list(train_cifar.train(TINY, images, labels, settings))
 
     (first, _), *_, (last, variables) = run()
-    assert last < 0.8 * first
+    assert last < 0.9 * first
     assert jax.tree.all(jax.tree.map(np.array_equal, variables, run()[-1][1]))
 
 
