@@ -16,13 +16,13 @@ def get_config():
     config.model.d_channels = (32, 64, 64, 64)
     config.optim_g.lr = 2e-4
     config.optim_d.lr = 4e-4
-    config.train_kimg = 320.0
+    config.train_kimg = 240.0
     config.log.every_kimg = 3.2
     config.sample.every_kimg = 32.0
     config.sample.grid = 10
     config.diagnose.every_kimg = 32.0
     config.checkpoint.every_kimg = 32.0
-    config.eval.every_kimg = 64.0
+    config.eval.every_kimg = 80.0
     config.eval.metrics = ("fd_cifar", "accuracy_cifar")
     config.eval.num_samples = 5000
     config.checkpoint.best_metric, config.checkpoint.best_mode = "eval/fd_cifar", "min"

@@ -1,0 +1,118 @@
+"""Times the update step of each config, full-size nets and real batch: real images a second, and the time to compile.
+
+    JAX_PLATFORMS=cpu python benchmarks/step.py [--configs=cifar_dcgan,cifar_sngan] [--set=dtype=float32]
+        [--against=xla|torch] [--repeats=3]
+
+Real images are those that D sees, random here. `--against` alternates with the same step on XLA's own convolutions, or
+with `torch_reference.py` (which knows dcgan, sngan, biggan and r3gan), in the same process, so that other load hurts
+both alike. Figures are medians; memory is the process's peak so far. OMP_WAIT_POLICY=passive keeps PyTorch's threads
+from spinning.
+"""
+
+import argparse
+import ast
+import importlib.util
+import pathlib
+import resource
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from jaxgan import cli
+from jaxgan.check import check
+from jaxgan.config import images_per_step
+from jaxgan.ops import conv
+from jaxgan.parallel import Devices
+from jaxgan.state import create_state, make_nets
+from jaxgan.update import make_update, real_batches_per_step, scan_steps
+
+CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("cifar*.py"))}
+KEY = jax.random.key(0)
+
+
+def load(name: str, changes: dict):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS[name])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    config.data.channels, config.data.num_classes, config.steps_per_call = 3, 10, 1
+    config.update_from_flattened_dict(changes)
+    check(config, jax.device_count())
+    return config
+
+
+def use(impl: str) -> None:
+    """Make this the formulation of all convolutions that do not say."""
+    for function in (conv.conv, conv.conv_transpose, conv.conv_general_dilated):
+        function.__kwdefaults__["impl"] = impl
+
+
+def make_step(config, impl: str):
+    """A function that runs one update, and the seconds to compile and run the first."""
+    use(impl)
+    nets, devices = make_nets(config), Devices(config.parallel)
+    step = devices.parallelize(scan_steps(make_update(config, nets)))
+    state = devices.replicate(jax.jit(lambda key: create_state(nets, key))(KEY))
+    count = len(devices.devices)
+    shape = count, 1, real_batches_per_step(config), config.batch_size // count
+    rng, size = np.random.default_rng(0), config.data.image_size
+    images = rng.integers(0, 256, (*shape, size, size, 3), np.uint8)
+    batch = devices.put_batch({"images": images, "labels": rng.integers(0, 10, shape, np.int32)})
+
+    def run():
+        nonlocal state
+        state, metrics = step(state, batch, KEY)
+        jax.block_until_ready((state, metrics))
+
+    start = time.perf_counter()
+    run()
+    return run, time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--configs", default=",".join(CONFIGS))
+    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config")
+    parser.add_argument("--against", choices=["xla", "torch"], help="what to alternate with")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    cli.keep_freed_memory()
+    changes = {}
+    for setting in args.set:
+        key, _, value = setting.partition("=")
+        try:
+            changes[key] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            changes[key] = value
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {changes}")
+    print(
+        f"{'config':22} {'batch':>5} {'images/s':>9} {'compile s':>9} {'peak GB':>8}"
+        + f"  {args.against}'s time / ours" * bool(args.against)
+    )
+    for name in args.configs.split(","):
+        config = load(name, changes)
+        ours, compile_seconds = make_step(config, "auto")
+        runs = [ours]
+        if args.against == "xla":
+            runs.append(make_step(config, "xla")[0])
+        elif args.against == "torch":
+            import torch_reference
+
+            runs.append(torch_reference.make_step(config))
+        seconds = {run: [] for run in runs}
+        for _ in range(args.repeats):
+            for run, times in seconds.items():
+                start = time.perf_counter()
+                run()
+                times.append(time.perf_counter() - start)
+        ours, *others = (statistics.median(times) for times in seconds.values())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        ratio = "".join(f"{other / ours:8.2f}" for other in others)
+        speed = images_per_step(config) / ours
+        print(f"{name:22} {config.batch_size:5} {speed:9.1f} {compile_seconds:9.1f} {peak:8.2f}{ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""The nets and the update step of some configs in PyTorch, written to be fast: what `step.py --against=torch` times.
+
+Same layers, widths, batch, losses, D steps and Adam as the config; channels_last, spectral norm by PyTorch's own
+parametrization, autocast to bfloat16 where the config computes in it. Augmentation, averages and logs are left out.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from jaxgan.models import biggan, dcgan, r3gan, sngan
+
+LOSSES = {  # D's and G's, of logits of reals and of fakes
+    "ns": (lambda real, fake: F.softplus(-real) + F.softplus(fake), lambda real, fake: F.softplus(-fake)),
+    "hinge": (lambda real, fake: F.relu(1 - real) + F.relu(1 + fake), lambda real, fake: -fake),
+    "rpgan": (lambda real, fake: F.softplus(fake - real), lambda real, fake: F.softplus(real - fake)),
+}
+
+
+class Norm(nn.Module):
+    """Batch norm; with classes, a gain and a bias for each."""
+
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width, affine=not num_classes)
+        self.tables = nn.ModuleList(nn.Embedding(num_classes, width) for _ in range(2)) if num_classes else None
+
+    def forward(self, x, labels):
+        x = self.norm(x)
+        if self.tables is None:
+            return x
+        gain, bias = (table(labels)[:, :, None, None] for table in self.tables)
+        return x * (1 + gain) + bias
+
+
+class End(nn.Module):
+    """Sum over space, dense to a logit, projection of the class."""
+
+    def __init__(self, width, num_classes, wrap):
+        super().__init__()
+        self.logit = wrap(nn.Linear(width, 1))
+        self.classes = wrap(nn.Embedding(num_classes, width)) if num_classes else None
+
+    def forward(self, x, labels):
+        x = x.float().sum((2, 3))
+        logits = self.logit(x)[:, 0]
+        return logits if self.classes is None else logits + (self.classes(labels) * x).sum(1)
+
+
+class DCGANGenerator(nn.Module):
+    def __init__(self, config, num_classes):
+        super().__init__()
+        self.base, *widths = config.model.g_channels or dcgan.G_WIDTHS[config.data.image_size]
+        self.dense = nn.Linear(config.model.z_dim, 16 * self.base)
+        pairs = list(zip([self.base, *widths], widths))
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs)
+        self.norms = nn.ModuleList(Norm(b, num_classes) for _, b in pairs)
+        self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, z, labels):
+        x = self.dense(z).view(-1, self.base, 4, 4).contiguous(memory_format=torch.channels_last)
+        for conv, norm in zip(self.convs, self.norms):
+            x = F.relu(norm(conv(x), labels))
+        return torch.tanh(self.pixels(x).float())
+
+
+class DCGANDiscriminator(nn.Module):
+    together = False  # batch norm: reals and fakes each by themselves
+
+    def __init__(self, config, num_classes):
+        super().__init__()
+        *widths, last = config.model.d_channels or dcgan.D_WIDTHS[config.data.image_size]
+        layers, width = [], 3
+        for out in widths:
+            layers += [nn.Conv2d(width, out, 3, padding=1), nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(out, out, 4, 2, 1), nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
+            width = out
+        layers += [nn.Conv2d(width, last, 3, padding=1), nn.BatchNorm2d(last), nn.LeakyReLU(0.2)]
+        self.layers, self.end = nn.Sequential(*layers), End(last, num_classes, lambda layer: layer)
+
+    def forward(self, images, labels):
+        return self.end(self.layers(images), labels)
+
+
+class SNGANGenerator(nn.Module):
+    def __init__(self, config, num_classes):
+        super().__init__()
+        self.base, *widths = config.model.g_channels or sngan.G_WIDTHS[config.data.image_size]
+        self.dense = nn.Linear(config.model.z_dim, 16 * self.base)
+        self.blocks = nn.ModuleList()
+        for a, b in zip([self.base, *widths], widths):
+            layers = dict(norm1=Norm(a, num_classes), conv1=nn.Conv2d(a, b, 3, padding=1), norm2=Norm(b, num_classes))
+            layers |= dict(conv2=nn.Conv2d(b, b, 3, padding=1), skip=nn.Conv2d(a, b, 1))
+            self.blocks.append(nn.ModuleDict(layers))
+        self.norm, self.pixels = Norm(widths[-1], 0), nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, z, labels):
+        x = self.dense(z).view(-1, self.base, 4, 4).contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            h = F.interpolate(F.relu(block["norm1"](x, labels)), scale_factor=2)
+            h = block["conv2"](F.relu(block["norm2"](block["conv1"](h), labels)))
+            x = h + F.interpolate(block["skip"](x), scale_factor=2)
+        return torch.tanh(self.pixels(F.relu(self.norm(x, labels))).float())
+
+
+class SNGANDiscriminator(nn.Module):
+    """And BigGAN's, which has attention after the first block."""
+
+    together = True
+
+    def __init__(self, config, num_classes):
+        super().__init__()
+        size, a = config.data.image_size, 3
+        self.blocks = nn.ModuleList()
+        widths = config.model.d_channels or {"sngan": sngan, "biggan": biggan}[config.model.name].D_WIDTHS[size]
+        self.attention = Attention(widths[0]) if config.model.name == "biggan" else nn.Identity()
+        for i, b in enumerate(widths):
+            down = i < sngan.D_DOWN[size]
+            layers = dict(conv1=spectral_norm(nn.Conv2d(a, a if i else b, 3, padding=1)))
+            layers |= dict(conv2=spectral_norm(nn.Conv2d(a if i else b, b, 3, padding=1)))
+            if down or a != b:
+                layers["skip"] = spectral_norm(nn.Conv2d(a, b, 1))
+            self.blocks.append(nn.ModuleDict(layers))
+            a = b
+        self.halvings, self.end = sngan.D_DOWN[size], End(a, num_classes, spectral_norm)
+
+    def forward(self, images, labels):
+        x = images
+        for i, block in enumerate(self.blocks):
+            active = F.relu(x) if i else x
+            h, skip = block["conv2"](F.relu(block["conv1"](active))), active
+            if i < self.halvings:
+                h, skip = F.avg_pool2d(h, 2), F.avg_pool2d(skip, 2)
+            x = h + (block["skip"](skip) if "skip" in block else skip)
+            x = x if i else self.attention(x)
+        return self.end(F.relu(x), labels)
+
+
+class Attention(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        sizes = dict(
+            query=(width, width // 8), key=(width, width // 8), value=(width, width // 2), out=(width // 2, width)
+        )
+        self.convs = nn.ModuleDict({k: spectral_norm(nn.Conv2d(a, b, 1, bias=False)) for k, (a, b) in sizes.items()})
+        self.sigma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        query = self.convs["query"](x).flatten(2).mT
+        key, value = (F.max_pool2d(self.convs[name](x), 2).flatten(2) for name in ("key", "value"))
+        weights = torch.softmax(query @ key, 2)
+        seen = (weights @ value.mT).mT.unflatten(2, x.shape[2:])
+        return x + self.sigma * self.convs["out"](seen.contiguous(memory_format=torch.channels_last))
+
+
+class BigGANGenerator(nn.Module):
+    def __init__(self, config, num_classes, shared_dim=128):
+        super().__init__()
+        self.base, *widths = config.model.g_channels or biggan.G_WIDTHS[config.data.image_size]
+        chunk = config.model.z_dim // (len(widths) + 1)
+        condition = chunk + (shared_dim if num_classes else 0)
+
+        def norm(width):
+            tables = (spectral_norm(nn.Linear(condition, width, bias=False)) for _ in range(2))
+            return nn.ModuleList([nn.BatchNorm2d(width, affine=False), *tables])
+
+        self.classes = nn.Embedding(num_classes, shared_dim) if num_classes else None
+        self.dense = spectral_norm(nn.Linear(chunk, 16 * self.base))
+        self.blocks = nn.ModuleList()
+        for a, b in zip([self.base, *widths], widths):
+            convs = dict(
+                conv1=nn.Conv2d(a, b, 3, padding=1), conv2=nn.Conv2d(b, b, 3, padding=1), skip=nn.Conv2d(a, b, 1)
+            )
+            convs = {name: spectral_norm(conv) for name, conv in convs.items()}
+            self.blocks.append(nn.ModuleDict(dict(norm1=norm(a), norm2=norm(b), **convs)))
+        self.attention, self.norm = Attention(widths[-2]), nn.BatchNorm2d(widths[-1])
+        self.pixels = spectral_norm(nn.Conv2d(widths[-1], 3, 3, padding=1))
+
+    def forward(self, z, labels):
+        first, *conditions = z.chunk(len(self.blocks) + 1, 1)
+        if self.classes is not None:
+            shared = self.classes(labels)
+            conditions = [torch.cat([shared, chunk], 1) for chunk in conditions]
+
+        def norm_relu(layers, x, condition):
+            gain, bias = (table(condition)[:, :, None, None] for table in layers[1:])
+            return F.relu(layers[0](x) * (1 + gain) + bias)
+
+        x = self.dense(first).view(-1, self.base, 4, 4).contiguous(memory_format=torch.channels_last)
+        for i, (block, condition) in enumerate(zip(self.blocks, conditions)):
+            h = F.interpolate(norm_relu(block["norm1"], x, condition), scale_factor=2)
+            h = block["conv2"](norm_relu(block["norm2"], block["conv1"](h), condition))
+            x = h + F.interpolate(block["skip"](x), scale_factor=2)
+            if i == len(self.blocks) - 2:
+                x = self.attention(x)
+        return torch.tanh(self.pixels(F.relu(self.norm(x))).float())
+
+
+class R3GANBlock(nn.Module):
+    def __init__(self, width, expansion=2, group_width=16):
+        super().__init__()
+        hidden = expansion * width
+        self.expand = nn.Conv2d(width, hidden, 1)
+        self.spatial = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden // group_width)
+        self.reduce = nn.Conv2d(hidden, width, 1, bias=False)
+
+    def forward(self, x):
+        return x + self.reduce(F.leaky_relu(self.spatial(F.leaky_relu(self.expand(x), 0.2)), 0.2))
+
+
+def blur(x, up):
+    """Doubles or halves the size with the filter [1, 3, 3, 1] in both directions."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
+    kernel = (torch.outer(taps, taps) * (4 if up else 1)).expand(x.shape[1], 1, 4, 4)
+    convolve = F.conv_transpose2d if up else F.conv2d
+    return convolve(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+class R3GANGenerator(nn.Module):
+    def __init__(self, config, num_classes):
+        super().__init__()
+        widths, z_dim = config.model.g_channels or r3gan.G_WIDTHS[config.data.image_size], config.model.z_dim
+        self.classes = nn.Embedding(num_classes, z_dim) if num_classes else None
+        self.dense = nn.Linear(2 * z_dim if num_classes else z_dim, widths[0], bias=False)
+        self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
+        self.stages = nn.ModuleList(nn.Sequential(R3GANBlock(w), R3GANBlock(w)) for w in widths)
+        self.pixels = nn.Conv2d(widths[-1], 3, 1, bias=False)
+
+    def forward(self, z, labels):
+        if self.classes is not None:
+            z = torch.cat([z, self.classes(labels)], 1)
+        x = (self.dense(z)[:, :, None, None] * self.basis).contiguous(memory_format=torch.channels_last)
+        for i, stage in enumerate(self.stages):
+            x = stage(blur(x, up=True) if i else x)
+        return self.pixels(x).float()
+
+
+class R3GANDiscriminator(nn.Module):
+    together = True
+
+    def __init__(self, config, num_classes):
+        super().__init__()
+        widths = config.model.d_channels or r3gan.D_WIDTHS[config.data.image_size]
+        self.pixels = nn.Conv2d(3, widths[0], 1, bias=False)
+        self.stages = nn.ModuleList(nn.Sequential(R3GANBlock(w), R3GANBlock(w)) for w in widths)
+        self.basis = nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False)
+        self.dense = nn.Linear(widths[-1], widths[-1] if num_classes else 1, bias=False)
+        self.classes = nn.Embedding(num_classes, widths[-1]) if num_classes else None
+
+    def forward(self, images, labels):
+        x = self.pixels(images)
+        for i, stage in enumerate(self.stages):
+            x = stage(blur(x, up=False) if i else x)
+        x = self.dense(self.basis(x)[:, :, 0, 0]).float()
+        return (x if self.classes is None else x * self.classes(labels)).sum(1)
+
+
+MODELS = {
+    "dcgan": (DCGANGenerator, DCGANDiscriminator),
+    "sngan": (SNGANGenerator, SNGANDiscriminator),
+    "biggan": (BigGANGenerator, SNGANDiscriminator),
+    "r3gan": (R3GANGenerator, R3GANDiscriminator),
+}
+
+
+def make_step(config):
+    """A function that runs one update of this config (its reals are random), on the CPU."""
+    num_classes = config.data.num_classes if config.model.conditional else 0
+    g, d = (net(config, num_classes).to(memory_format=torch.channels_last) for net in MODELS[config.model.name])
+    optimizers = [
+        torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps)
+        for net, o in ((g, config.optim_g), (d, config.optim_d))
+    ]
+    loss_d, loss_g = LOSSES[config.loss]
+    batch, size = config.batch_size, config.data.image_size
+    real = torch.rand(batch, 3, size, size).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,)) if num_classes else None
+    half = torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
+
+    penalised, relativistic = config.penalty.r1.weight or config.penalty.r2.weight, config.loss == "rpgan"
+
+    def criticise(fake):
+        """Logits of reals and of fakes."""
+        if not d.together:
+            return d(real, labels), d(fake, labels)
+        return d(torch.cat([real, fake]), None if labels is None else labels.repeat(2)).chunk(2)
+
+    def penalty(images, weight):
+        images = images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(d(images, labels).sum(), images, create_graph=True)
+        return weight * gradient.square().sum((1, 2, 3)).mean()
+
+    def run():
+        with half:
+            for _ in range(config.d_steps):
+                with torch.no_grad():
+                    fake = g(torch.randn(batch, config.model.z_dim), labels)
+                loss = loss_d(*criticise(fake)).mean()
+                if penalised:
+                    loss = loss + penalty(real, config.penalty.r1.weight) + penalty(fake, config.penalty.r2.weight)
+                optimizers[1].zero_grad()
+                loss.backward()
+                optimizers[1].step()
+            d.requires_grad_(False)
+            fake = g(torch.randn(batch, config.model.z_dim), labels)
+            loss = loss_g(*(criticise(fake) if relativistic else (None, d(fake, labels)))).mean()
+            optimizers[0].zero_grad()
+            loss.backward()
+            optimizers[0].step()
+            d.requires_grad_(True)
+
+    run()
+    return run
