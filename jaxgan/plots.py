@@ -102,7 +102,8 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scores = sorted({name for record in records for name in record if name.startswith("eval/")})
+    scores = {name for record in records for name in record if name.startswith("eval/")}
+    scores = sorted(name for name in scores if "_of_" not in name)  # those of single classes would bury all
     evaluations = [_Panel(f"Evaluation: {n[5:]}", {n: ("", INK)}, smooth=False) for n in scores]
     drawn = []
     for panel in (*_PANELS, *evaluations, _SPEED):
