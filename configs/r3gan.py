@@ -9,8 +9,7 @@
 
 Recipe: that of cifar_r3gan.py with the widths, schedules and batch sizes of the authors' presets: gamma falls to a
 tenth, the learning rate from 2e-4 to 5e-5, over 20 million images (FFHQ) or 200 million (ImageNet). The authors used 8
-GPUs for FFHQ, 32 and 64 for ImageNet. Published: FID 1.95, 2.75, 1.27 and 2.09 (50k samples against all training
-images). Ours: not yet measured, none of these has been trained here.
+GPUs for FFHQ, 32 and 64 for ImageNet. Scores: not yet measured, none of these has been trained here.
 
 Deviations: the length, which is not stated for each, is that of CIFAR-10 for FFHQ and four times the schedules' for
 ImageNet.

@@ -123,6 +123,8 @@ def main() -> int:
             raise ConfigError(f"--step={_STEP.value}: --images have no steps")
         if _STANDING.value is not None:
             raise ConfigError(f"--standing_batches={_STANDING.value}: --images have no batch norm")
+        if _SIGMA_REL.value is not None:
+            raise ConfigError(f"--sigma_rel={_SIGMA_REL.value}: --images have no average")
     else:
         from jaxgan.generator import load
 

@@ -84,7 +84,7 @@ LOSSES = {
 
 
 def class_cross_entropy(class_logits, labels) -> jax.Array:
-    """-log P(y | x), P the softmax of D's class logits [B, K], [B] (Odena et al. 2017, eq. 3)."""
+    """-log P(y | x), P the softmax of D's class logits [B, K], [B] (AC-GAN, Odena et al. 2017)."""
     return -jnp.take_along_axis(jax.nn.log_softmax(class_logits), labels[:, None], axis=-1)[:, 0]
 
 
@@ -96,7 +96,7 @@ def multi_hinge(class_logits, labels) -> jax.Array:
 
 
 def d2d_cross_entropy(embedding, proxy, labels, everyone, everyone_labels, temperature, margin_own, margin_other):
-    """ReACGAN's data-to-data cross entropy, [b] (Kang et al. 2021, eq. 7).
+    """ReACGAN's data-to-data cross entropy, [b] (D2D-CE, Kang et al. 2021).
 
     -log(p / (p + sum of n_j)) over the images j of other classes: p = exp(min(f.v - margin_own, 0) / temperature) and
     n_j = exp(max(f.f_j - margin_other, 0) / temperature).

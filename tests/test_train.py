@@ -354,6 +354,9 @@ def test_evaluate_command(tmp_path, reference):
         ((f"--workdir={reference}", "--step=best"), "no checkpoint in"),
         ((f"--workdir={reference}", "--step=last"), "--step=last: give a number, best or all"),
         ((f"--workdir={reference}", "--metrics=fjd"), "--metrics='fjd': choose one of fid"),
+        ((f"--workdir={reference}", "--sigma_rel=0.1"), "sigma_rel=0.1: the average of this run is no power function"),
+        (("--images=samples.npz", "--sigma_rel=0.1"), "--sigma_rel=0.1: --images have no average"),
+        (("--images=samples.npz", "--standing_batches=2"), "--standing_batches=2: --images have no batch norm"),
         (("--images=samples.npz", "--metrics=fd_cifar"), "--real is not given"),
         (("--images=samples.npz", "--metrics=kid_cifar", "--real=samples.npz"), "kid_cifar takes at least 1000 fakes"),
     ):

@@ -47,8 +47,8 @@ class Critic(Net):
       classes [B, K]: the classifier's logits
       embedding, proxy [B, embed_dim]: of the image and of its class, both of norm 1
 
-    With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w of each class by itself as in the
-    authors' code. Gradients of the logit reach h and b only, those of the answer `direction` omega only.
+    With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w of each class by itself.
+    Gradients of the logit reach h and b only, those of the answer `direction` omega only.
     """
 
     conditioning: str = "projection"
