@@ -4,9 +4,10 @@
         [--against=xla|torch] [--repeats=3]
 
 Real images are those that D sees, random here. `--against` alternates with the same step on XLA's own convolutions, or
-with `torch_reference.py` (which knows dcgan, sngan, biggan and r3gan), in the same process, so that other load hurts
-both alike. Figures are medians; memory is the process's peak so far. OMP_WAIT_POLICY=passive keeps PyTorch's threads
-from spinning.
+with `torch_reference.py` (which knows dcgan, sngan, biggan, stylegan2 and r3gan), in the same process, so that other
+load hurts both alike. Figures are medians; memory is the process's peak so far; GFLOP/s count the algorithm's matrix
+products and convolutions, beside the rate of one large matrix product in the same type. OMP_WAIT_POLICY=passive keeps
+PyTorch's threads from spinning.
 """
 
 import argparse
@@ -16,20 +17,36 @@ import pathlib
 import resource
 import statistics
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxgan import cli
 from jaxgan.check import check
 from jaxgan.config import images_per_step
-from jaxgan.ops import conv
+from jaxgan.ops import conv, flops
 from jaxgan.parallel import Devices
 from jaxgan.state import create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
 
 CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("cifar*.py"))}
 KEY = jax.random.key(0)
+
+
+def settings(texts: list[str]) -> dict:
+    """{"batch_size": 64, ...} of ["batch_size=64", ...]."""
+    changes = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        try:
+            changes[key] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            changes[key] = value
+    return changes
 
 
 def load(name: str, changes: dict):
@@ -49,8 +66,25 @@ def use(impl: str) -> None:
         function.__kwdefaults__["impl"] = impl
 
 
-def make_step(config, impl: str):
-    """A function that runs one update, and the seconds to compile and run the first."""
+class Step(NamedTuple):
+    """`run` runs one update; `seconds` were spent to compile and run the first."""
+
+    run: Callable
+    seconds: float
+    compiled: Callable  # state, batch, key -> ...
+    arguments: tuple  # their shapes
+
+    def operations(self) -> float:
+        """Of one update on all devices, as ops/flops.py counts them."""
+        return flops.count(self.compiled, *self.arguments) * jax.device_count()
+
+    def text(self) -> str:
+        """The compiled program."""
+        return self.compiled.lower(*self.arguments).compile().as_text()
+
+
+def make_step(config, impl: str) -> Step:
+    """The update step of a config on random images."""
     use(impl)
     nets, devices = make_nets(config), Devices(config.parallel)
     step = devices.parallelize(scan_steps(make_update(config, nets)))
@@ -66,9 +100,21 @@ def make_step(config, impl: str):
         state, metrics = step(state, batch, KEY)
         jax.block_until_ready((state, metrics))
 
+    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, KEY))
     start = time.perf_counter()
     run()
-    return run, time.perf_counter() - start
+    return Step(run, time.perf_counter() - start, step, arguments)
+
+
+PRODUCT = 2 * 3072**3  # operations of the matrix product that rates are compared with
+
+
+def product(dtype):
+    """A function that multiplies two large matrices."""
+    x = jnp.ones((3072, 3072), dtype)
+    multiply = jax.jit(lambda x: lax.dot_general(x, x, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32))
+    multiply(x).block_until_ready()
+    return lambda: multiply(x).block_until_ready()
 
 
 def main():
@@ -79,24 +125,18 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     cli.keep_freed_memory()
-    changes = {}
-    for setting in args.set:
-        key, _, value = setting.partition("=")
-        try:
-            changes[key] = ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            changes[key] = value
+    changes = settings(args.set)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {changes}")
     print(
-        f"{'config':22} {'batch':>5} {'images/s':>9} {'compile s':>9} {'peak GB':>8}"
+        f"{'config':22} {'batch':>5} {'images/s':>9} {'compile s':>9} {'peak GB':>8} {'GFLOP/s':>8} {'of product':>10}"
         + f"  {args.against}'s time / ours" * bool(args.against)
     )
     for name in args.configs.split(","):
         config = load(name, changes)
-        ours, compile_seconds = make_step(config, "auto")
-        runs = [ours]
+        step = make_step(config, "auto")
+        runs = [step.run, product(config.dtype)]
         if args.against == "xla":
-            runs.append(make_step(config, "xla")[0])
+            runs.append(make_step(config, "xla").run)
         elif args.against == "torch":
             import torch_reference
 
@@ -107,11 +147,15 @@ def main():
                 start = time.perf_counter()
                 run()
                 times.append(time.perf_counter() - start)
-        ours, *others = (statistics.median(times) for times in seconds.values())
+        ours, matmul, *others = (statistics.median(times) for times in seconds.values())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         ratio = "".join(f"{other / ours:8.2f}" for other in others)
-        speed = images_per_step(config) / ours
-        print(f"{name:22} {config.batch_size:5} {speed:9.1f} {compile_seconds:9.1f} {peak:8.2f}{ratio}", flush=True)
+        speed, rate = images_per_step(config) / ours, step.operations() / ours
+        print(
+            f"{name:22} {config.batch_size:5} {speed:9.1f} {step.seconds:9.1f} {peak:8.2f} {rate / 1e9:8.1f} "
+            f"{rate * matmul / PRODUCT:10.0%}{ratio}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

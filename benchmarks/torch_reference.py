@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from jaxgan.models import biggan, dcgan, r3gan, sngan
+from jaxgan.models import biggan, dcgan, r3gan, sngan, stylegan2
 
 LOSSES = {  # D's and G's, of logits of reals and of fakes
     "ns": (lambda real, fake: F.softplus(-real) + F.softplus(fake), lambda real, fake: F.softplus(-fake)),
@@ -256,10 +256,133 @@ class R3GANDiscriminator(nn.Module):
         return (x if self.classes is None else x * self.classes(labels)).sum(1)
 
 
+def lrelu(x):
+    return F.leaky_relu(x, 0.2) * 2**0.5
+
+
+class Equal(nn.Module):
+    """A weight N(0, 1) and a bias, the weight scaled to its fan-in (and `lr`) when it is used."""
+
+    def __init__(self, *shape, lr=1.0, bias=0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape) / lr)
+        self.bias = nn.Parameter(torch.full((shape[0],), bias))
+        self.scale, self.lr = lr / self.weight[0].numel() ** 0.5, lr
+
+    def forward(self, x):  # dense
+        return F.linear(x, self.weight * self.scale, self.bias * self.lr)
+
+
+def blur_alone(x, gain, padding):
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
+    kernel = (torch.outer(taps, taps) * gain).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
+
+
+class Mapping(nn.Module):
+    def __init__(self, z_dim, num_classes, width, layers):
+        super().__init__()
+        self.classes = Equal(width, num_classes) if num_classes else None
+        inputs = z_dim + (width if num_classes else 0)
+        self.layers = nn.ModuleList(Equal(width, width if i else inputs, lr=0.01) for i in range(layers))
+        self.num_classes = num_classes
+
+    def forward(self, z, labels):
+        inputs = [] if z is None else [z]
+        if self.num_classes:
+            inputs.append(self.classes(F.one_hot(labels, self.num_classes).float()))
+        x = torch.cat([v * (v.square().mean(1, keepdim=True) + 1e-8).rsqrt() for v in inputs], 1)
+        for layer in self.layers:
+            x = lrelu(layer(x))
+        return x
+
+
+class StyleConv(nn.Module):
+    """A convolution modulated by w; 3x3 demodulated, with noise and activation, or 1x1 to pixels."""
+
+    def __init__(self, inputs, outputs, size, up=False):
+        super().__init__()
+        self.style, self.conv, self.up = Equal(inputs, 512, bias=1.0), Equal(outputs, inputs, size, size), up
+        self.noise = nn.Parameter(torch.zeros(())) if size == 3 else None
+
+    def forward(self, x, w):
+        weight, style = self.conv.weight, self.style(w)
+        if self.noise is None:
+            style = style / style.shape[1] ** 0.5
+            out = F.conv2d(x * style[:, :, None, None].to(x.dtype), weight)
+            return (out + self.conv.bias[:, None, None]).float()
+        demodulation = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
+        x = x * style[:, :, None, None].to(x.dtype)
+        if self.up:
+            x = blur_alone(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 4, 1)
+        else:
+            x = F.conv2d(x, weight, padding=1)
+        x = x * demodulation[:, :, None, None].to(x.dtype)
+        x = x + (self.noise * torch.randn(len(x), 1, *x.shape[2:])).to(x.dtype)
+        return lrelu(x + self.conv.bias[:, None, None].to(x.dtype))
+
+
+class StyleGAN2Generator(nn.Module):
+    def __init__(self, config, num_classes):
+        super().__init__()
+        widths = config.model.g_channels or stylegan2.G_WIDTHS[config.data.image_size]
+        self.mapping = Mapping(config.model.z_dim, num_classes, 512, 2)
+        self.const = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        self.convs, self.pixels = nn.ModuleList([StyleConv(widths[0], widths[0], 3)]), nn.ModuleList()
+        for i, width in enumerate(widths):
+            if i:
+                self.convs += [StyleConv(widths[i - 1], width, 3, up=True), StyleConv(width, width, 3)]
+            self.pixels.append(StyleConv(width, 3, 1))
+
+    def forward(self, z, labels):
+        w = self.mapping(z, labels).float()
+        x = self.const.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.convs[0](x, w)
+        image = self.pixels[0](x, w)
+        for i, pixels in enumerate(self.pixels[1:]):
+            x = self.convs[2 * i + 2](self.convs[2 * i + 1](x, w), w)
+            image = blur(image, up=True) + pixels(x, w)
+        return image
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """The architecture "orig"."""
+
+    together = False  # groups of one batch for their standard deviation
+
+    def __init__(self, config, num_classes):
+        super().__init__()
+        *widths, last = config.model.d_channels or stylegan2.D_WIDTHS[config.data.image_size]
+        self.convs = nn.ModuleList([Equal(widths[0], 3, 1, 1)])
+        for a, b in zip(widths, [*widths[1:], last]):
+            self.convs += [Equal(a, a, 3, 3), Equal(b, a, 3, 3)]
+        self.conv, self.dense = Equal(last, last + 1, 3, 3), Equal(last, 16 * last)
+        self.end = Equal(last if num_classes else 1, last)
+        self.mapping = Mapping(0, num_classes, last, 8) if num_classes else None
+
+    def forward(self, images, labels):
+        def convolve(x, layer, **options):
+            x = F.conv2d(x, layer.weight * layer.scale, **options)
+            return lrelu(x + layer.bias[:, None, None].to(x.dtype))
+
+        x = convolve(images, self.convs[0])
+        for a, b in zip(self.convs[1::2], self.convs[2::2]):
+            x = convolve(blur_alone(convolve(x, a, padding=1), 1, 2), b, stride=2)
+        x = x.float()
+        groups = x.reshape(32, -1, *x.shape[1:])
+        stddev = (groups.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3)).repeat(32)
+        x = torch.cat([x, stddev[:, None, None, None].expand(-1, 1, 4, 4)], 1)
+        x = self.end(lrelu(self.dense(convolve(x, self.conv, padding=1).flatten(1))))
+        if self.mapping is None:
+            return x[:, 0]
+        return (x * self.mapping(None, labels)).sum(1) / x.shape[1] ** 0.5
+
+
 MODELS = {
     "dcgan": (DCGANGenerator, DCGANDiscriminator),
     "sngan": (SNGANGenerator, SNGANDiscriminator),
     "biggan": (BigGANGenerator, SNGANDiscriminator),
+    "stylegan2": (StyleGAN2Generator, StyleGAN2Discriminator),
     "r3gan": (R3GANGenerator, R3GANDiscriminator),
 }
 
@@ -278,7 +401,8 @@ def make_step(config):
     labels = torch.randint(10, (batch,)) if num_classes else None
     half = torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
 
-    penalised, relativistic = config.penalty.r1.weight or config.penalty.r2.weight, config.loss == "rpgan"
+    penalties, relativistic = (config.penalty.r1, config.penalty.r2), config.loss == "rpgan"
+    count = 0
 
     def criticise(fake):
         """Logits of reals and of fakes."""
@@ -292,13 +416,16 @@ def make_step(config):
         return weight * gradient.square().sum((1, 2, 3)).mean()
 
     def run():
+        nonlocal count
         with half:
             for _ in range(config.d_steps):
                 with torch.no_grad():
                     fake = g(torch.randn(batch, config.model.z_dim), labels)
                 loss = loss_d(*criticise(fake)).mean()
-                if penalised:
-                    loss = loss + penalty(real, config.penalty.r1.weight) + penalty(fake, config.penalty.r2.weight)
+                count += 1
+                for images, term in zip((real, fake), penalties):
+                    if term.weight and count % term.interval == 0:
+                        loss = loss + penalty(images, term.weight * term.interval)
                 optimizers[1].zero_grad()
                 loss.backward()
                 optimizers[1].step()

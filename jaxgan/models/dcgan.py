@@ -1,5 +1,6 @@
 """DCGAN (Radford et al. 2016) in the sizes of StudioGAN: at 32 pixels G has 3,812,355 and D 2,931,009 parameters.
 
+Beside the paper's strided convolutions there are 3x3 ones; `strided_only`, as in dcgan_strided.py, is without them.
 Conditional form: class-conditional batch norm in G, projection in D (Miyato & Koyama 2018).
 """
 
@@ -15,24 +16,42 @@ INIT = nn.initializers.normal(0.02)
 
 
 class Generator(Net):
-    """Dense to 4x4, transposed convolutions 4x4 with stride 2 to full size, then a 3x3 convolution and tanh."""
+    """Dense to 4x4, transposed convolutions 4x4 with stride 2 to full size, then a 3x3 convolution and tanh.
+
+    With `strided_only` the last transposed convolution makes the pixels, and the dense layer has batch norm too.
+    """
+
+    strided_only: bool = False
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
-        base, *widths = self.channels or G_WIDTHS[self.image_size]
+        def deconv(x, width, name):
+            return ConvTranspose(width, 4, 2, kernel_init=INIT, dtype=self.dtype, name=name)(x)
+
+        def norm_relu(x, name):
+            return nn.relu(BatchNorm(self.num_classes, self.axis_name, self.dtype, name=name)(x, labels, train))
+
+        base, *widths = self.channels or G_WIDTHS[self.image_size][int(self.strided_only) :]
         x = nn.Dense(4 * 4 * base, kernel_init=INIT, dtype=self.dtype, name="dense")(z)
         x = x.reshape(-1, 4, 4, base)
+        if self.strided_only:
+            x = norm_relu(x, "norm")
         for i, width in enumerate(widths):
-            x = ConvTranspose(width, 4, 2, kernel_init=INIT, dtype=self.dtype, name=f"deconv_{i}")(x)
-            x = BatchNorm(self.num_classes, self.axis_name, self.dtype, name=f"norm_{i}")(x, labels, train)
-            x = nn.relu(x)
-        x = Conv(self.image_channels, (3, 3), kernel_init=INIT, dtype=self.dtype, name="pixels")(x)
+            x = norm_relu(deconv(x, width, f"deconv_{i}"), f"norm_{i}")
+        if self.strided_only:
+            x = deconv(x, self.image_channels, "pixels")
+        else:
+            x = Conv(self.image_channels, (3, 3), kernel_init=INIT, dtype=self.dtype, name="pixels")(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
 class Discriminator(Critic):
-    """Pairs of a 3x3 and a 4x4 stride-2 convolution down to 4x4, one more 3x3, sum over space, dense to a logit."""
+    """Pairs of a 3x3 and a 4x4 stride-2 convolution down to 4x4, one more 3x3, sum over space, dense to a logit.
 
+    With `strided_only` no 3x3 ones, no batch norm on the first layer, and dense from all of the 4x4 pixels.
+    """
+
+    strided_only: bool = False
     mixes_examples = True
 
     @nn.compact
@@ -40,10 +59,17 @@ class Discriminator(Critic):
         def block(x, width, kernel, stride, name):
             conv = Conv(width, (kernel, kernel), stride, kernel_init=INIT, dtype=self.dtype, name=f"conv_{name}")
             norm = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name=f"norm_{name}")
-            return nn.leaky_relu(norm(conv(x), None, train), 0.2)
+            x = conv(x)
+            if not (self.strided_only and name == "0"):
+                x = norm(x, None, train)
+            return nn.leaky_relu(x, 0.2)
 
-        *widths, last = self.channels or D_WIDTHS[self.image_size]
         x = images
+        if self.strided_only:
+            for i, width in enumerate(self.channels or D_WIDTHS[self.image_size][:-1]):
+                x = block(x, width, 4, 2, str(i))
+            return self.head(x.astype(jnp.float32).reshape(len(x), -1), labels, INIT)
+        *widths, last = self.channels or D_WIDTHS[self.image_size]
         for i, width in enumerate(widths):
             x = block(x, width, 3, 1, f"{i}a")
             x = block(x, width, 4, 2, f"{i}b")

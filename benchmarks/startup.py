@@ -1,0 +1,48 @@
+"""Times what comes before training: imports, and from the command to the first step, without and with a compile cache.
+
+    JAX_PLATFORMS=cpu python benchmarks/startup.py [--config=cifar_sngan] [--repeats=3]
+
+Each figure is a process of its own, from its start; the least of the repeats. The first step is that of `step.py`, on
+random images: what a data set takes to be decoded the first time is not in it.
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+FIRST_STEP = "import step; step.cli.keep_freed_memory(); step.make_step(step.load({!r}, {{}}), 'auto')"
+
+
+def seconds(code: str, cache: str) -> float:
+    """Of a Python process that runs `code`."""
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], cwd=HERE, env=environment, check=True)
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", default="cifar_sngan")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    first_step = FIRST_STEP.format(args.config)
+    with tempfile.TemporaryDirectory() as cache:
+        bare = min(seconds("pass", cache) for _ in range(args.repeats))
+        for module in ("jaxgan.main", "jaxgan.train", "jaxgan"):
+            taken = min(seconds(f"import {module}", cache) for _ in range(args.repeats))
+            print(f"import {module:14} {taken - bare:6.2f} s")
+        print(f"first step, cold      {seconds(first_step, cache):6.1f} s")
+        print(f"first step, warm      {min(seconds(first_step, cache) for _ in range(args.repeats)):6.1f} s")
+
+
+if __name__ == "__main__":
+    main()

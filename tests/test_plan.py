@@ -1,0 +1,152 @@
+"""Programs read as text, errors, and (where libtpu is installed) real compilations for slices that are not there."""
+
+import importlib.util
+import math
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from jaxgan import plan
+from jaxgan.config import ConfigError
+from jaxgan.parallel import AXIS, Devices
+from tests.test_configs import load
+
+PROGRAM = """HloModule step, is_scheduled=true
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[]{:T(128)} parameter(0)
+  %b = f32[]{:T(128)} parameter(1)
+  ROOT %sum = f32[]{:T(128)} add(%a, %b)
+}
+
+%fused (p: bf16[8,16], q: bf16[16,4]) -> f32[8,4] {
+  %p = bf16[8,16]{1,0:T(8,128)} parameter(0)
+  %q = bf16[16,4]{1,0:T(8,128)} parameter(1)
+  ROOT %product = f32[8,4]{1,0:T(8,128)} convolution(%p, %q), dim_labels=bf_io->bf
+}
+
+%body (s: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %s = (s32[], f32[8,4]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%s), index=0
+  %x = f32[8,4]{1,0:T(8,128)} get-tuple-element(%s), index=1
+  %w = f32[4,4]{1,0:T(8,128)S(1)} constant({...})
+  %y = f32[8,4]{1,0:T(8,128)} convolution(%x, %w), dim_labels=bf_io->bf
+  %z = f32[8,4]{1,0:T(8,128)} all-reduce(%y), replica_groups={{0,1}}, to_apply=%add
+  ROOT %t = (s32[], f32[8,4]{1,0}) tuple(%i, %z)
+}
+
+ENTRY %main (x: bf16[8,16], w: bf16[16,4]) -> f32[8,4] {
+  %x.1 = bf16[8,16]{1,0:T(8,128)} parameter(0)
+  %w.1 = bf16[16,4]{1,0:T(8,128)} parameter(1)
+  %f = f32[8,4]{1,0:T(8,128)} fusion(%x.1, %w.1), kind=kOutput, calls=%fused
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[8,4]{1,0}) tuple(%zero, %f)
+  %loop = (s32[], f32[8,4]{1,0}) while(%start), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %g = (f32[8,4]{1,0}, f32[16,4]{1,0}) all-gather-start(%f), dimensions={0}
+  %h = f32[16,4]{1,0} all-gather-done(%g)
+  ROOT %out = f32[8,4]{1,0:T(8,128)} get-tuple-element(%loop), index=1
+}
+"""
+
+
+def test_a_program_is_counted_with_its_loops():
+    read = plan.read_program(PROGRAM)
+    maps = 8 * 4 * 4  # bytes of f32[8,4]
+    fusion = 8 * 16 * 2 + 16 * 4 * 2 + maps
+    body = 2 * maps + 2 * maps  # the weight is on the chip
+    gather = maps + 16 * 4 * 4 + maps
+    assert read == plan.Program(
+        bytes=fusion + 5 * body + gather,
+        all_reduces=5,
+        all_reduce_bytes=5 * maps,
+        all_gathers=1,
+        convolutions=6,
+        convolutions_float32=5,
+    )
+
+
+def test_a_program_of_this_machine():
+    """Three averages in a loop and one after it; XLA may merge, but not lose, bytes."""
+
+    def step(state, batch, key):
+        state = lax.fori_loop(0, 3, lambda _, s: jnp.tanh(lax.pmean(s * batch.sum(), AXIS)), state)
+        return state, lax.pmean(state * 2 + batch.mean(), AXIS)
+
+    call = Devices("shard_map").parallelize(step)
+    count = jax.device_count()
+    text = call.lower(jnp.zeros(100), jnp.ones((count, 3)), jax.random.key(0)).compile().as_text()
+    read = plan.read_program(text)
+    assert (read.all_reduces, read.all_reduce_bytes, read.all_gathers) == (4, 4 * 400, 0)
+    assert P() == jax.typeof(jnp.zeros(1)).sharding.spec or count  # the state is whole on each device
+
+
+@pytest.mark.parametrize(
+    ("topology", "error"),
+    [
+        ("v9:2x2", r"--topology \(before the colon\)='v9': choose one of v2, v3, v4, v5e"),
+        ("v5e", "--topology=v5e: write the slice's chips as in v5e:2x2"),
+        ("v5e:8", "--topology=v5e:8: .*libtpu"),
+        ("v5e:0x4", "--topology=v5e:0x4: write the slice's chips"),
+    ],
+)
+def test_topologies_that_do_not_exist(topology, error):
+    with pytest.raises(ConfigError, match=error):
+        plan.devices_of(topology)
+
+
+def test_the_largest_batch_is_found_within_three_per_cent(monkeypatch):
+    """Of a step whose memory is linear in its batch, as a real one's nearly is."""
+    chip, tried = plan.CHIPS["v5e"], []
+
+    def pretend(config, topology, thorough):
+        tried.append(config.batch_size)
+        peak = 1e9 + 3.7e6 * config.batch_size
+        program = plan.Program(0, 0, 0, 0, 0, 0)
+        made = plan.Plan(config.batch_size, 8, chip, program, peak, 0, 0, 0, 0)
+        return made if peak < chip.bytes else None
+
+    monkeypatch.setattr(plan, "plan", pretend)
+    monkeypatch.setattr(plan, "devices_of", lambda topology: (chip, [None] * 8))
+    most = (chip.bytes - 1e9) / 3.7e6
+    config = load("cifar_sngan").get_config()
+    for start in (64, 4096, 100_000):
+        tried.clear()
+        config.batch_size = start
+        first = pretend(config, "", False)
+        found = plan.largest_batch(config, first, "v5e:2x4")
+        assert 0.97 * most <= found.batch_size <= most
+        assert found.batch_size % 8 == 0
+        assert len(tried) <= 10
+
+
+def test_a_step_takes_as_long_as_the_slower_of_products_and_memory():
+    chip = plan.Chip("", flops=100.0, bytes=1.0, bandwidth=10.0)
+    program = plan.Program(50.0, 0, 0, 0, 0, 0)
+    made = plan.Plan(8, 1, chip, program, 0, 0, 0, flops=200.0, compile_seconds=0)
+    assert made.seconds == 5.0
+    assert made._replace(flops=900.0).seconds == 9.0
+
+
+def test_the_command_says_what_is_missing():
+    command = [sys.executable, "-m", "jaxgan.plan", "--config=configs/cifar_sngan.py", "--topology=v5e:8"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: --topology=v5e:8: ")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu, the extra `plan`")
+@pytest.mark.parametrize("name", ["cifar_sngan", "cifar_r3gan"])
+def test_the_step_compiles_for_eight_chips(name):
+    made = plan.plan(load(name).get_config(), "v5e:2x4")
+    assert made.peak_bytes < made.chip.bytes
+    assert made.donated_bytes >= made.state_bytes
+    assert made.program.all_gathers == 0
+    assert 0 < made.program.all_reduces <= 10
+    assert math.isfinite(made.seconds)
