@@ -122,6 +122,7 @@ def main():
     parser.add_argument("--configs", default=",".join(CONFIGS))
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config")
     parser.add_argument("--against", choices=["xla", "torch"], help="what to alternate with")
+    parser.add_argument("--alone", action="store_true", help="run what --against names and not ours, for its memory")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     cli.keep_freed_memory()
@@ -133,29 +134,31 @@ def main():
     )
     for name in args.configs.split(","):
         config = load(name, changes)
-        step = make_step(config, "auto")
-        runs = [step.run, product(config.dtype)]
+        runs = {"product": product(config.dtype)}
+        if not args.alone:
+            step = make_step(config, "auto")
+            runs["ours"] = step.run
         if args.against == "xla":
-            runs.append(make_step(config, "xla").run)
+            runs["other"] = make_step(config, "xla").run
         elif args.against == "torch":
             import torch_reference
 
-            runs.append(torch_reference.make_step(config))
-        seconds = {run: [] for run in runs}
+            runs["other"] = torch_reference.make_step(config)
+        seconds = {which: [] for which in runs}
         for _ in range(args.repeats):
-            for run, times in seconds.items():
+            for which, run in runs.items():
                 start = time.perf_counter()
                 run()
-                times.append(time.perf_counter() - start)
-        ours, matmul, *others = (statistics.median(times) for times in seconds.values())
+                seconds[which].append(time.perf_counter() - start)
+        taken = {which: statistics.median(times) for which, times in seconds.items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        ratio = "".join(f"{other / ours:8.2f}" for other in others)
-        speed, rate = images_per_step(config) / ours, step.operations() / ours
-        print(
-            f"{name:22} {config.batch_size:5} {speed:9.1f} {step.seconds:9.1f} {peak:8.2f} {rate / 1e9:8.1f} "
-            f"{rate * matmul / PRODUCT:10.0%}{ratio}",
-            flush=True,
-        )
+        line = f"{name:22} {config.batch_size:5} {images_per_step(config) / taken[list(runs)[1]]:9.1f}"
+        if args.alone:
+            print(f"{line} {'':9} {peak:8.2f}", flush=True)
+            continue
+        rate = step.operations() / taken["ours"]
+        line += f" {step.seconds:9.1f} {peak:8.2f} {rate / 1e9:8.1f} {rate * taken['product'] / PRODUCT:10.0%}"
+        print(line + (f"{taken['other'] / taken['ours']:8.2f}" if args.against else ""), flush=True)
 
 
 if __name__ == "__main__":

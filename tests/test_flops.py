@@ -47,6 +47,6 @@ def test_products_loops_branches_and_devices():
         return lax.scan(lambda carry, _: (carry @ b[0, :, :5], None), a[0], None, length=7)[0]
 
     assert flops.count(jax.jit(loop), b) == 7 * 2 * 4 * 5 * 5
-    assert flops.count(lambda x: lax.cond(x[0, 0, 0] > 0, lambda: a @ b, lambda: 0 * (a @ b @ b.mT)), a) == 2 * product
+    assert flops.count(lambda x: lax.cond(x[0, 0, 0] > 0, lambda: a, lambda: a @ b @ b.mT), a) == 2 * product
     assert flops.count(jax.pmap(jnp.matmul), a[:1], b[:1]) == product / 3  # one device
     assert flops.count(lambda x: x + 1, a) == 0

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from jax.sharding import PartitionSpec as P
 
 from jaxgan import plan
 from jaxgan.config import ConfigError
 from jaxgan.parallel import AXIS, Devices
 from tests.test_configs import load
 
+KNOWN = ', backend_config={"known_trip_count":{"n":"5"}}'
 PROGRAM = """HloModule step, is_scheduled=true
 
 %add (a: f32[], b: f32[]) -> f32[] {
@@ -29,6 +29,13 @@ PROGRAM = """HloModule step, is_scheduled=true
   %p = bf16[8,16]{1,0:T(8,128)} parameter(0)
   %q = bf16[16,4]{1,0:T(8,128)} parameter(1)
   ROOT %product = f32[8,4]{1,0:T(8,128)} convolution(%p, %q), dim_labels=bf_io->bf
+}
+
+%cond (c: (s32[], f32[8,4])) -> pred[] {
+  %c = (s32[], f32[8,4]{1,0}) parameter(0)
+  %j = s32[]{:T(128)} get-tuple-element(%c), index=0
+  %limit = s32[]{:T(128)} constant(5)
+  ROOT %less = pred[]{:T(512)} compare(%j, %limit), direction=LT
 }
 
 %body (s: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
@@ -47,16 +54,17 @@ ENTRY %main (x: bf16[8,16], w: bf16[16,4]) -> f32[8,4] {
   %f = f32[8,4]{1,0:T(8,128)} fusion(%x.1, %w.1), kind=kOutput, calls=%fused
   %zero = s32[] constant(0)
   %start = (s32[], f32[8,4]{1,0}) tuple(%zero, %f)
-  %loop = (s32[], f32[8,4]{1,0}) while(%start), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %loop = (s32[], f32[8,4]{1,0}) while(%start), condition=%cond, body=%bodyKNOWN
   %g = (f32[8,4]{1,0}, f32[16,4]{1,0}) all-gather-start(%f), dimensions={0}
   %h = f32[16,4]{1,0} all-gather-done(%g)
   ROOT %out = f32[8,4]{1,0:T(8,128)} get-tuple-element(%loop), index=1
 }
-"""
+""".replace("KNOWN", KNOWN)
 
 
-def test_a_program_is_counted_with_its_loops():
-    read = plan.read_program(PROGRAM)
+@pytest.mark.parametrize("text", [PROGRAM, PROGRAM.replace(KNOWN, "")])
+def test_a_program_is_counted_with_its_loops(text):
+    read = plan.read_program(text)
     maps = 8 * 4 * 4  # bytes of f32[8,4]
     fusion = 8 * 16 * 2 + 16 * 4 * 2 + maps
     body = 2 * maps + 2 * maps  # the weight is on the chip
@@ -83,24 +91,24 @@ def test_a_program_of_this_machine():
     text = call.lower(jnp.zeros(100), jnp.ones((count, 3)), jax.random.key(0)).compile().as_text()
     read = plan.read_program(text)
     assert (read.all_reduces, read.all_reduce_bytes, read.all_gathers) == (4, 4 * 400, 0)
-    assert P() == jax.typeof(jnp.zeros(1)).sharding.spec or count  # the state is whole on each device
 
 
 @pytest.mark.parametrize(
     ("topology", "error"),
     [
         ("v9:2x2", r"--topology \(before the colon\)='v9': choose one of v2, v3, v4, v5e"),
-        ("v5e", "--topology=v5e: write the slice's chips as in v5e:2x2"),
-        ("v5e:8", "--topology=v5e:8: .*libtpu"),
-        ("v5e:0x4", "--topology=v5e:0x4: write the slice's chips"),
+        ("v5e", "--topology=v5e: write the devices as in v5e:2x2"),
+        ("v5e:7x9", r"--topology=v5e:7x9: .*pip install 'jaxgan\[plan\]'"),
+        ("v5e:0x4", "--topology=v5e:0x4: write the devices"),
+        ("h100:2x2x2", r"--topology=h100:2x2x2: write the devices as in h100:8 or 2x8 \(hosts"),
     ],
 )
 def test_topologies_that_do_not_exist(topology, error):
     with pytest.raises(ConfigError, match=error):
-        plan.devices_of(topology)
+        plan.target_of(topology)
 
 
-def test_the_largest_batch_is_found_within_three_per_cent(monkeypatch):
+def test_the_largest_batch_is_found_within_four_per_cent(monkeypatch):
     """Of a step whose memory is linear in its batch, as a real one's nearly is."""
     chip, tried = plan.CHIPS["v5e"], []
 
@@ -112,7 +120,7 @@ def test_the_largest_batch_is_found_within_three_per_cent(monkeypatch):
         return made if peak < chip.bytes else None
 
     monkeypatch.setattr(plan, "plan", pretend)
-    monkeypatch.setattr(plan, "devices_of", lambda topology: (chip, [None] * 8))
+    monkeypatch.setattr(plan, "target_of", lambda topology: plan.Target(chip, [None] * 8, {}))
     most = (chip.bytes - 1e9) / 3.7e6
     config = load("cifar_sngan").get_config()
     for start in (64, 4096, 100_000):
@@ -120,7 +128,7 @@ def test_the_largest_batch_is_found_within_three_per_cent(monkeypatch):
         config.batch_size = start
         first = pretend(config, "", False)
         found = plan.largest_batch(config, first, "v5e:2x4")
-        assert 0.97 * most <= found.batch_size <= most
+        assert 0.96 * most <= found.batch_size <= most
         assert found.batch_size % 8 == 0
         assert len(tried) <= 10
 
@@ -134,10 +142,10 @@ def test_a_step_takes_as_long_as_the_slower_of_products_and_memory():
 
 
 def test_the_command_says_what_is_missing():
-    command = [sys.executable, "-m", "jaxgan.plan", "--config=configs/cifar_sngan.py", "--topology=v5e:8"]
+    command = [sys.executable, "-m", "jaxgan.plan", "--config=configs/cifar_sngan.py", "--topology=v5e:7x9"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: --topology=v5e:8: ")
+    assert done.stderr.splitlines()[-1].startswith("error: --topology=v5e:7x9: ")
 
 
 @pytest.mark.slow

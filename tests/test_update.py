@@ -97,7 +97,7 @@ def assert_same(a, b, tolerance=1e-5):
 def test_one_to_eight_devices_are_the_same_run(optimizer, tolerance):
     config = tiny(optimizer, **{"optim_g.lr": 2e-4, "optim_d.lr": 2e-4})  # the recipe's
     reference, metrics = run(config, steps=20)
-    for count in (2, 4, 8):
+    for count in (2, 8):
         state, others = run(config, steps=20, count=count)
         assert distance(params(reference), params(state)) <= tolerance
         for a, b in zip(metrics[:5], others, strict=False):
