@@ -22,6 +22,8 @@ CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1]
 TINY = {
     "mlp": (8, (8, 8), (8, 8), "", ""),
     "dcgan": (16, (16, 8, 8), (8, 8, 16), "", ""),
+    "dcgan_strided": (16, (16, 8), (8, 16), "", ""),
+    "sngan_patched": (32, (8,) * 3, (8,) * 3, "", ""),
     "sngan": (16, (8,) * 3, (8,) * 3, "", ""),
     "sagan": (16, (8,) * 3, (8,) * 3, "", ""),
     "biggan": (16, (8,) * 3, (8,) * 3, "shared_dim=8", ""),

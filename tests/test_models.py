@@ -7,13 +7,26 @@ import numpy as np
 import pytest
 
 from jaxgan.models import MODELS
-from jaxgan.models.layers import BatchNorm, ConvTranspose, downsample, dropout, upsample
+from jaxgan.models.layers import (
+    BatchNorm,
+    ConvTranspose,
+    downsample,
+    dropout,
+    fold_patches,
+    unfold_patches,
+    upsample,
+)
 
 # Of the published networks (StudioGAN, mimicry); dcgan's conditional form adds tables of 10 classes:
 # G: batch norm 256, 128, 64 -> 10 x 2 instead of 2 per channel; D: an embedding of 512.
 COUNTS = {
     ("dcgan", 0): (3_812_355, 2_931_009),
     ("dcgan", 10): (3_812_355 + 18 * (256 + 128 + 64), 2_931_009 + 5120),
+    # 4x4 convolutions with a bias, batch norm but on the first of D's, dense layers to and from 4x4 pixels of 256:
+    ("dcgan_strided", 0): (
+        129 * 4096 + 512 + (16 * 256 * 128 + 128 + 256) + (16 * 128 * 64 + 64 + 128) + (16 * 64 * 3 + 3),
+        (16 * 3 * 64 + 64) + (16 * 64 * 128 + 128 + 256) + (16 * 128 * 256 + 256 + 512) + 4097,
+    ),
     ("sngan", 0): (4_276_739, 1_053_825),
     ("sngan", 10): (4_304_387, 1_055_105),
     ("mlp", 0): (
@@ -23,7 +36,7 @@ COUNTS = {
 }
 # StyleGAN2 and R3GAN, whose images are not bounded, have tests of their own.
 TINY = {"mlp": ((16, 16), (8, 8)), "dcgan": ((16, 8, 8), (8, 8, 16)), "sngan": ((16, 8, 8), (8, 8, 8))}
-TINY |= dict.fromkeys(("sagan", "biggan"), TINY["sngan"])
+TINY |= dict.fromkeys(("sagan", "biggan"), TINY["sngan"]) | {"dcgan_strided": ((16, 8), (8, 16))}
 
 
 def build(name, size=16, num_classes=0, tiny=True, **fields):
@@ -51,7 +64,9 @@ def test_parameter_counts_at_32_pixels(name, num_classes):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("mlp", 8), ("mlp", 28), ("mlp", 64)] + [(n, s) for n in ("dcgan", "sngan") for s in (16, 32, 64)],
+    [("mlp", 8), ("mlp", 28), ("mlp", 64)]
+    + [(n, s) for n in ("dcgan", "dcgan_strided", "sngan") for s in (16, 32, 64)]
+    + [("sngan_patched", 32), ("sngan_patched", 64)],
 )
 @pytest.mark.parametrize("num_classes", [0, 10])
 def test_shapes_at_every_size(name, size, num_classes):
@@ -112,6 +127,28 @@ def test_bfloat16_keeps_float32_parameters_and_outputs(name):
         outputs[dtype] = images
     difference = jnp.abs(outputs[jnp.bfloat16] - outputs[jnp.float32])
     assert 0 < float(difference.max()) < 0.05
+
+
+def test_patches_are_folded_and_unfolded():
+    x = jnp.arange(2 * 6 * 4 * 3).reshape(2, 6, 4, 3)
+    folded = fold_patches(x, 2)
+    np.testing.assert_array_equal(folded[1, 2, 1].reshape(2, 2, 3), x[1, 4:6, 2:4])
+    np.testing.assert_array_equal(unfold_patches(folded, 2), x)
+    np.testing.assert_array_equal(fold_patches(x, 1), x)
+
+
+def test_nets_of_patches_are_nets_of_half_the_size():
+    """D on an image is D of half the size on its folded patches, with 12 channels; G folds back."""
+    z, x = jax.random.normal(jax.random.key(3), (2, 128)), jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
+    g, d = build("sngan_patched", 32, tiny=False)
+    halved = dict(size=16, tiny=False, image_channels=12)
+    variables_g, variables_d = initialise(g, d, 32)
+    half_g, half_d = build("sngan", **halved)
+    np.testing.assert_allclose(
+        unfold_patches(half_g.apply(variables_g, z, None, False), 2), g.apply(variables_g, z, None, False), rtol=1e-6
+    )
+    logits = half_d.apply(variables_d, fold_patches(x, 2), None, False)
+    np.testing.assert_allclose(logits, d.apply(variables_d, x, None, False), rtol=1e-6)
 
 
 def test_spectral_norm_bounds_every_weight_of_sngan():
