@@ -19,7 +19,7 @@ import step
 def measure(name: str, changes: dict) -> str:
     import jax
 
-    from jaxgan.plan import read_program
+    from jaxgan.program import read_program
 
     made = step.make_step(step.load(name, changes), "auto")
     times = []

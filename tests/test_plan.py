@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jaxgan import plan
+from jaxgan import chips, plan
 from jaxgan.config import ConfigError
 from jaxgan.parallel import AXIS, Devices
+from jaxgan.program import Program, read_program
 from tests.test_configs import load
 
 KNOWN = ', backend_config={"known_trip_count":{"n":"5"}}'
@@ -64,12 +65,12 @@ ENTRY %main (x: bf16[8,16], w: bf16[16,4]) -> f32[8,4] {
 
 @pytest.mark.parametrize("text", [PROGRAM, PROGRAM.replace(KNOWN, "")])
 def test_a_program_is_counted_with_its_loops(text):
-    read = plan.read_program(text)
+    read = read_program(text)
     maps = 8 * 4 * 4  # bytes of f32[8,4]
     fusion = 8 * 16 * 2 + 16 * 4 * 2 + maps
     body = 2 * maps + 2 * maps  # the weight is on the chip
     gather = maps + 16 * 4 * 4 + maps
-    assert read == plan.Program(
+    assert read == Program(
         bytes=fusion + 5 * body + gather,
         all_reduces=5,
         all_reduce_bytes=5 * maps,
@@ -89,7 +90,7 @@ def test_a_program_of_this_machine():
     call = Devices("shard_map").parallelize(step)
     count = jax.device_count()
     text = call.lower(jnp.zeros(100), jnp.ones((count, 3)), jax.random.key(0)).compile().as_text()
-    read = plan.read_program(text)
+    read = read_program(text)
     assert (read.all_reduces, read.all_reduce_bytes, read.all_gathers) == (4, 4 * 400, 0)
 
 
@@ -105,22 +106,22 @@ def test_a_program_of_this_machine():
 )
 def test_topologies_that_do_not_exist(topology, error):
     with pytest.raises(ConfigError, match=error):
-        plan.target_of(topology)
+        chips.target_of(topology)
 
 
 def test_the_largest_batch_is_found_within_four_per_cent(monkeypatch):
     """Of a step whose memory is linear in its batch, as a real one's nearly is."""
-    chip, tried = plan.CHIPS["v5e"], []
+    chip, tried = chips.CHIPS["v5e"], []
 
     def pretend(config, topology, thorough):
         tried.append(config.batch_size)
         peak = 1e9 + 3.7e6 * config.batch_size
-        program = plan.Program(0, 0, 0, 0, 0, 0)
+        program = Program(0, 0, 0, 0, 0, 0)
         made = plan.Plan(config.batch_size, 8, chip, program, peak, 0, 0, 0, 0)
         return made if peak < chip.bytes else None
 
     monkeypatch.setattr(plan, "plan", pretend)
-    monkeypatch.setattr(plan, "target_of", lambda topology: plan.Target(chip, [None] * 8, {}))
+    monkeypatch.setattr(plan, "target_of", lambda topology: chips.Target(chip, [None] * 8, {}))
     most = (chip.bytes - 1e9) / 3.7e6
     config = load("cifar_sngan").get_config()
     for start in (64, 4096, 100_000):
@@ -134,8 +135,8 @@ def test_the_largest_batch_is_found_within_four_per_cent(monkeypatch):
 
 
 def test_a_step_takes_as_long_as_the_slower_of_products_and_memory():
-    chip = plan.Chip("", flops=100.0, bytes=1.0, bandwidth=10.0)
-    program = plan.Program(50.0, 0, 0, 0, 0, 0)
+    chip = chips.Chip("", flops=100.0, bytes=1.0, bandwidth=10.0)
+    program = Program(50.0, 0, 0, 0, 0, 0)
     made = plan.Plan(8, 1, chip, program, 0, 0, 0, flops=200.0, compile_seconds=0)
     assert made.seconds == 5.0
     assert made._replace(flops=900.0).seconds == 9.0
