@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgan.models import MODELS
-from jaxgan.models.layers import (
-    BatchNorm,
-    ConvTranspose,
-    downsample,
-    dropout,
-    fold_patches,
-    unfold_patches,
-    upsample,
-)
+from jaxgan.models.layers import BatchNorm, ConvTranspose, downsample, dropout, upsample
 
 # Of the published networks (StudioGAN, mimicry); dcgan's conditional form adds tables of 10 classes:
 # G: batch norm 256, 128, 64 -> 10 x 2 instead of 2 per channel; D: an embedding of 512.
@@ -65,8 +57,7 @@ def test_parameter_counts_at_32_pixels(name, num_classes):
 @pytest.mark.parametrize(
     ("name", "size"),
     [("mlp", 8), ("mlp", 28), ("mlp", 64)]
-    + [(n, s) for n in ("dcgan", "dcgan_strided", "sngan") for s in (16, 32, 64)]
-    + [("sngan_patched", 32), ("sngan_patched", 64)],
+    + [(n, s) for n in ("dcgan", "dcgan_strided", "sngan") for s in (16, 32, 64)],
 )
 @pytest.mark.parametrize("num_classes", [0, 10])
 def test_shapes_at_every_size(name, size, num_classes):
@@ -127,28 +118,6 @@ def test_bfloat16_keeps_float32_parameters_and_outputs(name):
         outputs[dtype] = images
     difference = jnp.abs(outputs[jnp.bfloat16] - outputs[jnp.float32])
     assert 0 < float(difference.max()) < 0.05
-
-
-def test_patches_are_folded_and_unfolded():
-    x = jnp.arange(2 * 6 * 4 * 3).reshape(2, 6, 4, 3)
-    folded = fold_patches(x, 2)
-    np.testing.assert_array_equal(folded[1, 2, 1].reshape(2, 2, 3), x[1, 4:6, 2:4])
-    np.testing.assert_array_equal(unfold_patches(folded, 2), x)
-    np.testing.assert_array_equal(fold_patches(x, 1), x)
-
-
-def test_nets_of_patches_are_nets_of_half_the_size():
-    """D on an image is D of half the size on its folded patches, with 12 channels; G folds back."""
-    z, x = jax.random.normal(jax.random.key(3), (2, 128)), jax.random.normal(jax.random.key(2), (2, 32, 32, 3))
-    g, d = build("sngan_patched", 32, tiny=False)
-    halved = dict(size=16, tiny=False, image_channels=12)
-    variables_g, variables_d = initialise(g, d, 32)
-    half_g, half_d = build("sngan", **halved)
-    np.testing.assert_allclose(
-        unfold_patches(half_g.apply(variables_g, z, None, False), 2), g.apply(variables_g, z, None, False), rtol=1e-6
-    )
-    logits = half_d.apply(variables_d, fold_patches(x, 2), None, False)
-    np.testing.assert_allclose(logits, d.apply(variables_d, x, None, False), rtol=1e-6)
 
 
 def test_spectral_norm_bounds_every_weight_of_sngan():

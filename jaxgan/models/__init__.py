@@ -11,14 +11,13 @@ one of its methods. `Discriminator.mixes_examples` says that a logit depends on 
 reals and fakes must be passed separately; `conditionings`, how it may hear of classes, if not in all of the ways.
 """
 
-from jaxgan.models import biggan, dcgan, dcgan_strided, mlp, r3gan, r3gan2, sagan, sngan, sngan_patched, stylegan2
+from jaxgan.models import biggan, dcgan, dcgan_strided, mlp, r3gan, r3gan2, sagan, sngan, stylegan2
 
 MODELS = {
     "mlp": mlp,
     "dcgan": dcgan,
     "dcgan_strided": dcgan_strided,
     "sngan": sngan,
-    "sngan_patched": sngan_patched,
     "sagan": sagan,
     "biggan": biggan,
     "stylegan2": stylegan2,

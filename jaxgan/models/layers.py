@@ -173,20 +173,6 @@ def downsample(x: jax.Array) -> jax.Array:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
-def fold_patches(x: jax.Array, side: int) -> jax.Array:
-    """[B, H, W, C] to [B, H / side, W / side, side * side * C]: the pixels of each patch next to each other."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h // side, w // side, side * side * c)
-
-
-def unfold_patches(x: jax.Array, side: int) -> jax.Array:
-    """The inverse of `fold_patches`."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, side, side, c // side**2).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h * side, w * side, c // side**2)
-
-
 # [..., in, out] as a matrix of `out` columns: W^T W = I, or W W^T = I where it is wider than tall (Saxe et al. 2014).
 orthogonal = nn.initializers.orthogonal()
 

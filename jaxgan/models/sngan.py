@@ -19,10 +19,8 @@ from jaxgan.models.layers import (
     SelfAttention,
     attention_block,
     downsample,
-    fold_patches,
     orthogonal,
     spectral_norm,
-    unfold_patches,
     upsample,
 )
 
@@ -40,7 +38,6 @@ class Generator(Net):
     orthogonal_init: bool = False  # of all weights, class tables too
     spectral: bool = False  # spectral norm on all weights, class tables too
     bn_eps: float = 1e-5
-    patch: int = 1  # each position of the last map is a patch of this many pixels a side
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
@@ -57,9 +54,8 @@ class Generator(Net):
         def conv(x, width, size, init, name):
             return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
 
-        size = self.image_size // self.patch
-        base, *widths = self.channels or G_WIDTHS[size]
-        attending = attention_block(self.attention_size, size, [8 << i for i in range(len(widths))])
+        base, *widths = self.channels or G_WIDTHS[self.image_size]
+        attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
         dense = nn.Dense(4 * 4 * base, kernel_init=glorot, dtype=self.dtype, name="dense")
         x = normalised(dense)(z).reshape(-1, 4, 4, base)
         for i, width in enumerate(widths):
@@ -69,8 +65,8 @@ class Generator(Net):
             x = h + upsample(conv(x, width, 1, glorot, f"skip_{i}"))
             if i == attending:
                 x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
-        x = conv(norm_relu(x, "norm", num_classes=0), self.patch**2 * self.image_channels, 3, glorot, "pixels")
-        return jnp.tanh(unfold_patches(x.astype(jnp.float32), self.patch))
+        x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, glorot, "pixels")
+        return jnp.tanh(x.astype(jnp.float32))
 
 
 class Discriminator(Critic):
@@ -80,7 +76,6 @@ class Discriminator(Critic):
     orthogonal_init: bool = False
     relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
     spectral: bool = True  # spectral norm on all weights; False: WGAN-GP's critic
-    patch: int = 1  # what is convolved are the patches of this many pixels a side
     mixes_examples = False
 
     @nn.compact
@@ -93,11 +88,10 @@ class Discriminator(Critic):
         def conv(x, width, size, init, name):
             return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
 
-        size = self.image_size // self.patch
-        widths, halvings = self.channels or D_WIDTHS[size], D_DOWN[size]
-        ends = [size >> min(i + 1, halvings) for i in range(len(widths))]
-        attending = attention_block(self.attention_size, size, ends)
-        x = fold_patches(images, self.patch)
+        widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
+        ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
+        attending = attention_block(self.attention_size, self.image_size, ends)
+        x = images
         for i, width in enumerate(widths):
             down = i < halvings
             # The first block sees pixels: no ReLU before it. Hidden widths are those of the input, except there.
