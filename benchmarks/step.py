@@ -33,7 +33,7 @@ from jaxgan.parallel import Devices
 from jaxgan.state import create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
 
-CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("cifar*.py"))}
+CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))}
 KEY = jax.random.key(0)
 
 
@@ -55,6 +55,8 @@ def load(name: str, changes: dict):
     spec.loader.exec_module(module)
     config = module.get_config()
     config.data.channels, config.data.num_classes, config.steps_per_call = 3, 10, 1
+    if config.data.name == "stacked_digits":
+        config.data.num_classes = 1000
     config.update_from_flattened_dict(changes)
     check(config, jax.device_count())
     return config
@@ -67,7 +69,7 @@ def use(impl: str) -> None:
 
 
 class Step(NamedTuple):
-    """`run` runs one update; `seconds` were spent to compile and run the first."""
+    """`run` makes one call; `seconds` were spent to compile and make the first."""
 
     run: Callable
     seconds: float
@@ -75,7 +77,7 @@ class Step(NamedTuple):
     arguments: tuple  # their shapes
 
     def operations(self) -> float:
-        """Of one update on all devices, as ops/flops.py counts them."""
+        """Of one call on all devices, as ops/flops.py counts them."""
         return flops.count(self.compiled, *self.arguments) * jax.device_count()
 
     def text(self) -> str:
@@ -90,7 +92,7 @@ def make_step(config, impl: str) -> Step:
     step = devices.parallelize(scan_steps(make_update(config, nets)))
     state = devices.replicate(jax.jit(lambda key: create_state(nets, key))(KEY))
     count = len(devices.devices)
-    shape = count, 1, real_batches_per_step(config), config.batch_size // count
+    shape = count, config.steps_per_call, real_batches_per_step(config), config.batch_size // count
     rng, size = np.random.default_rng(0), config.data.image_size
     images = rng.integers(0, 256, (*shape, size, size, 3), np.uint8)
     batch = devices.put_batch({"images": images, "labels": rng.integers(0, 10, shape, np.int32)})
@@ -119,12 +121,14 @@ def product(dtype):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--configs", default=",".join(CONFIGS))
+    parser.add_argument("--configs", default=",".join(name for name in CONFIGS if name.startswith("cifar")))
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config")
     parser.add_argument("--against", choices=["xla", "torch"], help="what to alternate with")
     parser.add_argument("--alone", action="store_true", help="run what --against names and not ours, for its memory")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    if args.alone and not args.against:
+        parser.error("--alone: say of what, with --against")
     cli.keep_freed_memory()
     changes = settings(args.set)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {changes}")
@@ -152,7 +156,8 @@ def main():
                 seconds[which].append(time.perf_counter() - start)
         taken = {which: statistics.median(times) for which, times in seconds.items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        line = f"{name:22} {config.batch_size:5} {images_per_step(config) / taken[list(runs)[1]]:9.1f}"
+        images = images_per_step(config) * config.steps_per_call
+        line = f"{name:22} {config.batch_size:5} {images / taken['other' if args.alone else 'ours']:9.1f}"
         if args.alone:
             print(f"{line} {'':9} {peak:8.2f}", flush=True)
             continue
