@@ -31,7 +31,7 @@ def users(name):
         ("tensorflow", set()),
         ("orbax", {"checkpoint.py"}),
         ("tensorboardX", {"log.py"}),
-        ("ml_collections", {"config.py", "main.py"}),
+        ("ml_collections", {"config.py", "main.py", "plan.py"}),
         ("torch", set()),
     ],
 )
