@@ -1,6 +1,6 @@
 """DCGAN of strided convolutions alone, as in the paper (Radford et al. 2016); StudioGAN pairs each with another.
 
-At 32 pixels, 256-128-64 and back: G has 1,184,900 and D 664,129 parameters.
+At 32 pixels, 256-128-64 and back: G has 1,187,907 and D 663,745 parameters.
 """
 
 from jaxgan.models import dcgan
