@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Program(NamedTuple):
-    """What a compiled step does on one device: a loop's body as often as it runs, both branches of a true-or-false choice."""
+    """What a compiled step does on one device: a loop's body as often as it runs, both branches of a conditional."""
 
     bytes: float  # to and from memory, by operations that are not fused into another
     all_reduces: int
