@@ -13,14 +13,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import step
+
+from jaxgan.program import read_program
 
 
 def measure(name: str, changes: dict) -> str:
-    import jax
-
-    from jaxgan.program import read_program
-
     made = step.make_step(step.load(name, changes), "auto")
     times = []
     for _ in range(5):

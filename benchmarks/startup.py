@@ -3,8 +3,8 @@
     JAX_PLATFORMS=cpu python benchmarks/startup.py [--config=cifar_sngan] [--repeats=3]
 
 Each figure is a process of its own, from its start; the least of the repeats. What a step takes on this machine is in
-them, and printed last. The first step is that of `step.py`, on
-random images: what a data set takes to be decoded the first time is not in it.
+them, and printed last. The first step is that of `step.py`, on random images: what a data set takes to be decoded the
+first time is not in it.
 """
 
 import argparse

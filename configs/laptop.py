@@ -4,8 +4,8 @@
 
 Class-conditional, hinge loss, one D step for each G step. Not a published recipe: tuned by fd_cifar of 5,000 samples
 against 50,000 training images, on a JPEG copy of CIFAR-10. Reached: 11.6 after 112 thousand images, half of the run,
-and 13.0 at its end, 29 minutes on two cores with everything; the best of the evaluations is kept (--step=best). The
-DCGAN of laptop_dcgan.py has 25.0 after as long.
+and 13.0 at its end, 29 minutes on two cores with everything; the best of the evaluations, these two then, is kept
+(--step=best). The DCGAN of laptop_dcgan.py has 25.0 after as long.
 
 Tried, each on one core for 7 minutes (the first two 9), so that what counts is what is learnt in that time:
 

@@ -119,8 +119,10 @@ def _describe_gpus(topology: str, chip: Chip, dims: list[int]):
     hosts, count = (1, *dims)[-2:]
     described = topologies.get_topology_desc(platform="cuda", target_config=config, topology=f"1x{hosts}x{count}")
     options = {"xla_gpu_autotune_level": 0}  # which would need the GPU
-    for directory in importlib.util.find_spec("nvidia").submodule_search_locations:  # where pip puts NVIDIA's compiler
+    nvidia = importlib.util.find_spec("nvidia")  # where pip puts NVIDIA's compiler
+    for directory in nvidia.submodule_search_locations if nvidia else ():
         for tools in pathlib.Path(directory).glob("cu*/bin"):
-            os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
+            if str(tools) not in os.environ["PATH"].split(os.pathsep):
+                os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
             options["xla_gpu_cuda_data_dir"] = str(tools.parent)
     return described, options

@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Of a step at the chip's peaks, computing or moving bytes, whichever is longer: none is faster."""
+        """Of a step at the chip's peaks, computing or moving the bytes of this program, whichever is longer."""
         return max(self.flops / self.chip.flops, self.program.bytes / self.chip.bandwidth)
 
 
@@ -71,12 +71,15 @@ def plan(config, topology: str, thorough: bool = False) -> Plan | None:
     """Compiles the training step of `config` for a topology.
 
     Args:
-      thorough: compile as a run would; otherwise with the least effort, in a fraction of the time: the same operations
-        and collectives, with up to a third more memory for what is between them.
+      config: of which one step is compiled, whatever `steps_per_call`.
+      thorough: compile as a run would; otherwise with the least effort, in a fraction of the time, which may need more
+        memory.
 
     Returns:
       None if the chip's memory does not suffice.
     """
+    config = config.copy_and_resolve_references()
+    config.steps_per_call = 1
     chip, slots, options = target_of(topology)
     check(config, len(slots))
     devices, nets = Devices("shard_map", slots), make_nets(config)  # pmap's program is equal, but of one host only
@@ -101,7 +104,7 @@ def plan(config, topology: str, thorough: bool = False) -> Plan | None:
         peak_bytes=memory.peak_memory_in_bytes or memory.argument_size_in_bytes + memory.temp_size_in_bytes,
         state_bytes=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arguments[0])),
         donated_bytes=memory.alias_size_in_bytes,
-        flops=flops.count(step, *arguments) / config.steps_per_call,
+        flops=flops.count(step, *arguments),
         compile_seconds=seconds,
     )
 
@@ -143,7 +146,6 @@ def largest_batch(config, first: Plan | None, topology: str, thorough: bool = Fa
 def report(config, planned: Plan, largest: Plan | None) -> str:
     """The plan as lines to read."""
     program, chip, images = planned.program, planned.chip, images_per_step(config)
-    steps = config.steps_per_call
     lines = {
         "step": f"batch {planned.batch_size} on {planned.num_devices} x {chip.name}, "
         f"{planned.batch_size // planned.num_devices} a device, {config.dtype}",
@@ -153,11 +155,11 @@ def report(config, planned: Plan, largest: Plan | None) -> str:
         "donation": f"{planned.donated_bytes / MIB:.1f} of the state's {planned.state_bytes / MIB:.1f} MiB in place",
         "operations": f"{planned.flops * planned.num_devices / images / 1e9:.2f} GFLOP an image, "
         f"{planned.flops * planned.num_devices / 1e12:.3f} TFLOP a step",
-        "bytes": f"{program.bytes / steps / 1e9:.2f} GB a step and device",
-        "all-reduces": f"{program.all_reduces / steps:g} a step, {program.all_reduce_bytes / steps / MIB:.1f} MiB; "
-        f"{program.all_gathers / steps:g} all-gathers",
-        "convolutions": f"{program.convolutions / steps:g} and matrix products a step, "
-        f"{program.convolutions_float32 / steps:g} of them of float32",
+        "bytes": f"{program.bytes / 1e9:.2f} GB a step and device",
+        "all-reduces": f"{program.all_reduces:g} a step, {program.all_reduce_bytes / MIB:.1f} MiB; "
+        f"{program.all_gathers:g} all-gathers",
+        "convolutions": f"{program.convolutions:g} and matrix products a step, "
+        f"{program.convolutions_float32:g} of them of float32",
         "at best": f"{1e3 * planned.seconds:.2f} ms a step, {images / planned.seconds:,.0f} images/s, these bytes "
         f"and operations at once, at {chip.flops / 1e12:g} TFLOP/s and {chip.bandwidth / 1e9:g} GB/s a device",
     }

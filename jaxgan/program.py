@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Program(NamedTuple):
-    """What a compiled step does on one device: a loop's body as often as it runs, both branches of a conditional."""
+    """What a compiled step does on one device: a loop's body as often as it runs, all branches of a conditional."""
 
     bytes: float  # to and from memory, by operations that are not fused into another
     all_reduces: int
@@ -65,7 +65,10 @@ def read_program(text: str) -> Program:
                     counts[f"{kind} bytes"] += times * _size(shape)
             if not fused and op not in _FREE and not op.endswith("-done"):
                 counts["bytes"] += times * sum(_size(shapes.get(n, "")) for n in (value, *names))
-            for inner in re.findall(r"(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)", rest):
+            inners = re.findall(r"(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)", rest)
+            if branches := re.search(r"branch_computations=\{([^}]*)\}", rest):
+                inners += re.findall(r"%?([\w.-]+)", branches[1])
+            for inner in inners:
                 if op not in ("reduce", "all-reduce", "all-reduce-start", "reduce-window", "scatter", "sort", "map"):
                     walk(inner, times * (trips(attributes) if op == "while" else 1), fused or op == "fusion")
 
