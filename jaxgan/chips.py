@@ -63,7 +63,7 @@ def target_of(topology: str) -> Target:
     name, _, shape = topology.partition(":")
     chip = lookup(CHIPS, name, "--topology (before the colon)")
     dims = [int(d) for d in shape.split("x") if d.isdecimal()]
-    example, package = ("8 or 2x8 (hosts x GPUs)", "cuda") if chip.gpu else ("2x2, or v4:2x2x4,", "plan")
+    example, package = ("8 or 2x8 (hosts x GPUs)", "cuda") if chip.gpu else ("2x2, or v4:2x2x4", "plan")
     if not all(dims) or len(dims) != len(shape.split("x")) or len(dims) > (2 if chip.gpu else 3):
         raise ConfigError(f"--topology={topology}: write the devices as in {name}:{example}")
     describe = _describe_gpus if chip.gpu else _describe_tpus
@@ -79,9 +79,10 @@ def target_of(topology: str) -> Target:
 
 
 def _describe_tpus(topology: str, chip: Chip, dims: list[int]):
-    # Only what keeps libtpu from asking the network where it is; nothing of it reaches the program.
-    quiet = dict(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_WORKER_ID="0")
-    for key, value in (quiet | dict(TPU_ACCELERATOR_TYPE="v5litepod-8")).items():
+    # What keeps libtpu from asking the network where it is, and from claiming the machine's TPU for this process alone;
+    # nothing of it reaches the program.
+    alone = dict(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_WORKER_ID="0")
+    for key, value in (alone | dict(TPU_ACCELERATOR_TYPE="v5litepod-8", ALLOW_MULTIPLE_LIBTPU_LOAD="1")).items():
         os.environ.setdefault(key, value)
     options = {}
     if math.prod(dims) < 4:  # less than a host has: say so
