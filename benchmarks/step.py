@@ -4,15 +4,17 @@
         [--against=xla|torch] [--repeats=3]
 
 Real images are those that D sees, random here. `--against` alternates with the same step on XLA's own convolutions, or
-with `torch_reference.py` (which knows dcgan, sngan, biggan, stylegan2 and r3gan), in the same process, so that other
-load hurts both alike. Figures are medians; memory is the process's peak so far; GFLOP/s count the algorithm's matrix
-products and convolutions, beside the rate of one large matrix product in the same type. OMP_WAIT_POLICY=passive keeps
-PyTorch's threads from spinning.
+with `torch_reference.py` (which knows dcgan, sngan, biggan, stylegan2 and r3gan): each in a process of its own, for its
+own memory, and one step at a time, so that other load hurts both alike. Figures are medians; memory is the process's
+peak; GFLOP/s count the algorithm's matrix products and convolutions, beside the rate of one large matrix product in the
+same type.
 """
 
 import argparse
 import ast
 import importlib.util
+import multiprocessing
+import os
 import pathlib
 import resource
 import statistics
@@ -119,51 +121,70 @@ def product(dtype):
     return lambda: multiply(x).block_until_ready()
 
 
+def serve(which: str, name: str, changes: dict, pipe) -> None:
+    """One contender's process: seconds to its first step and operations of one, then seconds for every request, at last
+    its peak of memory in GB."""
+    config, operations = load(name, changes), 0
+    start = time.perf_counter()
+    if which == "torch":
+        import torch_reference
+
+        run = torch_reference.make_step(config)
+    elif which == "product":
+        run = product(config.dtype)
+    else:
+        cli.keep_freed_memory()
+        step = make_step(config, which)
+        run, operations = step.run, step.operations()
+    pipe.send((time.perf_counter() - start, operations))
+    while pipe.recv():
+        start = time.perf_counter()
+        run()
+        pipe.send(time.perf_counter() - start)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+
+
+def alternate(contenders: list[str], name: str, changes: dict, repeats: int) -> dict:
+    """{contender: (seconds to the first step, operations, median seconds of a step, peak GB)}, taking turns."""
+    spawn, pipes, first = multiprocessing.get_context("spawn"), {}, {}
+    for which in contenders:
+        pipes[which], other = spawn.Pipe()
+        spawn.Process(target=serve, args=(which, name, changes, other), daemon=True).start()
+        other.close()  # so that a process that dies is noticed
+        first[which] = pipes[which].recv()
+    seconds = {which: [] for which in contenders}
+    for _ in range(repeats):
+        for which, pipe in pipes.items():
+            pipe.send(True)
+            seconds[which].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    return {which: (*first[which], statistics.median(seconds[which]), pipe.recv()) for which, pipe in pipes.items()}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--configs", default=",".join(name for name in CONFIGS if name.startswith("cifar")))
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config")
     parser.add_argument("--against", choices=["xla", "torch"], help="what to alternate with")
-    parser.add_argument("--alone", action="store_true", help="run what --against names and not ours, for its memory")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    if args.alone and not args.against:
-        parser.error("--alone: say of what, with --against")
-    cli.keep_freed_memory()
-    changes = settings(args.set)
+    changes, against = settings(args.set), [args.against] * bool(args.against)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # PyTorch's threads spin otherwise
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {changes}")
     print(
         f"{'config':22} {'batch':>5} {'images/s':>9} {'compile s':>9} {'peak GB':>8} {'GFLOP/s':>8} {'of product':>10}"
-        + f"  {args.against}'s time / ours" * bool(args.against)
+        + "".join(f"  {which}: time / ours, peak GB" for which in against)
     )
     for name in args.configs.split(","):
         config = load(name, changes)
-        runs = {"product": product(config.dtype)}
-        if not args.alone:
-            step = make_step(config, "auto")
-            runs["ours"] = step.run
-        if args.against == "xla":
-            runs["other"] = make_step(config, "xla").run
-        elif args.against == "torch":
-            import torch_reference
-
-            runs["other"] = torch_reference.make_step(config)
-        seconds = {which: [] for which in runs}
-        for _ in range(args.repeats):
-            for which, run in runs.items():
-                start = time.perf_counter()
-                run()
-                seconds[which].append(time.perf_counter() - start)
-        taken = {which: statistics.median(times) for which, times in seconds.items()}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        images = images_per_step(config) * config.steps_per_call
-        line = f"{name:22} {config.batch_size:5} {images / taken['other' if args.alone else 'ours']:9.1f}"
-        if args.alone:
-            print(f"{line} {'':9} {peak:8.2f}", flush=True)
-            continue
-        rate = step.operations() / taken["ours"]
-        line += f" {step.seconds:9.1f} {peak:8.2f} {rate / 1e9:8.1f} {rate * taken['product'] / PRODUCT:10.0%}"
-        print(line + (f"{taken['other'] / taken['ours']:8.2f}" if args.against else ""), flush=True)
+        figures = alternate(["product", "auto", *against], name, changes, args.repeats)
+        first, operations, seconds, peak = figures["auto"]
+        images, rate = images_per_step(config) * config.steps_per_call, operations / seconds
+        line = f"{name:22} {config.batch_size:5} {images / seconds:9.1f} {first:9.1f} {peak:8.2f} {rate / 1e9:8.1f}"
+        line += f" {rate * figures['product'][2] / PRODUCT:10.0%}"
+        line += "".join(f" {figures[which][2] / seconds:14.2f} {figures[which][3]:9.2f}" for which in against)
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
