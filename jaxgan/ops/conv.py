@@ -15,6 +15,7 @@ primitive is lowered for a platform: ahead-of-time compiling for a TPU on a mach
 gets XLA's convolutions, and no conditional is left in the program.
 """
 
+import itertools
 import math
 from functools import partial
 
@@ -228,10 +229,14 @@ def _fit(lows, x, taps, size, stride=(1, 1)):
     return tuple((lo, (n - 1) * s + k - h - lo) for lo, h, k, n, s in zip(lows, x.shape[1:], taps, size, stride))
 
 
+def _pad(x, padding):
+    """With zeros, or cropped where it is negative."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)])
+
+
 def _shifted(x, taps, size, stride, padding):
     """For each tap what it meets at the output positions: kh * kw arrays [B, *size, C]."""
-    pads = _fit([lo for lo, _ in padding], x, taps, size, stride)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+    x = _pad(x, _fit([lo for lo, _ in padding], x, taps, size, stride))
     rows, columns = ((n - 1) * s + 1 for n, s in zip(size, stride))
     at = [(i, j) for i in range(taps[0]) for j in range(taps[1])]
     return [x[:, i : i + rows : stride[0], j : j + columns : stride[1]] for i, j in at]
@@ -242,6 +247,27 @@ def _patches(x, taps, size, stride, padding):
     bits = x.dtype if x.dtype != jnp.bfloat16 else jnp.uint16  # XLA copies bfloat16 by way of float32
     shifted = _shifted(lax.bitcast_convert_type(x, bits), taps, size, stride, padding)
     return lax.bitcast_convert_type(jnp.concatenate(shifted, 3), x.dtype)
+
+
+def _interleave(phases, stride):
+    """[sh * sw, B, h, w, C] to [B, h * sh, w * sw, C]."""
+    _, batch, height, width, channels = phases.shape
+    x = phases.reshape(*stride, *phases.shape[1:]).transpose(2, 3, 0, 4, 1, 5)
+    return x.reshape(batch, height * stride[0], width * stride[1], channels)
+
+
+def _pixels_to_channels(x):
+    """[B, H, W, C] to [B, H / 2, W / 2, 4 * C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
+    return x.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def _channels_to_pixels(x):
+    """[B, H, W, 4 * C] to [B, 2 * H, 2 * W, C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, 2, 2, channels // 4).swapaxes(2, 3)
+    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 def _split(x, n):
@@ -259,53 +285,101 @@ def _in_parts(x, size, columns, features=0, limit=_CHUNK_BYTES):
 
 
 # Winograd's F(2x2, 3x3) (Lavin and Gray 2016, section 4.1): of a 4x4 tile d of the input, a kernel g and an array y
-# that the 2x2 outputs are multiplied with, sum <d, g, y> = sum (B d B') (G g G') (A y A'), 16 products for 36. Here a
-# tile is a list of its pixels.
-_B = np.array([(1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)])
-_G = np.array([(1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)])
-_A = np.array([(1, 0), (1, 1), (1, -1), (0, -1)])
-_BB, _GG, _AA = (np.kron(matrix, matrix) for matrix in (_B, _G, _A))  # [16, 16], [16, 9], [16, 4]
+# that the 2x2 outputs are multiplied with, sum <d, g, y> = sum (B d B') (G g G') (A y A'), 16 products for 36. And
+# F(2x2, 2x2), 9 products for 16, for 4x4 kernels of stride 2: 2x2 kernels whose channels are those of 2x2 pixels. Here
+# a tile is a list of its pixels; sums are made in float32.
+_B3 = np.array([(1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)])
+_G3 = np.array([(1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)])
+_A3 = np.array([(1, 0), (1, 1), (1, -1), (0, -1)])
+_B2 = np.array([(1, -1, 0), (0, 1, 0), (0, -1, 1)])
+_G2 = _A2 = np.array([(1, 0), (1, 1), (0, 1)])
+_TILES = {3: (_B3, _G3, _A3), 2: (_B2, _G2, _A2)}
+_TILES = {taps: [np.kron(matrix, matrix) for matrix in matrices] for taps, matrices in _TILES.items()}
+_NO_PADS = ((0, 0), (0, 0))
 
 
-def _combine(signs, arrays):
-    """signs @ arrays, of 1, 0 and -1."""
-    rows = ([a if sign > 0 else -a for sign, a in zip(row, arrays) if sign] for row in signs)
-    return [sum(terms[1:], start=terms[0]) for terms in rows]
-
-
-def _by_tiles(x, channels, features, size):
-    """Whether 3x3 convolutions of stride 1 are faster so."""
+def _tile_taps(kernel, stride, x, channels, features, size):
+    """3 or 2, the taps of the tiles by which a convolution of x to `size` is faster, or 0 where none are."""
+    taps = {((3, 3), (1, 1)): 3, ((4, 4), (2, 2)): 2}.get((tuple(kernel), stride), 0)
     enough = _NARROW if min(size) > 4 else 8 * _NARROW
-    return x.dtype != jnp.bfloat16 and min(channels, features) >= enough and len(x) * math.prod(size) >= 512
+    wide = min(channels * math.prod(stride), features) >= enough
+    return taps if wide and len(x) * math.prod(size) >= 512 else 0
+
+
+def _combine(signs, arrays, dtype):
+    """signs @ arrays, of 1, 0 and -1, made in float32 and rounded once."""
+    arrays = [a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in arrays]
+    rows = ([a if sign > 0 else -a for sign, a in zip(row, arrays) if sign] for row in signs)
+    return [sum(terms[1:], start=terms[0]).astype(dtype) for terms in rows]
+
+
+def _input_tiles(x, taps, size, padding):
+    return _combine(_TILES[taps][0], _shifted(x, (taps + 1,) * 2, size, (2, 2), padding), x.dtype)
+
+
+def _kernel_tiles(kernel):
+    wide = jnp.promote_types(kernel.dtype, jnp.float32)
+    taps, _, *shape = kernel.shape
+    return jnp.tensordot(_TILES[taps][1].astype(wide), kernel.astype(wide).reshape(-1, *shape), 1).astype(kernel.dtype)
+
+
+def _output_tiles(y, taps, size):
+    return _combine(_TILES[taps][2], _shifted(y, (2, 2), size, (2, 2), _NO_PADS), y.dtype)
 
 
 def _tiled_conv(x, kernel, size, padding):
-    channels, features = kernel.shape[2:]
-    halves = [-(-n // 2) for n in size]
-    kernels = jnp.tensordot(_GG.astype(x.dtype), kernel.reshape(9, channels, features), 1)
+    taps, _, channels, features = kernel.shape
+    halves, kernels = [-(-n // 2) for n in size], _kernel_tiles(kernel)
 
     def part(x):
-        tiles = _combine(_BB, _shifted(x, (4, 4), halves, (2, 2), padding))
-        y = jnp.stack(_combine(_AA.T, [_dot(tile, kernel, (3,), (0,)) for tile, kernel in zip(tiles, kernels)]))
-        y = y.reshape(2, 2, *y.shape[1:]).transpose(2, 3, 0, 4, 1, 5)  # [b, H / 2, 2, W / 2, 2, O]
-        return y.reshape(len(x), 2 * halves[0], 2 * halves[1], features)[:, : size[0], : size[1]]
+        products = [_dot(a, b, (3,), (0,)) for a, b in zip(_input_tiles(x, taps, halves, padding), kernels)]
+        y = jnp.stack(_combine(_TILES[taps][2].T, products, x.dtype))
+        return _interleave(y, (2, 2))[:, : size[0], : size[1]]
 
     n = _in_parts(x, size, 4 * (channels + features), limit=_TILED_BYTES)
     return part(x) if n == 1 else lax.map(part, _split(x, n)).reshape(-1, *size, features)
 
 
-def _tiled_conv_kernel(x, y, padding):
+def _tiled_conv_input(y, kernel):
+    """The x [B, H, W, C] that `_tiled_conv` of 2x2 taps and no padding makes this y of, transposed; H, W >= h, w + 1."""
+    halves, kernels = [-(-n // 2) for n in y.shape[1:3]], _kernel_tiles(kernel)
+
+    def part(y):
+        products = [_dot(a, b, (3,), (1,)) for a, b in zip(_output_tiles(y, 2, halves), kernels)]
+        pixels = _combine(_TILES[2][0].T, products, products[0].dtype)
+        x = [0, 0, 0, 0]  # the third row and column of a tile's pixels are the first of the next tile's
+        for (i, j), pixel in zip(itertools.product(range(3), repeat=2), pixels):
+            x[2 * (i % 2) + j % 2] += _pad(pixel, [(k // 2, 1 - k // 2) for k in (i, j)])
+        return _interleave(jnp.stack(x).astype(y.dtype), (2, 2))
+
+    n = _in_parts(y, halves, 9 * sum(kernel.shape[2:]), limit=_TILED_BYTES)
+    x = part(y) if n == 1 else lax.map(part, _split(y, n))
+    return x.reshape(len(y), *x.shape[-3:])
+
+
+def _tiled_conv_kernel(x, y, taps, padding):
     channels, features = x.shape[3], y.shape[3]
     halves = [-(-n // 2) for n in y.shape[1:3]]
 
     def part(x, y):
-        tiles = _combine(_BB, _shifted(x, (4, 4), halves, (2, 2), padding))
-        outputs = _combine(_AA, _shifted(y, (2, 2), halves, (2, 2), ((0, 0), (0, 0))))
-        return jnp.stack([_dot(a, b, (0, 1, 2), (0, 1, 2)) for a, b in zip(tiles, outputs)])
+        tiles = zip(_input_tiles(x, taps, halves, padding), _output_tiles(y, taps, halves))
+        return jnp.stack([_dot(a, b, (0, 1, 2), (0, 1, 2)) for a, b in tiles])
 
     limit = max(_CHUNK_BYTES, 16 * x.dtype.itemsize * channels * features)
     n = _in_parts(x, y.shape[1:3], 4 * (channels + features), limit=limit)
-    return jnp.tensordot(_GG.T.astype(x.dtype), _sum_of_parts(part, x, y, n), 1).reshape(3, 3, channels, features)
+    tiles = _sum_of_parts(part, x, y, n)
+    kernel = jnp.tensordot(_TILES[taps][1].T.astype(tiles.dtype), tiles, 1)
+    return kernel.reshape(taps, taps, channels, features).astype(x.dtype)
+
+
+def _padded_pairs(x, size, padding):
+    """The input of a 4x4 convolution of stride 2 for one of 2x2 and stride 1."""
+    return _pixels_to_channels(_pad(x, _fit([lo for lo, _ in padding], x, (4, 4), size, (2, 2))))
+
+
+def _paired_kernel(kernel):
+    """Its kernel, [4, 4, C, O] to [2, 2, 4 * C, O]."""
+    return _pixels_to_channels(kernel.reshape(1, 4, 4, -1)).reshape(2, 2, -1, kernel.shape[3])
 
 
 def _sum_of_parts(part, x, y, n):
@@ -342,8 +416,11 @@ def _fast_conv(x, kernel, size, stride, padding, groups):
         products = _dot(x, kernel, (3,), (2,)).reshape(*x.shape[:3], -1)  # [B, H, W, kh * kw * O]
         shifted = enumerate(_shifted(products, taps, size, stride, padding))
         return sum(p[..., i * features : (i + 1) * features] for i, p in shifted).astype(x.dtype)
-    if taps == [3, 3] and stride == (1, 1) and _by_tiles(x, channels, features, size):
+    tile_taps = _tile_taps(taps, stride, x, channels, features, size)
+    if tile_taps == 3:
         return _tiled_conv(x, kernel, size, padding)
+    if tile_taps == 2:
+        return _tiled_conv(_padded_pairs(x, size, padding), _paired_kernel(kernel), size, _NO_PADS)
     if features < _WIDE or (stride == (1, 1) and not half and min(taps) > 1):
         return _xla_conv(x.astype(wide), kernel.astype(wide), size, stride, padding, 1, None).astype(x.dtype)
     kernel = kernel.reshape(-1, features)
@@ -358,6 +435,9 @@ def _fast_conv_input(y, kernel, size, stride, padding, groups):
     depthwise = kernel.shape[2] == 1 and kernel.shape[3] == groups
     if groups > 1 and not depthwise:
         return _by_group(lambda y, k: _fast_conv_input(y, k, size, stride, padding, 1), y, kernel, groups)
+    if not depthwise and _tile_taps(kernel.shape[:2], stride, y, *kernel.shape[2:], y.shape[1:3]) == 2:
+        x = _channels_to_pixels(_tiled_conv_input(y, _paired_kernel(kernel)))
+        return _pad(x, [(-lo, n + lo - h) for n, h, (lo, _) in zip(size, x.shape[1:], padding)])
     if not depthwise:
         kernel = jnp.swapaxes(kernel, 2, 3)
     # x[i * stride + a] meets every stride-th tap only: one stride-1 convolution for each phase a.
@@ -372,9 +452,8 @@ def _fast_conv_input(y, kernel, size, stride, padding, groups):
         lows = [k - 1 - shift // s for k, shift, s in zip(taps.shape, shifts, stride)]
         return _fast_conv(y, taps, small, (1, 1), _fit(lows, y, taps.shape, small), groups)
 
-    x = jnp.stack([phase(a, b) for a in range(stride[0]) for b in range(stride[1])])
-    x = x.reshape(*stride, *x.shape[1:]).transpose(2, 3, 0, 4, 1, 5)  # [B, H / s, s, W / s, s, C]
-    return x.reshape(len(y), small[0] * stride[0], small[1] * stride[1], -1)[:, : size[0], : size[1]]
+    x = _interleave(jnp.stack([phase(a, b) for a in range(stride[0]) for b in range(stride[1])]), stride)
+    return x[:, : size[0], : size[1]]
 
 
 def _fast_conv_kernel(x, y, size, stride, padding, groups):
@@ -390,9 +469,12 @@ def _fast_conv_kernel(x, y, size, stride, padding, groups):
         lows = [k - 1 - lo for k, (lo, _) in zip(size, padding)]
         out = _fast_conv_kernel(y, x, size, stride, _fit(lows, y, size, x.shape[1:3]), 1)
         return jnp.swapaxes(jnp.flip(out, (0, 1)), 2, 3)
-    tileable = size == (3, 3) and stride == (1, 1) and features >= _WIDE
-    if tileable and _by_tiles(x, channels, features, y.shape[1:3]):
-        return _tiled_conv_kernel(x, y, padding)
+    tile_taps = features >= _WIDE and _tile_taps(size, stride, x, channels, features, y.shape[1:3])
+    if tile_taps == 3:
+        return _tiled_conv_kernel(x, y, 3, padding)
+    if tile_taps == 2:
+        kernel = _tiled_conv_kernel(_padded_pairs(x, y.shape[1:3], padding), y, 2, _NO_PADS)
+        return _channels_to_pixels(kernel.reshape(1, 2, 2, -1)).reshape(4, 4, channels, features)
     columns = math.prod(size) * channels
     n = 1 if size == (1, 1) else _in_parts(x, y.shape[1:3], columns, features)
 
