@@ -361,15 +361,21 @@ def _tiled_conv_kernel(x, y, taps, padding):
     channels, features = x.shape[3], y.shape[3]
     halves = [-(-n // 2) for n in y.shape[1:3]]
 
-    def part(x, y):
-        tiles = zip(_input_tiles(x, taps, halves, padding), _output_tiles(y, taps, halves))
-        return jnp.stack([_dot(a, b, (0, 1, 2), (0, 1, 2)) for a, b in tiles])
+    def part(x, y):  # [n, O, C], of matrices: XLA is slow to make them of contracted axes
+        inputs = [tile.reshape(-1, channels) for tile in _input_tiles(x, taps, halves, padding)]
+        if y.dtype != jnp.bfloat16:
+            outputs = [tile.reshape(-1, features) for tile in _output_tiles(y, taps, halves)]
+            return jnp.stack([_dot(a, b, (0,), (0,)) for a, b in zip(outputs, inputs)])
+        # It is slow to transpose in bfloat16, and to transpose what it has not written.
+        y = lax.optimization_barrier(jnp.moveaxis(y.astype(jnp.float32), 3, 0)).astype(y.dtype)
+        outputs = [tile.reshape(features, -1) for tile in _output_tiles(y.reshape(-1, *y.shape[2:], 1), taps, halves)]
+        return jnp.stack([_dot(a, b, (1,), (0,)) for a, b in zip(outputs, inputs)])
 
     limit = max(_CHUNK_BYTES, 16 * x.dtype.itemsize * channels * features)
     n = _in_parts(x, y.shape[1:3], 4 * (channels + features), limit=limit)
     tiles = _sum_of_parts(part, x, y, n)
     kernel = jnp.tensordot(_TILES[taps][1].T.astype(tiles.dtype), tiles, 1)
-    return kernel.reshape(taps, taps, channels, features).astype(x.dtype)
+    return jnp.swapaxes(kernel, 1, 2).reshape(taps, taps, channels, features).astype(x.dtype)
 
 
 def _padded_pairs(x, size, padding):
