@@ -62,10 +62,13 @@ class Generator(Net):
         )
 
         def norm_relu(x, condition, name):
+            wide = jnp.promote_types(self.dtype, jnp.float32)  # as their gradients are sums over all pixels
             gain, bias = (
-                dense(condition, x.shape[-1], f"{what}_{name}", bias=False)[:, None, None] for what in ("gain", "bias")
+                dense(condition, x.shape[-1], f"{what}_{name}", bias=False)[:, None, None].astype(wide)
+                for what in ("gain", "bias")
             )
-            return nn.relu(norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x) * (1.0 + gain) + bias)
+            x = norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x) * (1.0 + gain) + bias
+            return nn.relu(x).astype(self.dtype)
 
         base, *widths = self.channels or G_WIDTHS[self.image_size]
         attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])

@@ -7,12 +7,31 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from jaxgan import rng
 from jaxgan.ops import conv as ops
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=ops.conv_general_dilated)
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x + bias in float32, in the type of x: so the bias's gradient, a sum over all pixels, is float32 too."""
+    return (x + bias.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)
+
+
+def _promote_all_but_bias(x, kernel, bias, dtype):
+    return *promote_dtype(x, kernel, dtype=dtype), bias
+
+
+class Conv(nn.Conv):
+    """flax's convolution, by `jaxgan.ops.conv` and with a bias as in `add_bias`."""
+
+    conv_general_dilated: Callable = ops.conv_general_dilated
+    promote_dtype: Callable = _promote_all_but_bias
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = super().__call__(x)
+        return y if self.dtype is None else y.astype(self.dtype)
 
 
 class Net(nn.Module):
@@ -116,9 +135,9 @@ class ConvTranspose(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+        x, kernel = (a.astype(self.dtype) for a in (x, kernel))
         padding = (self.kernel_size - self.stride) // 2
-        return ops.conv_transpose(x, kernel, stride=self.stride, padding=padding) + bias
+        return add_bias(ops.conv_transpose(x, kernel, stride=self.stride, padding=padding), bias)
 
 
 class BatchNorm(nn.Module):
@@ -152,8 +171,8 @@ class BatchNorm(nn.Module):
             nn.Embed(self.num_classes, x.shape[-1], embedding_init=self.table_init, name=name)
             for name in ("gain", "bias")
         ]
-        gain, bias = (t(labels).astype(self.dtype).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1]) for t in tables)
-        return x * (1.0 + gain) + bias
+        gain, bias = (t(labels).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1]) for t in tables)
+        return (x * (1.0 + gain) + bias).astype(self.dtype)  # in float32, as their gradients are sums over all pixels
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:

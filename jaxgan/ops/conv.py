@@ -371,8 +371,7 @@ def _tiled_conv_kernel(x, y, taps, padding):
         outputs = [tile.reshape(features, -1) for tile in _output_tiles(y.reshape(-1, *y.shape[2:], 1), taps, halves)]
         return jnp.stack([_dot(a, b, (1,), (0,)) for a, b in zip(outputs, inputs)])
 
-    limit = max(_CHUNK_BYTES, 16 * x.dtype.itemsize * channels * features)
-    n = _in_parts(x, y.shape[1:3], 4 * (channels + features), limit=limit)
+    n = _in_parts(x, y.shape[1:3], 4 * (channels + features), limit=_TILED_BYTES)
     tiles = _sum_of_parts(part, x, y, n)
     kernel = jnp.tensordot(_TILES[taps][1].T.astype(tiles.dtype), tiles, 1)
     return jnp.swapaxes(kernel, 1, 2).reshape(taps, taps, channels, features).astype(x.dtype)
@@ -475,7 +474,7 @@ def _fast_conv_kernel(x, y, size, stride, padding, groups):
         lows = [k - 1 - lo for k, (lo, _) in zip(size, padding)]
         out = _fast_conv_kernel(y, x, size, stride, _fit(lows, y, size, x.shape[1:3]), 1)
         return jnp.swapaxes(jnp.flip(out, (0, 1)), 2, 3)
-    tile_taps = features >= _WIDE and _tile_taps(size, stride, x, channels, features, y.shape[1:3])
+    tile_taps = _tile_taps(size, stride, x, channels, features, y.shape[1:3])
     if tile_taps == 3:
         return _tiled_conv_kernel(x, y, 3, padding)
     if tile_taps == 2:
