@@ -102,6 +102,23 @@ def test_by_tiles(channels, features, padding, monkeypatch):
     assert_same_derivatives(x, kernel, padding=padding)
 
 
+@pytest.mark.parametrize(("channels", "features"), [(8, 32), (40, 32)])
+@pytest.mark.parametrize("padding", [1, "VALID", ((-1, 2), (3, 0))])
+def test_by_tiles_with_stride(channels, features, padding, monkeypatch):
+    monkeypatch.setattr(ops, "_TILED_BYTES", 1 << 19)  # in parts
+    x, kernel = normal(0, 6, 22, 27, channels), normal(1, 4, 4, channels, features) / (4 * channels**0.5)
+    assert "convolution" not in jax.jit(lambda x, k: fast(x, k, stride=2, padding=padding)).lower(x, kernel).as_text()
+    assert_same_derivatives(x, kernel, stride=2, padding=padding)
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (4, 2)])
+def test_by_tiles_in_bfloat16(taps, stride):
+    """As near to the exact result as the types allow: the tiles are rounded once."""
+    x, kernel = normal(0, 4, 16, 16, 64), normal(1, taps, taps, 64, 64) / (8 * taps)
+    x, kernel = (a.astype(jnp.bfloat16) for a in (x, kernel))
+    assert_same_derivatives(x, kernel, 0.03, stride=stride, padding=1)
+
+
 def test_a_batch_in_parts(monkeypatch):
     monkeypatch.setattr(ops, "_CHUNK_BYTES", 1 << 10)
     x, kernel = normal(0, 6, 8, 8, 3), normal(1, 4, 4, 3, 130)

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from jaxgan.models import MODELS
-from jaxgan.models.layers import BatchNorm, ConvTranspose, downsample, dropout, upsample
+from jaxgan.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    conv_downsample,
+    downsample,
+    dropout,
+    upsample,
+    upsample_conv,
+)
+from jaxgan.ops.conv import conv
 
 # Of the published networks (StudioGAN, mimicry); dcgan's conditional form adds tables of 10 classes:
 # G: batch norm 256, 128, 64 -> 10 x 2 instead of 2 per channel; D: an embedding of 512.
@@ -175,3 +185,37 @@ def test_dropout_is_unbiased_and_belongs_to_the_example():
     np.testing.assert_allclose(out.mean(axis=1), 1.0, atol=0.05)
     np.testing.assert_allclose((out == 0).mean(axis=1), 0.3, atol=0.03)
     np.testing.assert_array_equal(dropout(x[1:], 0.3, keys[1:]), out[1:])
+
+
+@pytest.mark.parametrize(
+    ("together", "apart"),
+    [(upsample_conv, lambda x, k: conv(upsample(x), k)), (conv_downsample, lambda x, k: downsample(conv(x, k)))],
+)
+def test_resampling_and_convolution_are_one(together, apart):
+    keys = jax.random.split(jax.random.key(0))
+    x, kernel = jax.random.normal(keys[0], (2, 6, 4, 3)), jax.random.normal(keys[1], (3, 3, 3, 5))
+    np.testing.assert_allclose(together(x, kernel), apart(x, kernel), atol=1e-5)
+    gradients = [jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))(x, kernel) for f in (together, apart)]  # noqa: B023
+    for ours, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, other, atol=1e-4)
+
+
+def test_biases_have_gradients_in_float32():
+    """3840 * (1 + 2 ** -7) is not a bfloat16."""
+    x, y = jnp.zeros((15, 16, 16, 3), jnp.bfloat16), jnp.zeros((15, 8, 8, 3), jnp.bfloat16)
+    for layer, inputs in (
+        (Conv(4, (3, 3), dtype=jnp.bfloat16), x),
+        (ConvTranspose(4, 4, 2, dtype=jnp.bfloat16), y),
+        (BatchNorm(2, dtype=jnp.bfloat16), x),
+    ):
+        args = (jnp.zeros(15, jnp.int32), True) if isinstance(layer, BatchNorm) else ()
+        out, variables = layer.init_with_output(jax.random.key(0), inputs, *args)
+        assert out.dtype == jnp.bfloat16
+
+        def total(params, layer=layer, inputs=inputs, args=args, others=variables):
+            out = layer.apply({**others, "params": params}, inputs, *args, mutable=["batch_stats"])[0]
+            return jnp.sum(out.astype(jnp.float32) * (1 + 2**-7))
+
+        gradients = jax.tree.leaves_with_path(jax.grad(total)(variables["params"]))
+        (bias,) = [g for path, g in gradients if "bias" in jax.tree_util.keystr(path)]
+        np.testing.assert_allclose(bias[..., :1].sum(), 3840 * (1 + 2**-7), rtol=1e-6)

@@ -19,10 +19,12 @@ from jaxgan.models.layers import (
     Net,
     SelfAttention,
     attention_block,
+    conv_downsample,
     downsample,
     orthogonal,
     spectral_norm,
     upsample,
+    upsample_conv,
 )
 
 G_WIDTHS = {16: (384,) * 3, 32: (384,) * 4, 64: (1280, 640, 320, 160, 80), 128: (1536, 1536, 768, 384, 192, 96)}
@@ -48,8 +50,8 @@ class Generator(Net):
             layer = nn.Dense(width, use_bias=bias, kernel_init=orthogonal, dtype=self.dtype, name=name)
             return spectral_norm(layer, train)(x)
 
-        def conv(x, width, size, name):
-            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name)
+        def conv(x, width, size, name, **options):
+            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name, **options)
             return spectral_norm(layer, train)(x)
 
         norm = functools.partial(
@@ -80,8 +82,9 @@ class Generator(Net):
             conditions = [jnp.concatenate([classes, chunk], axis=-1) for chunk in conditions]
         x = dense(first, 4 * 4 * base, "dense").reshape(-1, 4, 4, base)
         for i, (width, condition) in enumerate(zip(widths, conditions)):
-            h = upsample(norm_relu(x, condition, f"{i}a"))
-            h = norm_relu(conv(h, width, 3, f"conv_{i}a"), condition, f"{i}b")
+            h = norm_relu(x, condition, f"{i}a")
+            h = conv(h, width, 3, f"conv_{i}a", conv_general_dilated=upsample_conv)
+            h = norm_relu(h, condition, f"{i}b")
             x = conv(h, width, 3, f"conv_{i}b") + upsample(conv(x, width, 1, f"skip_{i}"))
             if i == attending:
                 x = spectral_norm(SelfAttention(self.dtype, name="attention"), train)(x)
@@ -98,8 +101,8 @@ class Discriminator(Critic):
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> jax.Array:
-        def conv(x, width, size, name):
-            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name)
+        def conv(x, width, size, name, **options):
+            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name, **options)
             return spectral_norm(layer, train)(x)
 
         widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
@@ -109,11 +112,13 @@ class Discriminator(Critic):
         for i, width in enumerate(widths):
             active = nn.relu(x) if i else x  # the first block sees pixels: no ReLU
             h = conv(active, width, 3, f"conv_{i}a")
-            h = conv(nn.relu(h), width, 3, f"conv_{i}b")
+            down = i < halvings
+            resampled = dict(conv_general_dilated=conv_downsample) if down else {}
+            h = conv(nn.relu(h), width, 3, f"conv_{i}b", **resampled)
             skip = active if self.relu_skips else x
-            if i < halvings:
-                h, skip = downsample(h), downsample(skip)
-            if i < halvings or width != x.shape[-1]:
+            if down:
+                skip = downsample(skip)
+            if down or width != x.shape[-1]:
                 skip = conv(skip, width, 1, f"skip_{i}")
             x = h + skip
             if i == attending:

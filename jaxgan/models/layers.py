@@ -192,6 +192,28 @@ def downsample(x: jax.Array) -> jax.Array:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
+def _spread(kernel: jax.Array) -> jax.Array:
+    """The sum of a kernel [3, 3, I, O] at 2x2 positions, [4, 4, I, O]."""
+    wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    shifts = ((0, 1), (1, 0))
+    return sum(jnp.pad(wide, (rows, columns, (0, 0), (0, 0))) for rows in shifts for columns in shifts)
+
+
+# For `Conv(conv_general_dilated=...)`: what a resampling and a 3x3 convolution make together is one of 4x4 and stride 2,
+# with 16 products for 36 and the large image on one side only.
+
+
+def upsample_conv(x: jax.Array, kernel: jax.Array, *_, precision=None, **__) -> jax.Array:
+    """The convolution of `upsample(x)` with a kernel [3, 3, I, O]."""
+    kernel = jnp.flip(_spread(kernel), (0, 1)).astype(kernel.dtype)
+    return ops.conv_transpose(x, kernel, stride=2, padding=1, precision=precision)
+
+
+def conv_downsample(x: jax.Array, kernel: jax.Array, *_, precision=None, **__) -> jax.Array:
+    """`downsample` of the convolution of x with a kernel [3, 3, I, O]."""
+    return ops.conv(x, (_spread(kernel) / 4).astype(kernel.dtype), stride=2, padding=1, precision=precision)
+
+
 # [..., in, out] as a matrix of `out` columns: W^T W = I, or W W^T = I where it is wider than tall (Saxe et al. 2014).
 orthogonal = nn.initializers.orthogonal()
 

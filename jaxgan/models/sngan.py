@@ -18,10 +18,12 @@ from jaxgan.models.layers import (
     Net,
     SelfAttention,
     attention_block,
+    conv_downsample,
     downsample,
     orthogonal,
     spectral_norm,
     upsample,
+    upsample_conv,
 )
 
 G_WIDTHS = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
@@ -51,16 +53,17 @@ class Generator(Net):
             layer = BatchNorm(num_classes, self.axis_name, self.dtype, self.bn_eps, tables, name=name)
             return nn.relu(normalised(layer)(x, labels, train))
 
-        def conv(x, width, size, init, name):
-            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
+        def conv(x, width, size, init, name, **options):
+            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
         base, *widths = self.channels or G_WIDTHS[self.image_size]
         attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
         dense = nn.Dense(4 * 4 * base, kernel_init=glorot, dtype=self.dtype, name="dense")
         x = normalised(dense)(z).reshape(-1, 4, 4, base)
         for i, width in enumerate(widths):
-            h = upsample(norm_relu(x, f"norm_{i}a"))
-            h = norm_relu(conv(h, width, 3, glorot_relu, f"conv_{i}a"), f"norm_{i}b")
+            h = norm_relu(x, f"norm_{i}a")
+            h = conv(h, width, 3, glorot_relu, f"conv_{i}a", conv_general_dilated=upsample_conv)
+            h = norm_relu(h, f"norm_{i}b")
             h = conv(h, width, 3, glorot_relu, f"conv_{i}b")
             x = h + upsample(conv(x, width, 1, glorot, f"skip_{i}"))
             if i == attending:
@@ -85,8 +88,8 @@ class Discriminator(Critic):
         def normalised(layer):
             return spectral_norm(layer, train) if self.spectral else layer
 
-        def conv(x, width, size, init, name):
-            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name))(x)
+        def conv(x, width, size, init, name, **options):
+            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
         widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
         ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
@@ -97,10 +100,11 @@ class Discriminator(Critic):
             # The first block sees pixels: no ReLU before it. Hidden widths are those of the input, except there.
             active = nn.relu(x) if i else x
             h = conv(active, x.shape[-1] if i else width, 3, glorot_relu, f"conv_{i}a")
-            h = conv(nn.relu(h), width, 3, glorot_relu, f"conv_{i}b")
+            resampled = dict(conv_general_dilated=conv_downsample) if down else {}
+            h = conv(nn.relu(h), width, 3, glorot_relu, f"conv_{i}b", **resampled)
             skip = active if self.relu_skips else x
             if down:
-                h, skip = downsample(h), downsample(skip)
+                skip = downsample(skip)
             if down or width != x.shape[-1]:
                 skip = conv(skip, width, 1, glorot, f"skip_{i}")
             x = h + skip
