@@ -31,7 +31,7 @@ from jaxgan import cli
 from jaxgan.check import check
 from jaxgan.config import images_per_step
 from jaxgan.ops import conv, flops
-from jaxgan.parallel import Devices
+from jaxgan.parallel import Devices, compile_step
 from jaxgan.state import create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
 
@@ -75,16 +75,8 @@ class Step(NamedTuple):
 
     run: Callable
     seconds: float
-    compiled: Callable  # state, batch, key -> ...
-    arguments: tuple  # their shapes
-
-    def operations(self) -> float:
-        """Of one call on all devices, as ops/flops.py counts them."""
-        return flops.count(self.compiled, *self.arguments) * jax.device_count()
-
-    def text(self) -> str:
-        """The compiled program."""
-        return self.compiled.lower(*self.arguments).compile().as_text()
+    operations: float  # of one call on all devices, as ops/flops.py counts them
+    text: str  # the compiled program
 
 
 def make_step(config, impl: str) -> Step:
@@ -99,15 +91,17 @@ def make_step(config, impl: str) -> Step:
     images = rng.integers(0, 256, (*shape, size, size, 3), np.uint8)
     batch = devices.put_batch({"images": images, "labels": rng.integers(0, 10, shape, np.int32)})
 
+    operations = flops.count(step, state, batch, KEY) * jax.device_count()
+    start = time.perf_counter()
+    compiled = compile_step(step, state, batch, KEY)
+
     def run():
         nonlocal state
-        state, metrics = step(state, batch, KEY)
+        state, metrics = compiled(state, batch, KEY)
         jax.block_until_ready((state, metrics))
 
-    arguments = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, KEY))
-    start = time.perf_counter()
     run()
-    return Step(run, time.perf_counter() - start, step, arguments)
+    return Step(run, time.perf_counter() - start, operations, compiled.as_text())
 
 
 PRODUCT = 2 * 3072**3  # operations of the matrix product that rates are compared with
@@ -135,7 +129,7 @@ def serve(which: str, name: str, changes: dict, pipe) -> None:
     else:
         cli.keep_freed_memory()
         step = make_step(config, which)
-        run, operations = step.run, step.operations()
+        run, operations = step.run, step.operations
     pipe.send((time.perf_counter() - start, operations))
     while pipe.recv():
         start = time.perf_counter()

@@ -25,7 +25,7 @@ from jaxgan.config import ConfigError, RunFailed, images_per_step
 from jaxgan.examine import make_examiner
 from jaxgan.generator import Generator
 from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, read_metrics
-from jaxgan.parallel import Devices, agreed, assert_replicated, first_replica
+from jaxgan.parallel import Devices, agreed, assert_replicated, compile_step, first_replica
 from jaxgan.scores import Evaluator, Protocol
 from jaxgan.state import TrainState, create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
@@ -184,8 +184,7 @@ class Run:
                 f"config.steps_per_call={config.steps_per_call}: must divide step {self.step}, where the run resumes"
             )
         self.state: TrainState = devices.replicate(state)
-        update = devices.parallelize(scan_steps(make_update(config, nets)))
-        self.call = lambda batch: update(self.state, batch, key)
+        self.update, self.key = devices.parallelize(scan_steps(make_update(config, nets))), key
 
         self.generator = Generator(config, None, self.step)
         self.examine = make_examiner(nets, dataset, held_out)
@@ -238,7 +237,7 @@ class Run:
 
     def train(self) -> int:
         """The loop; see `train`."""
-        pending = collections.deque()
+        pending, compiled = collections.deque(), None
         with Interrupt() as interrupt, contextlib.closing(self.log), contextlib.closing(self.batches):
             if self.step < self.total:
                 self.console.note("compiling the training step ...")
@@ -247,7 +246,9 @@ class Run:
                     return self.leave(interrupt.status or 128 + signal.SIGTERM)
                 with self.speed.waiting():
                     batch = next(self.batches)
-                self.state, metrics = self.call(batch)
+                if compiled is None:
+                    compiled = compile_step(self.update, self.state, batch, self.key)
+                self.state, metrics = compiled(self.state, batch, self.key)
                 self.step += self.config.steps_per_call
                 pending.append(metrics)
                 if len(pending) > IN_FLIGHT:

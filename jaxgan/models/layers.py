@@ -199,7 +199,7 @@ def _spread(kernel: jax.Array) -> jax.Array:
     return sum(jnp.pad(wide, (rows, columns, (0, 0), (0, 0))) for rows in shifts for columns in shifts)
 
 
-# For `Conv(conv_general_dilated=...)`: what a resampling and a 3x3 convolution make together is one of 4x4 and stride 2,
+# For `Conv(conv_general_dilated=...)`. What a resampling and a 3x3 convolution make together is one of 4x4, stride 2,
 # with 16 products for 36 and the large image on one side only.
 
 

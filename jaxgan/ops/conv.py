@@ -341,7 +341,7 @@ def _tiled_conv(x, kernel, size, padding):
 
 
 def _tiled_conv_input(y, kernel):
-    """The x [B, H, W, C] that `_tiled_conv` of 2x2 taps and no padding makes this y of, transposed; H, W >= h, w + 1."""
+    """`_tiled_conv` of 2x2 taps and no padding, transposed: y [B, h, w, O] to [B, H, W, C], H > h, zeros at the end."""
     halves, kernels = [-(-n // 2) for n in y.shape[1:3]], _kernel_tiles(kernel)
 
     def part(y):
