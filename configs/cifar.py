@@ -2,16 +2,16 @@
 
     python -m jaxgan.main --config=configs/cifar.py
 
-Why this one: of the recipes here those with a better score compute eight times as much and more. Operations are those
+Why this one: of the recipes here those with a better score compute eleven times as much and more. Operations are those
 of our own steps (`jaxgan/ops/flops.py`), scores are as published (50k samples against 50k training images):
 
-    SNGAN 0.28 EFLOP, FID 9.01 | BigGAN 0.63, 4.16 | this 1.26, 3.35 | StyleGAN2 1.27, 3.78 | its ADA 9.9, 2.42 |
+    SNGAN 0.19 EFLOP, FID 9.01 | BigGAN 0.43, 4.16 | this 0.86, 3.35 | StyleGAN2 1.27, 3.78 | its ADA 9.9, 2.42 |
     R3GAN 77, 1.96
 
 Recipe: that of cifar_biggan_diffaug.py, in bfloat16: hinge loss, spectral norm in both nets, self-attention, a class
 embedding shared by all batch norms, Adam 2e-4 (0.5, 0.999), batch 64, 5 D steps for each G step, 200,000 G steps (64
 million real images); colour, translation and cutout of all that D sees. StudioGAN's took 26 hours, its BigGAN's speed
-(694 real images a second, hardware not said) assumed; a TPU v5e at a third of its peak would take 5. Published: FID
+(694 real images a second, hardware not said) assumed; a TPU v5e at a third of its peak would take 4. Published: FID
 3.35, IS 10.03 (StudioGAN). Ours: not yet measured.
 
     --config=configs/cifar.py:unconditional    without labels; no score is published

@@ -2,9 +2,9 @@
 
 XLA's CPU backend convolves well forward at stride 1 in float32 and badly otherwise: strided, transposed
 and grouped convolutions, few output channels, bfloat16, and above all the gradient of the kernel. Here
-each of those becomes matrix products over patches, or stride-1 convolutions; and 3x3 kernels multiply tiles of
-Winograd's, less than half as much as any direct way. The results are those of `lax.conv_general_dilated` up to
-rounding; bfloat16 is accumulated in float32.
+each of those becomes matrix products over patches, or stride-1 convolutions; and 3x3 kernels, and 4x4 ones of
+stride 2, multiply tiles of Winograd's, about half as much as any direct way. The results are those of
+`lax.conv_general_dilated` up to rounding; bfloat16 is accumulated in float32.
 
 With patches x[n + t] at the taps t of the kernel, a convolution is one function of three arrays,
 sum over n, t of <x[n * stride + t - pad], kernel[t], y[n]>, linear in each. Its three derivatives are the
@@ -207,9 +207,13 @@ def _xla_conv_kernel(x, y, size, stride, padding, groups, precision):
 #                                  in bfloat16 372 -> 487 (2x2, 128 -> 64), where a wide product pays more
 #   1x1 as a product               115 -> 355, its kernel gradient 30 -> 220
 #   grouped, one after the other   9 -> 57 (3x3, 96 groups of 16)
-# and, measured on a slower machine where a large product runs at 200,
-#   3x3 by tiles                   98 -> 233 (32x32, 64 -> 64), 181 -> 274 (32x32, 128 -> 128), 182 -> 338 (8x8, 512)
-#   its kernel gradient            124 -> 165 (32x32, 128 -> 128), 162 -> 197 (8x8, 256 -> 256)
+# and, measured on a slower machine where a large product runs at 200, one of bfloat16 at 380,
+#   3x3 by tiles                   192 -> 299 (32x32, 128 -> 128), 193 -> 416 (8x8, 512);
+#                                  bfloat16 185 -> 402, 195 -> 701
+#   4x4 s2 by tiles                124 -> 257 (16x16, 128 -> 256); bfloat16 136 -> 309
+#   its transpose                  170 -> 273 (8x8 -> 16x16, 256 -> 128); bfloat16 166 -> 424
+#   kernel gradients by tiles      patches' 113 -> 136 (3x3, 16x16, 64 -> 64), 105 -> 128 (4x4 s2, 32x32, 64 -> 64);
+#                                  bfloat16 105 -> 160, 51 -> 136
 #   7x1 by patches                 180 -> 196 (17x17, 192 -> 192)
 # Left to XLA: others of stride 1 in float32.
 _WIDE = 128  # features that make a patch worth writing out
