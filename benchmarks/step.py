@@ -31,7 +31,7 @@ from jaxgan import cli
 from jaxgan.check import check
 from jaxgan.config import images_per_step
 from jaxgan.ops import conv, flops
-from jaxgan.parallel import Devices, compile_step
+from jaxgan.parallel import Devices
 from jaxgan.state import create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
 
@@ -66,7 +66,7 @@ def load(name: str, changes: dict):
 
 def use(impl: str) -> None:
     """Make this the formulation of all convolutions that do not say."""
-    for function in (conv.conv, conv.conv_transpose, conv.conv_general_dilated):
+    for function in (conv.conv, conv.conv_transpose):
         function.__kwdefaults__["impl"] = impl
 
 
@@ -93,7 +93,7 @@ def make_step(config, impl: str) -> Step:
 
     operations = flops.count(step, state, batch, KEY) * jax.device_count()
     start = time.perf_counter()
-    compiled = compile_step(step, state, batch, KEY)
+    compiled = devices.compile(step, state, batch, KEY)
 
     def run():
         nonlocal state

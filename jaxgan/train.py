@@ -25,7 +25,7 @@ from jaxgan.config import ConfigError, RunFailed, images_per_step
 from jaxgan.examine import make_examiner
 from jaxgan.generator import Generator
 from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, read_metrics
-from jaxgan.parallel import Devices, agreed, assert_replicated, compile_step, first_replica
+from jaxgan.parallel import Devices, agreed, assert_replicated, first_replica
 from jaxgan.scores import Evaluator, Protocol
 from jaxgan.state import TrainState, create_state, make_nets
 from jaxgan.update import make_update, real_batches_per_step, scan_steps
@@ -173,7 +173,7 @@ class Run:
             for name in ("log", "sample", "eval", "diagnose", "checkpoint")
         }
         self.every["keep"] = configs.steps(config, config.checkpoint.keep_every_kimg)
-        devices = Devices(config.parallel)
+        self.devices = devices = Devices(config.parallel)
         nets = make_nets(config)
         key = jax.random.key(config.seed)
         create = jax.jit(functools.partial(create_state, nets))
@@ -247,7 +247,7 @@ class Run:
                 with self.speed.waiting():
                     batch = next(self.batches)
                 if compiled is None:
-                    compiled = compile_step(self.update, self.state, batch, self.key)
+                    compiled = self.devices.compile(self.update, self.state, batch, self.key)
                 self.state, metrics = compiled(self.state, batch, self.key)
                 self.step += self.config.steps_per_call
                 pending.append(metrics)

@@ -2,7 +2,6 @@
 
 import itertools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,20 +215,6 @@ def test_inside_scan_cond_and_across_devices():
         return jax.jit(jax.grad(jax.shard_map(square, mesh=mesh, in_specs=(P(), P("i")), out_specs=P()), (0, 1)))
 
     assert_close(total(fast)(kernel, x), total(lax_conv)(kernel, x))
-
-
-def test_flax_layer_takes_it():
-    x = normal(0, 2, 8, 8, 3)
-    layers = [nn.Conv(5, (3, 3), 2, **o) for o in ({}, {"conv_general_dilated": ops.conv_general_dilated})]
-    variables = layers[0].init(jax.random.key(0), x)
-    assert_close(layers[1].apply(variables, x), layers[0].apply(variables, x))
-
-
-def test_what_it_does_not_cover_is_left_to_lax():
-    x, kernel = normal(0, 2, 8, 8, 3), normal(1, 3, 3, 3, 5)
-    options = dict(rhs_dilation=(2, 2), dimension_numbers=DIMENSIONS)
-    ours = ops.conv_general_dilated(x, kernel, (1, 1), "SAME", **options)
-    assert_close(ours, lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **options))
 
 
 def test_same_bits_twice():

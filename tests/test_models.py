@@ -200,6 +200,15 @@ def test_resampling_and_convolution_are_one(together, apart):
         np.testing.assert_allclose(ours, other, atol=1e-4)
 
 
+def test_convolutions_are_those_of_flax():
+    x, key = jax.random.normal(jax.random.key(0), (2, 8, 8, 6)), jax.random.key(1)
+    options = dict(strides=2, feature_group_count=2, bias_init=nn.initializers.ones)
+    wanted, variables = nn.Conv(4, (3, 3), **options).init_with_output(key, x)
+    layer = Conv(4, (3, 3), strides=2, feature_group_count=2)
+    np.testing.assert_array_equal(layer.init(key, x)["params"]["kernel"], variables["params"]["kernel"])
+    np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-6)
+
+
 def test_biases_have_gradients_in_float32():
     """3840 * (1 + 2 ** -7) is not a bfloat16."""
     x, y = jnp.zeros((15, 16, 16, 3), jnp.bfloat16), jnp.zeros((15, 8, 8, 3), jnp.bfloat16)

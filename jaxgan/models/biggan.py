@@ -19,6 +19,7 @@ from jaxgan.models.layers import (
     Net,
     SelfAttention,
     attention_block,
+    broadcast_like,
     conv_downsample,
     downsample,
     orthogonal,
@@ -64,13 +65,13 @@ class Generator(Net):
         )
 
         def norm_relu(x, condition, name):
-            wide = jnp.promote_types(self.dtype, jnp.float32)  # as their gradients are sums over all pixels
+            wide = jnp.promote_types(self.dtype, jnp.float32)
             gain, bias = (
                 dense(condition, x.shape[-1], f"{what}_{name}", bias=False)[:, None, None].astype(wide)
                 for what in ("gain", "bias")
             )
-            x = norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x) * (1.0 + gain) + bias
-            return nn.relu(x).astype(self.dtype)
+            x = norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x)
+            return nn.relu(x * broadcast_like(1.0 + gain, x) + broadcast_like(bias, x))
 
         base, *widths = self.channels or G_WIDTHS[self.image_size]
         attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
@@ -83,7 +84,7 @@ class Generator(Net):
         x = dense(first, 4 * 4 * base, "dense").reshape(-1, 4, 4, base)
         for i, (width, condition) in enumerate(zip(widths, conditions)):
             h = norm_relu(x, condition, f"{i}a")
-            h = conv(h, width, 3, f"conv_{i}a", conv_general_dilated=upsample_conv)
+            h = conv(h, width, 3, f"conv_{i}a", convolve=upsample_conv)
             h = norm_relu(h, condition, f"{i}b")
             x = conv(h, width, 3, f"conv_{i}b") + upsample(conv(x, width, 1, f"skip_{i}"))
             if i == attending:
@@ -113,7 +114,7 @@ class Discriminator(Critic):
             active = nn.relu(x) if i else x  # the first block sees pixels: no ReLU
             h = conv(active, width, 3, f"conv_{i}a")
             down = i < halvings
-            resampled = dict(conv_general_dilated=conv_downsample) if down else {}
+            resampled = dict(convolve=conv_downsample) if down else {}
             h = conv(nn.relu(h), width, 3, f"conv_{i}b", **resampled)
             skip = active if self.relu_skips else x
             if down:

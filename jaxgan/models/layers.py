@@ -7,31 +7,40 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from jaxgan import rng
 from jaxgan.ops import conv as ops
 
 
-def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x + bias in float32, in the type of x: so the bias's gradient, a sum over all pixels, is float32 too."""
-    return (x + bias.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)
+def broadcast_like(values: jax.Array, x: jax.Array) -> jax.Array:
+    """`values` in the shape and type of x, the type last: gradients are summed over pixels in the type of `values`."""
+    return jnp.broadcast_to(values, x.shape).astype(x.dtype)
 
 
-def _promote_all_but_bias(x, kernel, bias, dtype):
-    return *promote_dtype(x, kernel, dtype=dtype), bias
+class Conv(nn.Module):
+    """Convolution with bias, [B, H, W, C] to [B, H', W', features]; parameters are named and drawn as flax's."""
 
+    features: int
+    kernel_size: tuple[int, int]
+    strides: int | tuple[int, int] = 1
+    padding: str | int | tuple = "SAME"
+    feature_group_count: int = 1
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    dtype: jnp.dtype = jnp.float32
+    precision: lax.PrecisionLike = None
+    convolve: Callable = ops.conv
 
-class Conv(nn.Conv):
-    """flax's convolution, by `jaxgan.ops.conv` and with a bias as in `add_bias`."""
-
-    conv_general_dilated: Callable = ops.conv_general_dilated
-    promote_dtype: Callable = _promote_all_but_bias
-
+    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = super().__call__(x)
-        return y if self.dtype is None else y.astype(self.dtype)
+        shape = (*self.kernel_size, x.shape[-1] // self.feature_group_count, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        options = dict(stride=self.strides, padding=self.padding, groups=self.feature_group_count)
+        x = self.convolve(x.astype(self.dtype), kernel, precision=self.precision, **options)
+        if not self.use_bias:
+            return x
+        return x + broadcast_like(self.param("bias", nn.initializers.zeros_init(), (self.features,)), x)
 
 
 class Net(nn.Module):
@@ -137,7 +146,8 @@ class ConvTranspose(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         x, kernel = (a.astype(self.dtype) for a in (x, kernel))
         padding = (self.kernel_size - self.stride) // 2
-        return add_bias(ops.conv_transpose(x, kernel, stride=self.stride, padding=padding), bias)
+        x = ops.conv_transpose(x, kernel, stride=self.stride, padding=padding)
+        return x + broadcast_like(bias, x)
 
 
 class BatchNorm(nn.Module):
@@ -172,7 +182,7 @@ class BatchNorm(nn.Module):
             for name in ("gain", "bias")
         ]
         gain, bias = (t(labels).reshape(-1, *[1] * (x.ndim - 2), x.shape[-1]) for t in tables)
-        return (x * (1.0 + gain) + bias).astype(self.dtype)  # in float32, as their gradients are sums over all pixels
+        return x * broadcast_like(1.0 + gain, x) + broadcast_like(bias, x)
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
@@ -199,17 +209,17 @@ def _spread(kernel: jax.Array) -> jax.Array:
     return sum(jnp.pad(wide, (rows, columns, (0, 0), (0, 0))) for rows in shifts for columns in shifts)
 
 
-# For `Conv(conv_general_dilated=...)`. What a resampling and a 3x3 convolution make together is one of 4x4, stride 2,
+# For `Conv(convolve=...)`. What a resampling and a 3x3 convolution make together is one of 4x4, stride 2,
 # with 16 products for 36 and the large image on one side only.
 
 
-def upsample_conv(x: jax.Array, kernel: jax.Array, *_, precision=None, **__) -> jax.Array:
+def upsample_conv(x: jax.Array, kernel: jax.Array, precision=None, **_) -> jax.Array:
     """The convolution of `upsample(x)` with a kernel [3, 3, I, O]."""
     kernel = jnp.flip(_spread(kernel), (0, 1)).astype(kernel.dtype)
     return ops.conv_transpose(x, kernel, stride=2, padding=1, precision=precision)
 
 
-def conv_downsample(x: jax.Array, kernel: jax.Array, *_, precision=None, **__) -> jax.Array:
+def conv_downsample(x: jax.Array, kernel: jax.Array, precision=None, **_) -> jax.Array:
     """`downsample` of the convolution of x with a kernel [3, 3, I, O]."""
     return ops.conv(x, (_spread(kernel) / 4).astype(kernel.dtype), stride=2, padding=1, precision=precision)
 

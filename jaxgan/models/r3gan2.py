@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
-from jaxgan.models.layers import Critic, Net, add_bias
+from jaxgan.models.layers import Critic, Net, broadcast_like
 from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32, stage_widths
 from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
@@ -93,7 +93,7 @@ def pointwise(x: jax.Array, kernel: jax.Array, gain=1.0, noise=None, precision=N
     x = conv(x, scaled[None, None], precision=precision)
     if noise is not None:
         x = x + (noise * kernel[width]).astype(x.dtype)
-    return add_bias(x, kernel[-1])
+    return x + broadcast_like(kernel[-1], x)
 
 
 def enlarge(x: jax.Array, width: int) -> jax.Array:

@@ -62,7 +62,7 @@ class Generator(Net):
         x = normalised(dense)(z).reshape(-1, 4, 4, base)
         for i, width in enumerate(widths):
             h = norm_relu(x, f"norm_{i}a")
-            h = conv(h, width, 3, glorot_relu, f"conv_{i}a", conv_general_dilated=upsample_conv)
+            h = conv(h, width, 3, glorot_relu, f"conv_{i}a", convolve=upsample_conv)
             h = norm_relu(h, f"norm_{i}b")
             h = conv(h, width, 3, glorot_relu, f"conv_{i}b")
             x = h + upsample(conv(x, width, 1, glorot, f"skip_{i}"))
@@ -100,7 +100,7 @@ class Discriminator(Critic):
             # The first block sees pixels: no ReLU before it. Hidden widths are those of the input, except there.
             active = nn.relu(x) if i else x
             h = conv(active, x.shape[-1] if i else width, 3, glorot_relu, f"conv_{i}a")
-            resampled = dict(conv_general_dilated=conv_downsample) if down else {}
+            resampled = dict(convolve=conv_downsample) if down else {}
             h = conv(nn.relu(h), width, 3, glorot_relu, f"conv_{i}b", **resampled)
             skip = active if self.relu_skips else x
             if down:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan import rng
-from jaxgan.models.layers import Critic, Net, add_bias
+from jaxgan.models.layers import Critic, Net, broadcast_like
 from jaxgan.ops.blur import conv_down, conv_up, downsample, upsample
 from jaxgan.ops.conv import conv
 
@@ -217,7 +217,7 @@ class StyleConv(nn.Module):
         x = modulated_conv(x, kernel, styles, convolve=self.convolve)
         if keys is not None:
             x += (strength * rng.normal(keys, (*x.shape[1:3], 1))).astype(x.dtype)
-        return _clip(leaky_relu(add_bias(x, bias)), self.clamp)
+        return _clip(leaky_relu(x + broadcast_like(bias, x)), self.clamp)
 
 
 class StyleToRGB(nn.Module):
@@ -233,7 +233,7 @@ class StyleToRGB(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         styles = EqualDense(channels, bias_init=1.0, name="style")(w) / channels**0.5
         x = modulated_conv(x, kernel, styles, demodulate=False)
-        return _clip(add_bias(x, bias), self.clamp).astype(jnp.float32)
+        return _clip(x + broadcast_like(bias, x), self.clamp).astype(jnp.float32)
 
 
 class EqualDense(nn.Module):
@@ -269,8 +269,9 @@ class EqualConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         fan_in = self.size**2 * x.shape[-1]
-        x = add_bias(self.convolve(x, (kernel / fan_in**0.5).astype(x.dtype)), bias)
-        return _clip(self.gain * leaky_relu(x), None if self.clamp is None else self.gain * self.clamp)
+        x = self.convolve(x, (kernel / fan_in**0.5).astype(x.dtype))
+        x = self.gain * leaky_relu(x + broadcast_like(bias, x))
+        return _clip(x, None if self.clamp is None else self.gain * self.clamp)
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:

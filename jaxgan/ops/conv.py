@@ -72,30 +72,6 @@ def conv_transpose(x, kernel, *, stride=1, padding="SAME", groups=1, precision=N
     return _bind(conv_input_p, x, kernel, size, stride, pads, groups, precision, impl)
 
 
-def conv_general_dilated(
-    lhs, rhs, window_strides, padding, *, dimension_numbers=None, feature_group_count=1, impl="auto", **others
-):
-    """`lax.conv_general_dilated`, by `conv` where that applies: 2-D, NHWC and HWIO, floats, not dilated.
-
-    For modules that let their convolution be chosen: `nn.Conv(..., conv_general_dilated=conv_general_dilated)`.
-    """
-    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    dilations = [others.get("lhs_dilation") or (), others.get("rhs_dilation") or ()]
-    if (
-        lhs.ndim == 4
-        and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _DIMENSIONS)
-        and all(d == 1 for d in (*dilations[0], *dilations[1], others.get("batch_group_count", 1)))
-        and lhs.dtype == rhs.dtype
-        and jnp.issubdtype(lhs.dtype, jnp.floating)
-        and others.get("preferred_element_type") in (None, lhs.dtype)
-        and padding != "SAME_LOWER"
-    ):
-        options = dict(groups=feature_group_count, precision=others.get("precision"), impl=impl)
-        return conv(lhs, rhs, stride=window_strides, padding=padding, **options)
-    options = dict(dimension_numbers=dimension_numbers, feature_group_count=feature_group_count)
-    return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options, **others)
-
-
 def _pair(stride):
     pair = (stride, stride) if isinstance(stride, int) else tuple(stride)
     if len(pair) != 2 or any(not isinstance(s, int) or s < 1 for s in pair):
