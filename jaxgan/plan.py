@@ -168,6 +168,7 @@ def report(config, planned: Plan, largest: Plan | None) -> str:
 
 def main() -> None:
     jax.config.update("jax_platforms", "cpu")  # where the compiler runs, not what it compiles for
+    jax.config.update("jax_enable_compilation_cache", False)  # programs for absent hardware cannot be read back
     config = _CONFIG.value.copy_and_resolve_references()
     config.batch_size = _BATCH_SIZE.value or config.batch_size
     planned = plan(config, _TOPOLOGY.value, _THOROUGH.value)
