@@ -6,7 +6,7 @@ All take turns in one process, so that other load on the machine hurts them alik
 in GFLOP/s of 2 x multiply-adds: forward (x1), forward and both gradients (x3), and the gradient by the
 kernel of an R1-like penalty |d/dx sum(y ** 2) / 2| ** 2 (x5). `ratio` is XLA's time over ours, `torch` is
 PyTorch's time over ours. --loop runs three steps of each inside a `lax.scan`, as steps_per_call does.
---system-malloc does without `jaxgan.cli.keep_freed_memory`: XLA's time is then mostly page faults of new buffers.
+--system-malloc does without `jaxgan.memory.keep_freed`: XLA's time is then mostly page faults of new buffers.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan.cli import keep_freed_memory
+from jaxgan.memory import keep_freed
 from jaxgan.ops import conv as ops
 
 try:
@@ -182,7 +182,7 @@ def main():
     parser.add_argument("--system-malloc", action="store_true", help="do not keep freed memory")
     args = parser.parse_args()
     if not args.system_malloc:
-        keep_freed_memory()
+        keep_freed()
     head = "".join(f" | {name:>5}: {'xla':>4} {'fast':>4} {'ratio':>5} {'torch':>5}" for name in ("fwd", "grads", "R1"))
     print(f"{args.dtype:34}{head}   (GFLOP/s, and times over ours)")
     for shape in SHAPES:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import cli
+from jaxgan import cli, memory
 from jaxgan.extractors import inception
 from jaxgan.features import CHUNK
 from jaxgan.parallel import LocalMap
@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     cli.use_two_cpu_devices()
-    cli.keep_freed_memory()
+    memory.keep_freed()
     functions = {}
     apply = LocalMap(inception.apply, CHUNK)
     if torch is None:

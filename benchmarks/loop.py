@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--steps_per_call", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    step.cli.keep_freed_memory()
+    step.memory.keep_freed()
     config = step.load("digits", {"steps_per_call": args.steps_per_call})
     images = images_per_step(config) * args.steps_per_call
     config.train_kimg, config.log.every_kimg = 400 * images / 1e3, 20 * images / 1e3

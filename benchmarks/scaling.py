@@ -26,7 +26,7 @@ def measure(name: str, changes: dict) -> str:
         start = time.perf_counter()
         made.run()
         times.append(time.perf_counter() - start)
-    counts = read_program(made.text)
+    counts = read_program(made.compiled.as_text())
     return (
         f"{jax.device_count():7} {statistics.median(times):9.2f} {counts.all_reduces:11} "
         f"{counts.all_reduce_bytes / 2**20:8.1f} {counts.all_gathers:11}"

@@ -16,7 +16,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-FIRST_STEP = "import step; step.cli.keep_freed_memory(); step.make_step(step.load({!r}, {{}}), 'auto')"
+FIRST_STEP = "import step; step.memory.keep_freed(); step.make_step(step.load({!r}, {{}}), 'auto')"
 TWO_STEPS = f"{FIRST_STEP}.run()"
 
 

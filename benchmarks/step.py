@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan import cli
+from jaxgan import memory
 from jaxgan.check import check
 from jaxgan.config import images_per_step
 from jaxgan.ops import conv, flops
@@ -75,8 +75,8 @@ class Step(NamedTuple):
 
     run: Callable
     seconds: float
-    operations: float  # of one call on all devices, as ops/flops.py counts them
-    text: str  # the compiled program
+    operations: Callable  # () -> of one call on all devices, as ops/flops.py counts them
+    compiled: Callable
 
 
 def make_step(config, impl: str) -> Step:
@@ -91,7 +91,6 @@ def make_step(config, impl: str) -> Step:
     images = rng.integers(0, 256, (*shape, size, size, 3), np.uint8)
     batch = devices.put_batch({"images": images, "labels": rng.integers(0, 10, shape, np.int32)})
 
-    operations = flops.count(step, state, batch, KEY) * jax.device_count()
     start = time.perf_counter()
     compiled = devices.compile(step, state, batch, KEY)
 
@@ -100,8 +99,11 @@ def make_step(config, impl: str) -> Step:
         state, metrics = compiled(state, batch, KEY)
         jax.block_until_ready((state, metrics))
 
+    def operations():
+        return flops.count(step, state, batch, KEY) * jax.device_count()
+
     run()
-    return Step(run, time.perf_counter() - start, operations, compiled.as_text())
+    return Step(run, time.perf_counter() - start, operations, compiled)
 
 
 PRODUCT = 2 * 3072**3  # operations of the matrix product that rates are compared with
@@ -127,9 +129,9 @@ def serve(which: str, name: str, changes: dict, pipe) -> None:
     elif which == "product":
         run = product(config.dtype)
     else:
-        cli.keep_freed_memory()
+        memory.keep_freed()
         step = make_step(config, which)
-        run, operations = step.run, step.operations
+        run, operations = step.run, step.operations()
     pipe.send((time.perf_counter() - start, operations))
     while pipe.recv():
         start = time.perf_counter()

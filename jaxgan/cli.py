@@ -1,7 +1,5 @@
 """What the commands share: flags, one-line errors with exit code 2, the compilation cache."""
 
-import contextlib
-import ctypes
 import os
 import pathlib
 import re
@@ -10,6 +8,7 @@ import sys
 import jax
 from absl import app, flags, logging
 
+from jaxgan import memory
 from jaxgan.config import ConfigError, RunFailed, default_config, flatten, unknown_key
 
 
@@ -43,15 +42,6 @@ def cache_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache / "jaxgan" / "xla"))
 
 
-def keep_freed_memory() -> None:
-    """Make glibc keep what is freed: XLA on the CPU else spends much of its time on the page faults of new buffers."""
-    with contextlib.suppress(OSError):  # another libc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large buffer
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap
-        libc.mallopt(-8, 1)  # M_ARENA_MAX: one heap, for all threads
-
-
 def use_two_cpu_devices() -> None:
     """Make a CPU two devices unless JAX_NUM_CPU_DEVICES says otherwise, before jax is used.
 
@@ -67,7 +57,7 @@ def run(main) -> None:
     def guarded(_):
         logging.set_verbosity(logging.WARNING)  # the console is the program's own
         cache_compilations()
-        keep_freed_memory()
+        memory.keep_freed()
         try:
             return main()
         except ConfigError as error:

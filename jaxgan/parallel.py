@@ -5,8 +5,6 @@ per-device function with the axis name `AXIS` and give equal results.
 """
 
 import collections
-import contextlib
-import ctypes
 import glob
 
 import jax
@@ -15,6 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxgan import memory
 from jaxgan.config import ConfigError, RunFailed
 
 AXIS = "batch"
@@ -78,15 +77,11 @@ class Devices:
         return jax.jit(mapped, donate_argnums=0)
 
     def compile(self, step, *arguments):
-        """`step`, as `parallelize` made it, compiled for these arguments; pmap across processes at its first call.
-
-        Compiling leaves about 1 GB of freed memory in glibc's hands, in pieces too small for a step: it is given back.
-        """
+        """`step`, as `parallelize` made it, compiled for these arguments; pmap across processes at its first call."""
         if self.backend == "pmap" and jax.process_count() > 1:  # ahead of time it would want the batch of all processes
             return step
         compiled = step.lower(*arguments).compile()
-        with contextlib.suppress(OSError):  # another libc
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        memory.give_back_freed()
         return compiled
 
     def put_batch(self, batch):

@@ -112,7 +112,7 @@ def test_by_tiles_with_stride(channels, features, padding, monkeypatch):
 
 @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (4, 2)])
 def test_by_tiles_in_bfloat16(taps, stride):
-    """As near to the exact result as the types allow: the tiles are rounded once."""
+    """Within a few of bfloat16's roundings of 2 ** -8."""
     x, kernel = normal(0, 4, 16, 16, 64), normal(1, taps, taps, 64, 64) / (8 * taps)
     x, kernel = (a.astype(jnp.bfloat16) for a in (x, kernel))
     assert_same_derivatives(x, kernel, 0.03, stride=stride, padding=1)

@@ -11,6 +11,7 @@ from jaxgan.models.layers import (
     BatchNorm,
     Conv,
     ConvTranspose,
+    broadcast_like,
     conv_downsample,
     downsample,
     dropout,
@@ -228,3 +229,10 @@ def test_biases_have_gradients_in_float32():
         gradients = jax.tree.leaves_with_path(jax.grad(total)(variables["params"]))
         (bias,) = [g for path, g in gradients if "bias" in jax.tree_util.keystr(path)]
         np.testing.assert_allclose(bias[..., :1].sum(), 3840 * (1 + 2**-7), rtol=1e-6)
+
+
+def test_sums_over_pixels_are_made_in_float32():
+    """In bfloat16 a sum of ones ends at 256, where 257 would be next."""
+    x = jnp.zeros((15, 16, 16, 3), jnp.bfloat16)
+    gradient = jax.grad(lambda values: jnp.sum(broadcast_like(values, x).astype(jnp.float32)))(x[0, 0, 0])
+    np.testing.assert_array_equal(gradient, jnp.full(3, 3840, jnp.bfloat16))

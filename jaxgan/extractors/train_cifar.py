@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import optax.contrib
 
-from jaxgan import cli, data, rng
+from jaxgan import cli, data, memory, rng
 from jaxgan.extractors import cifar
 from jaxgan.parallel import AXIS, Devices, first_replica
 
@@ -189,7 +189,7 @@ def main():
     args = parser.parse_args()
     cli.use_two_cpu_devices()
     cli.cache_compilations()
-    cli.keep_freed_memory()
+    memory.keep_freed()
     chosen = dict(name="cifar10", split="train", eval_split="test", image_size=cifar.SIZE, cache_gb=4.0)
     chosen |= dict(dir=args.data_dir, manual_dir=args.manual_dir, verify_checksum=args.verify_checksum)
     source = types.SimpleNamespace(**chosen)

@@ -65,10 +65,8 @@ class Generator(Net):
         )
 
         def norm_relu(x, condition, name):
-            wide = jnp.promote_types(self.dtype, jnp.float32)
             gain, bias = (
-                dense(condition, x.shape[-1], f"{what}_{name}", bias=False)[:, None, None].astype(wide)
-                for what in ("gain", "bias")
+                dense(condition, x.shape[-1], f"{what}_{name}", bias=False)[:, None, None] for what in ("gain", "bias")
             )
             x = norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x)
             return nn.relu(x * broadcast_like(1.0 + gain, x) + broadcast_like(bias, x))

@@ -14,8 +14,9 @@ from jaxgan.ops import conv as ops
 
 
 def broadcast_like(values: jax.Array, x: jax.Array) -> jax.Array:
-    """`values` in the shape and type of x, the type last: gradients are summed over pixels in the type of `values`."""
-    return jnp.broadcast_to(values, x.shape).astype(x.dtype)
+    """`values` in the shape and type of x, the type last: their gradients, sums over pixels, are made in float32."""
+    wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return jnp.broadcast_to(wide, x.shape).astype(x.dtype)
 
 
 class Conv(nn.Module):
@@ -210,7 +211,7 @@ def _spread(kernel: jax.Array) -> jax.Array:
 
 
 # For `Conv(convolve=...)`. What a resampling and a 3x3 convolution make together is one of 4x4, stride 2,
-# with 16 products for 36 and the large image on one side only.
+# with 16 products for 36 and the large image on one side only. Stride, padding and groups are theirs.
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, precision=None, **_) -> jax.Array:
