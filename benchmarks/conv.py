@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan.memory import keep_freed
+from jaxgan.core.memory import keep_freed
 from jaxgan.ops import conv as ops
 
 try:

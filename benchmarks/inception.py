@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import cli, memory
-from jaxgan.extractors import inception
-from jaxgan.features import CHUNK
-from jaxgan.parallel import LocalMap
+from jaxgan.commands import app as cli
+from jaxgan.core import memory
+from jaxgan.core.parallel import LocalMap
+from jaxgan.evaluation.features import CHUNK
+from jaxgan.evaluation.networks import inception
 
 try:
     import torch

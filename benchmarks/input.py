@@ -11,9 +11,9 @@ import time
 import jax
 import numpy as np
 
+from jaxgan.core.parallel import Devices
 from jaxgan.data import Batches
-from jaxgan.data.decode import Decoded
-from jaxgan.parallel import Devices
+from jaxgan.data.decoding import Decoded
 
 
 def main():

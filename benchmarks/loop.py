@@ -15,9 +15,9 @@ import time
 
 import step
 
-from jaxgan.config import images_per_step
-from jaxgan.log import read_metrics
-from jaxgan.train import train
+from jaxgan.settings import images_per_step
+from jaxgan.training.log import read_metrics
+from jaxgan.training.loop import train
 
 
 def main():

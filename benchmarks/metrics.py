@@ -18,11 +18,11 @@ import jax
 import numpy as np
 import threadpoolctl
 
-from jaxgan.metrics.frechet import Moments, frechet_distance, frechet_infinity, frechet_per_class
-from jaxgan.metrics.inception_score import inception_score
-from jaxgan.metrics.kid import kid
-from jaxgan.metrics.memorisation import authpct
-from jaxgan.metrics.prdc import prdc
+from jaxgan.evaluation.metrics.frechet import Moments, frechet_distance, frechet_infinity, frechet_per_class
+from jaxgan.evaluation.metrics.inception_score import inception_score
+from jaxgan.evaluation.metrics.kid import kid
+from jaxgan.evaluation.metrics.memorisation import authpct
+from jaxgan.evaluation.metrics.prdc import prdc
 
 BARS = {"frechet": "30 s", "prdc": "600 s, 4 GB"}
 

@@ -16,7 +16,7 @@ import time
 import jax
 import step
 
-from jaxgan.program import read_program
+from jaxgan.planning.program import read_program
 
 
 def measure(name: str, changes: dict) -> str:

@@ -27,13 +27,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan import memory
-from jaxgan.check import check
-from jaxgan.config import images_per_step
+from jaxgan.core import memory
+from jaxgan.core.parallel import Devices
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.gan.step import make_update, real_batches_per_step, scan_steps
 from jaxgan.ops import conv, flops
-from jaxgan.parallel import Devices
-from jaxgan.state import create_state, make_nets
-from jaxgan.update import make_update, real_batches_per_step, scan_steps
+from jaxgan.settings import images_per_step
+from jaxgan.training.check import check
 
 CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))}
 KEY = jax.random.key(0)

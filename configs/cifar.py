@@ -19,7 +19,7 @@ million real images); colour, translation and cutout of all that D sees. StudioG
 Deviations: as in cifar_biggan_diffaug.py, and bfloat16.
 """
 
-from jaxgan.config import default_config, is_conditional
+from jaxgan.settings import default_config, is_conditional
 
 
 def get_config(variant="conditional"):

@@ -15,7 +15,7 @@ With consistency regularisation (Zhang et al. 2020), published FID 3.16, IS 10.0
     --config.penalty.cr.weight=10
 """
 
-from jaxgan.config import default_config
+from jaxgan.settings import default_config
 
 
 def get_config():

@@ -12,7 +12,7 @@ Deviations: the average begins with a half-life of 5% of the images so far (Stud
 of none); running statistics of batch norm in use, where StudioGAN measures them anew before it evaluates.
 """
 
-from jaxgan.config import default_config
+from jaxgan.settings import default_config
 
 
 def get_config():

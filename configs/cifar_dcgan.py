@@ -10,7 +10,7 @@ images). Ours: not yet measured.
 Deviations: running statistics of batch norm in use, where StudioGAN measures them anew before it evaluates.
 """
 
-from jaxgan.config import default_config
+from jaxgan.settings import default_config
 
 
 def get_config():

@@ -12,7 +12,7 @@ authors; 723 images a second). Published: FID 1.96 (50k samples against 50k trai
 Deviations: none known.
 """
 
-from jaxgan.config import default_config, is_conditional
+from jaxgan.settings import default_config, is_conditional
 
 
 def get_config(variant="conditional"):

@@ -15,7 +15,7 @@ G's averages have the relative widths 0.05, which the authors evaluate, 0.01 and
 the fact: jaxgan.load(RUN, sigma_rel=0.03).
 """
 
-from jaxgan.config import default_config, is_conditional
+from jaxgan.settings import default_config, is_conditional
 
 
 def get_config(variant="conditional"):

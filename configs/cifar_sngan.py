@@ -17,7 +17,7 @@ Deviations: running statistics of batch norm in use, where StudioGAN measures th
 labels nearest-neighbour upsampling (mimicry's is bilinear).
 """
 
-from jaxgan.config import default_config, is_conditional
+from jaxgan.settings import default_config, is_conditional
 
 
 def get_config(variant="conditional"):

@@ -14,7 +14,7 @@ Deviations: D steps before G, not after it; R1 is added to the loss of every 16t
 bfloat16 where the source has float16.
 """
 
-from jaxgan.config import default_config, is_conditional
+from jaxgan.settings import default_config, is_conditional
 
 
 def get_config(variant="conditional"):

@@ -15,7 +15,7 @@ bfloat16 where the source has float16; p moves a little at every step, by the sa
 fourth, and stays below 1.
 """
 
-from jaxgan.config import default_config, is_conditional
+from jaxgan.settings import default_config, is_conditional
 
 
 def get_config(variant="conditional"):

@@ -9,7 +9,7 @@ classical test for mode collapse. Reports how many of them 26,000 samples contai
 The game is R3GAN's (Huang et al. 2024), relativistic with a zero-centred gradient penalty, on the smallest nets.
 """
 
-from jaxgan.config import default_config
+from jaxgan.settings import default_config
 
 
 def get_config():

@@ -22,7 +22,7 @@ Tried, each on one core for 7 minutes (the first two 9), so that what counts is 
     batch 16, both 1.6e-3                                            36       43.4
 """
 
-from jaxgan.config import default_config
+from jaxgan.settings import default_config
 
 
 def get_config():

@@ -7,7 +7,7 @@ Strided convolutions of 64, 128 and 256 channels, batch norm in both nets, uncon
 in 30 minutes (5,000 samples against 50,000 training images).
 """
 
-from jaxgan.config import default_config
+from jaxgan.settings import default_config
 
 
 def get_config():

@@ -17,8 +17,9 @@ ImageNet.
 
 from typing import NamedTuple
 
-from jaxgan.config import ConfigError, default_config
+from jaxgan.core.errors import ConfigError
 from jaxgan.models.r3gan import IMAGENET_WIDTHS
+from jaxgan.settings import default_config
 
 
 class Preset(NamedTuple):

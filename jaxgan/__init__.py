@@ -3,6 +3,6 @@
 
 def load(path, step=None):
     """The averaged generator of a run, a checkpoint directory or one checkpoint: see `jaxgan.generator.load`."""
-    from jaxgan import generator  # here, so that `import jaxgan` stays instant
+    from jaxgan.sampling import generator
 
     return generator.load(path, step)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxgan import augment
-from jaxgan.augment import AUGMENTS, PIPES, ada, adapt, diffaugment, draw, transform
+from jaxgan.gan import augment
+from jaxgan.gan.augment import AUGMENTS, PIPES, ada, adapt, diffaugment, draw, transform
 
 B, SIDE = 4, 32
 KEYS = jax.random.split(jax.random.key(7), B)

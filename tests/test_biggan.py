@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan.config import default_config
-from jaxgan.losses import hinge_d, negative_logits_g
+from jaxgan.gan.losses import hinge_d, negative_logits_g
+from jaxgan.gan.state import make_nets
 from jaxgan.models import MODELS, biggan
 from jaxgan.models.layers import SelfAttention, attention_block
-from jaxgan.state import make_nets
+from jaxgan.settings import default_config
 
 KEY = jax.random.key(0)
 TINY = dict(image_size=16, num_classes=3)

@@ -17,9 +17,9 @@ import optax
 import pytest
 from absl import logging
 
-from jaxgan import checkpoint
-from jaxgan.checkpoint import CheckpointError, Checkpoints, all_finite, restore_generator
-from jaxgan.parallel import Devices
+from jaxgan.core import checkpoint
+from jaxgan.core.checkpoint import CheckpointError, Checkpoints, all_finite, restore_generator
+from jaxgan.core.parallel import Devices
 
 CONFIG = {"loss": "hinge", "betas": [0.0, 0.9], "model": {"z_dim": 8}, "lr": 2e-4}
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import rng
-from jaxgan.extractors import cifar, train_cifar
+from jaxgan.core import rng
+from jaxgan.evaluation.networks import cifar, train_cifar
 
 TINY = cifar.CifarNet(widths=(8, 16))
 

@@ -4,19 +4,10 @@ import json
 
 import pytest
 
-from jaxgan.check import check
-from jaxgan.config import (
-    ConfigError,
-    changes,
-    default_config,
-    flatten,
-    from_dict,
-    lookup,
-    steps,
-    to_json,
-    unknown_key,
-)
-from jaxgan.state import make_modules
+from jaxgan.core.errors import ConfigError, lookup
+from jaxgan.gan.state import make_modules
+from jaxgan.settings import changes, default_config, flatten, from_dict, steps, to_json, unknown_key
+from jaxgan.training.check import check
 
 BAD = {
     "parallel": "tmap",

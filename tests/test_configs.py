@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan.check import check
-from jaxgan.checkpoint import Checkpoints
-from jaxgan.config import ConfigError
+from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.core.errors import ConfigError
+from jaxgan.core.parallel import Devices, assert_replicated
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.gan.step import make_update, scan_steps
 from jaxgan.models import MODELS
-from jaxgan.parallel import Devices, assert_replicated
-from jaxgan.state import create_state, make_nets
-from jaxgan.update import make_update, scan_steps
+from jaxgan.training.check import check
 from tests.test_update import KEY, batches, split
 
 CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))}

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from jaxgan import data
-from jaxgan.config import ConfigError, default_config
-from jaxgan.data import decode
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import decoding as decode
 from jaxgan.data.digits import StackedDigits, load_digits
+from jaxgan.settings import default_config
 
 # ---- Stacked digits
 

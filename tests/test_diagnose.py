@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from jaxgan.config import default_config
-from jaxgan.diagnose import (
+from jaxgan.settings import default_config
+from jaxgan.training.health import (
     COLLAPSED_VARIETY,
     VARIETY_DROP,
     WARMUP_KIMG,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.extractors import dinov2, torch_file
+from jaxgan.evaluation.networks import dinov2, torch_file
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "dinov2.pth"

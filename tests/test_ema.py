@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import ema
-from jaxgan.checkpoint import Checkpoints
-from jaxgan.generator import load
-from jaxgan.state import create_state, make_nets
+from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.gan import ema
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.sampling.generator import load
 from tests.test_update import KEY, tiny
 
 BATCH = 100

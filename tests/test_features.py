@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import features
-from jaxgan.data.decode import Decoded
-from jaxgan.extractors import Extractor
-from jaxgan.features import Extraction, identity, image_blocks, kept_features
-from jaxgan.parallel import LocalMap
+from jaxgan.core.parallel import LocalMap
+from jaxgan.data.decoding import Decoded
+from jaxgan.evaluation import features
+from jaxgan.evaluation.features import Extraction, identity, image_blocks, kept_features
+from jaxgan.evaluation.networks import Extractor
 
 
 @pytest.fixture(autouse=True)

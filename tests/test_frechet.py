@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxgan.metrics import frechet
-from jaxgan.metrics.frechet import Gaussian, Moments, frechet_distance, frechet_infinity, frechet_per_class
+from jaxgan.evaluation.metrics import frechet
+from jaxgan.evaluation.metrics.frechet import Gaussian, Moments, frechet_distance, frechet_infinity, frechet_per_class
 
 
 def fit(features):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxgan.generator import Generator, draw, running_moments
-from jaxgan.state import create_state, make_nets
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.sampling.generator import Generator, draw, running_moments
 from tests.test_update import KEY, tiny
 
 

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.config import options
-from jaxgan.losses import LOSSES, class_cross_entropy
+from jaxgan.gan.losses import LOSSES, class_cross_entropy
+from jaxgan.gan.step import real_batches_per_step
 from jaxgan.models import MODELS
 from jaxgan.models.layers import ANSWERS, Critic, unit
-from jaxgan.update import real_batches_per_step
+from jaxgan.settings import options
 from tests.test_configs import TINY
 from tests.test_models import build, initialise
 from tests.test_objectives import by_hand

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.config import ConfigError
+from jaxgan.core.errors import ConfigError
 from jaxgan.data import open_images
 
 

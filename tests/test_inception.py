@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.extractors import inception, weights
+from jaxgan.evaluation.networks import inception, weights
 from tests.golden.inception import SHRUNK, SIZES, STEP, images, random_arrays
 from tests.test_torch_file import dumps, legacy_file, storage, tensor
 

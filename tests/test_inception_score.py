@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgan.metrics.inception_score import inception_score
+from jaxgan.evaluation.metrics.inception_score import inception_score
 
 
 def test_a_classifier_that_knows_nothing():

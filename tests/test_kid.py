@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgan.metrics.kid import kid
+from jaxgan.evaluation.metrics.kid import kid
 
 
 def test_all_pairs_by_the_definition():

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import latents
-from jaxgan.extractors import Extractor
+from jaxgan.evaluation.networks import Extractor
+from jaxgan.sampling import latents
 from tests.test_generator import generator
 
 

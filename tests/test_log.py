@@ -8,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from jaxgan.config import ConfigError, RunFailed
-from jaxgan.log import MetricsLog, Progress, Throughput, atomic_write, format_duration, read_metrics
+from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.core.files import atomic_write
+from jaxgan.training.log import MetricsLog, Progress, Throughput, format_duration, read_metrics
 
 
 def write_run(workdir, steps, *, resume_step=0, **options):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.losses import LOSSES, class_cross_entropy, d2d_cross_entropy, feature_matching, multi_hinge, top_k
+from jaxgan.gan.losses import LOSSES, class_cross_entropy, d2d_cross_entropy, feature_matching, multi_hinge, top_k
 
 REAL = np.array([-2.0, -0.3, 0.0, 0.7, 3.0])
 FAKE = np.array([1.5, -1.1, 0.0, 0.2, -4.0])

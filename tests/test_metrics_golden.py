@@ -5,11 +5,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxgan.metrics.frechet import Moments, frechet_distance
-from jaxgan.metrics.inception_score import inception_score
-from jaxgan.metrics.kid import kid
-from jaxgan.metrics.memorisation import authpct
-from jaxgan.metrics.prdc import prdc
+from jaxgan.evaluation.metrics.frechet import Moments, frechet_distance
+from jaxgan.evaluation.metrics.inception_score import inception_score
+from jaxgan.evaluation.metrics.kid import kid
+from jaxgan.evaluation.metrics.memorisation import authpct
+from jaxgan.evaluation.metrics.prdc import prdc
 
 
 @pytest.fixture(scope="module")

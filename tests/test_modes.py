@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxgan.data.digits import StackedDigits, load_digits
-from jaxgan.extractors import digits as extractor
-from jaxgan.metrics.modes import modes
+from jaxgan.evaluation.metrics.modes import modes
+from jaxgan.evaluation.networks import digits as extractor
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from jaxgan.metrics import neighbours
-from jaxgan.metrics.memorisation import authpct
-from jaxgan.metrics.neighbours import nearest, squared_distances, to_device
-from jaxgan.metrics.prdc import prdc
+from jaxgan.evaluation.metrics import neighbours
+from jaxgan.evaluation.metrics.memorisation import authpct
+from jaxgan.evaluation.metrics.neighbours import nearest, squared_distances, to_device
+from jaxgan.evaluation.metrics.prdc import prdc
 
 
 def brute_force_prdc(fake, real, k):

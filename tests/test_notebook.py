@@ -14,7 +14,7 @@ def test_colab_notebook(tmp_path, monkeypatch):
     import nbclient
     import nbformat
 
-    from jaxgan.train import train
+    from jaxgan.training.loop import train
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")

@@ -6,12 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import ema
-from jaxgan.augment import AUGMENTS
-from jaxgan.checkpoint import Checkpoints
+from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.gan import ema
+from jaxgan.gan.augment import AUGMENTS
+from jaxgan.gan.objectives import At, Objectives
+from jaxgan.gan.state import AdaptiveState, TrainState, create_state, make_nets
 from jaxgan.models import r3gan2
-from jaxgan.objectives import At, Objectives
-from jaxgan.state import AdaptiveState, TrainState, create_state, make_nets
 from tests.test_update import BATCH, KEY, assert_same, distance, params, run, tiny
 
 SMALL = {"data.image_size": 8}

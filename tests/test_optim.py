@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import ema, optim
-from jaxgan.config import default_config
+from jaxgan.gan import ema, optim
+from jaxgan.settings import default_config
 
 
 def settings(**changes):

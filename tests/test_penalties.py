@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.penalties import consistency, dragan, gradient_penalty, lecam, squared_gradient_norm
+from jaxgan.gan.penalties import consistency, dragan, gradient_penalty, lecam, squared_gradient_norm
 
 SHAPE = (5, 4, 4, 3)
 IMAGES = jax.random.normal(jax.random.key(0), SHAPE)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jaxgan import chips, plan
-from jaxgan.config import ConfigError
-from jaxgan.parallel import AXIS, Devices
-from jaxgan.program import Program, read_program
+from jaxgan.core.errors import ConfigError
+from jaxgan.core.parallel import AXIS, Devices
+from jaxgan.planning import chips, plan
+from jaxgan.planning.program import Program, read_program
 from tests.test_configs import load
 
 KNOWN = ', backend_config={"known_trip_count":{"n":"5"}}'

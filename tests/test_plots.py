@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.plots import curves, grid, save_png
+from jaxgan.training.plots import curves, grid, save_png
 
 # matplotlib 3.10 calls pyparsing 3.3 by its old names.
 pytestmark = pytest.mark.filterwarnings("ignore:'.*' deprecated - use:DeprecationWarning:matplotlib")

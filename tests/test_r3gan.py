@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from jaxgan.gan.penalties import squared_gradient_norm
 from jaxgan.models import r3gan
 from jaxgan.models.r3gan import Block
 from jaxgan.ops.blur import downsample, upsample
-from jaxgan.penalties import squared_gradient_norm
 
 # Of the official networks: CIFAR-10 with and without classes, FFHQ, ImageNet.
 COUNTS = [

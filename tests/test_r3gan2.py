@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from jaxgan.gan.penalties import squared_gradient_norm
 from jaxgan.models import r3gan2
 from jaxgan.models.r3gan2 import Block, Stage, enlarge, normalise, normalise_weights, reduce
-from jaxgan.penalties import squared_gradient_norm
 
 # Of the official networks: CIFAR-10 with and without classes, FFHQ, ImageNet.
 COUNTS = [

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan import schedules
+from jaxgan.gan import schedules
 
 
 def values(start, text, kimg, run_kimg=5.0):

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import features, scores
-from jaxgan.config import ConfigError, default_config
-from jaxgan.data.decode import Decoded
-from jaxgan.extractors import Extractor, cifar
-from jaxgan.generator import Generator
-from jaxgan.scores import METRICS, Evaluator, Protocol
-from jaxgan.state import create_state, make_nets
+from jaxgan.core.errors import ConfigError
+from jaxgan.data.decoding import Decoded
+from jaxgan.evaluation import evaluator as scores
+from jaxgan.evaluation import features
+from jaxgan.evaluation.evaluator import METRICS, Evaluator, Protocol
+from jaxgan.evaluation.networks import Extractor, cifar
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.sampling.generator import Generator
+from jaxgan.settings import default_config
 
 N = 48
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jaxgan.gan.penalties import squared_gradient_norm
 from jaxgan.models import stylegan2
 from jaxgan.models.stylegan2 import (
     Discriminator,
@@ -19,7 +20,6 @@ from jaxgan.models.stylegan2 import (
 )
 from jaxgan.ops.blur import conv_down, conv_up
 from jaxgan.ops.conv import conv
-from jaxgan.penalties import squared_gradient_norm
 
 Z = 16
 TINY_G = dict(image_size=8, channels=(12, 8), w_dim=12)

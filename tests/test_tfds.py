@@ -19,9 +19,10 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.image_classification import cifar
 
 from jaxgan import data
-from jaxgan.config import ConfigError, default_config
-from jaxgan.data import decode
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import decoding as decode
 from jaxgan.data.tfds import CIFAR10_URL
+from jaxgan.settings import default_config
 
 RECORDS = 40  # in each of the six files of the archive
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.extractors import torch_file, weights
+from jaxgan.evaluation.networks import torch_file, weights
 
 GOLDEN = Path(__file__).parent / "golden"
 

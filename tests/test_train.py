@@ -17,12 +17,13 @@ import pytest
 from PIL import Image
 
 import jaxgan
-from jaxgan.checkpoint import Checkpoints
-from jaxgan.config import ConfigError, RunFailed, changes, default_config
+from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.data.digits import StackedDigits
-from jaxgan.log import read_metrics
-from jaxgan.state import create_state, make_nets
-from jaxgan.train import Run, sole_user, train
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.settings import changes, default_config
+from jaxgan.training.log import read_metrics
+from jaxgan.training.loop import Run, sole_user, train
 
 STEPS = 40
 

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan.config import default_config
-from jaxgan.objectives import At
-from jaxgan.parallel import Devices, assert_replicated
-from jaxgan.state import create_state, make_nets
-from jaxgan.update import make_update, normalise, real_batches_per_step, scan_steps
+from jaxgan.core.parallel import Devices, assert_replicated
+from jaxgan.gan.objectives import At
+from jaxgan.gan.state import create_state, make_nets
+from jaxgan.gan.step import make_update, normalise, real_batches_per_step, scan_steps
+from jaxgan.settings import default_config
 
 BATCH = 16
 KEY = jax.random.key(0)
@@ -169,7 +169,7 @@ def test_vmap_over_a_population_equals_separate_runs():
 
 def manual_step(config, nets, state, batch):
     """Hinge SNGAN without EMA, written out once more for one device and sgd: D's step, then G's."""
-    from jaxgan import rng
+    from jaxgan.core import rng
 
     def z(stream):
         keys = rng.example_keys(rng.stream_key(KEY, stream), jnp.arange(BATCH))
@@ -238,7 +238,7 @@ def test_flip_shows_each_real_or_its_mirror():
 
 def test_accuracy_knows_where_each_loss_puts_its_border():
     """lsgan wants 1 and 0, so the border is between them; wgan and rpgan compare within pairs."""
-    from jaxgan.losses import LOSSES
+    from jaxgan.gan.losses import LOSSES
 
     assert {name: loss.border for name, loss in LOSSES.items()} == {
         "minimax": 0.0, "ns": 0.0, "hinge": 0.0, "lsgan": 0.5, "wgan": None, "rpgan": None,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from jaxgan.data.batches import Batches, Dataset, epoch_positions
-from jaxgan.data.decode import OnDemand, keep_decoded
+from jaxgan.data.decoding import OnDemand, keep_decoded
 from jaxgan.data.digits import StackedDigits
 from jaxgan.data.folder import open_folder
 from jaxgan.data.images import open_images

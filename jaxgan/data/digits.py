@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from jaxgan.config import ConfigError
+from jaxgan.core.errors import ConfigError
 
 SPLITS = {"train": 50_000, "test": 10_000}  # how many images; of different originals
 

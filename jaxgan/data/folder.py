@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxgan.config import ConfigError
-from jaxgan.data import decode
+from jaxgan.core import files
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import decoding as decode
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -59,7 +60,7 @@ def _readable(path: Path):
 
 
 def open_folder(directory: str, size: int | None, setting: str) -> tuple[FolderSource, Path]:
-    """All images below `directory`, sorted by name, and where they are kept when decoded: `decode.cache_home`.
+    """All images below `directory`, sorted by name, and where they are kept when decoded: `files.cache_home`.
 
     `setting` is what `directory` came from, for the error.
     """
@@ -74,6 +75,6 @@ def open_folder(directory: str, size: int | None, setting: str) -> tuple[FolderS
     # A file that is replaced changes its size or its time, so the folder is decoded again.
     stats = [(root / name).stat() for name in names]
     key = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(names, stats, strict=True)]
-    return FolderSource(root, names, size, setting), decode.cache_home(
+    return FolderSource(root, names, size, setting), files.cache_home(
         "decoded", str(root), f"{size} {decode.VERSION}", *key
     )

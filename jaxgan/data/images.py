@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxgan.config import ConfigError
-from jaxgan.data.decode import Decoded, OnDemand, keep_decoded
+from jaxgan.core.errors import ConfigError
+from jaxgan.data.decoding import Decoded, OnDemand, keep_decoded
 from jaxgan.data.folder import open_folder
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxgan.config import ConfigError
-from jaxgan.data import decode
+from jaxgan.core import files
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import decoding as decode
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_ARCHIVE = CIFAR10_URL.rpartition("/")[2]
@@ -78,7 +79,7 @@ def open_tfds(data_config, split: str, key: str) -> tuple[TfdsSource, Path]:
     beside = Path(builder.data_dir, name)
     if beside.exists() or os.access(builder.data_dir, os.W_OK):
         return source, beside
-    return source, decode.cache_home("decoded", str(beside))  # the prepared set is shared and read-only
+    return source, files.cache_home("decoded", str(beside))  # the prepared set is shared and read-only
 
 
 def _prepared(data_config):
@@ -105,10 +106,10 @@ def _prepared(data_config):
         root = root / "array_record"  # tfrecord, which only TensorFlow reads, is in its place
         builder = build(data_dir=root)
     if not builder.data_path.exists():
-        with decode.locked(root):
+        with files.locked(root):
             builder = build(data_dir=root)  # another process may have prepared it meanwhile
             if not builder.data_path.exists():
-                decode.say(f"Preparing {data_config.name} in {root} (once) ...")
+                files.say(f"Preparing {data_config.name} in {root} (once) ...")
                 _prepare(builder, top / "downloads", data_config)
     return builder
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan import rng
+from jaxgan.core import rng
 from jaxgan.ops import conv as ops
 
 

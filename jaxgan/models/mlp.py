@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan import rng
+from jaxgan.core import rng
 from jaxgan.models.layers import BatchNorm, Conv, Critic, Net, dropout
 
 G_WIDTHS = dict.fromkeys(range(8, 65), (128, 1024))

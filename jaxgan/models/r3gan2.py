@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan import rng
+from jaxgan.core import rng
 from jaxgan.models.layers import Critic, Net, broadcast_like
 from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32, stage_widths
 from jaxgan.ops.blur import downsample, upfirdn, upsample

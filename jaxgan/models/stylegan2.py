@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan import rng
+from jaxgan.core import rng
 from jaxgan.models.layers import Critic, Net, broadcast_like
 from jaxgan.ops.blur import conv_down, conv_up, downsample, upsample
 from jaxgan.ops.conv import conv

@@ -1,0 +1,104 @@
+"""Nearest neighbours among features by Euclidean distance, exact and in little memory.
+
+All pairs are compared in float32, on the accelerator if there is one, in blocks of rows; float64 takes twice as long on
+a CPU, and most accelerators do not have it. What float32 does not decide for certain is decided in float64 on the host:
+few pairs, so that ties are ties and results do not depend on blocks or backend.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgan.evaluation.metrics.checks import check_features, check_labels
+
+_PAIRS = 2**24  # distances at once, 64 MiB of float32
+_ROWS = 1024
+_SPARE = 3  # further candidates for a neighbour, which float64 then ranks
+
+
+def nearest(
+    features: np.ndarray, reference: np.ndarray, k: int = 1, skip: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of `reference` [m, d] to each row of features [n, d], nearest first: index, distance [n, k].
+
+    `skip`, int [n], names for each row of features one row of the reference that does not count, such as itself.
+    Distances are float64 and exact for the rows that are named; of rows whose distances differ by rounding errors of
+    float32 any may be named. ValueError for NaN, other widths, and fewer than k rows of the reference that count.
+    """
+    features, reference = as_pair(features, reference, (1, k + (skip is not None)))
+    if k < 1:
+        raise ValueError(f"nearest needs k >= 1, not {k}")
+    candidates = min(k + _SPARE, len(reference) - (skip is not None))
+    skip = np.full(len(features), -1) if skip is None else check_labels(skip, len(features), "rows to skip")
+    (queries, columns), _ = to_device(features, reference)
+    index = np.empty((len(features), k), np.int64)
+    distance = np.empty((len(features), k))
+    for rows in row_blocks(len(features), len(reference)):
+        found = np.asarray(_closest(queries[rows], columns, skip[rows], candidates))  # [rows, candidates]
+        exact = distances(features, reference, np.arange(rows.start, rows.stop)[:, None], found)
+        best = np.argsort(exact, axis=1, kind="stable")[:, :k]
+        index[rows] = np.take_along_axis(found, best, axis=1)
+        distance[rows] = np.take_along_axis(exact, best, axis=1)
+    return index, distance
+
+
+def as_pair(features, reference, least: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Both as checked arrays [n, d] and [m, d] of at least so many rows each."""
+    features = check_features(features, least=least[0])
+    return features, check_features(reference, "reference features", least[1], features.shape[1])
+
+
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """Slices that cut `rows` into blocks that make few enough pairs with `columns`."""
+    size = max(1, min(_ROWS, _PAIRS // columns))
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def to_device(x: np.ndarray, y: np.ndarray) -> tuple[tuple[jax.Array, jax.Array], float]:
+    """x and y in float32 around the mean of y, as distances lose the fewest digits there, and in the unit returned.
+
+    The unit, the range of the values, keeps squares within the range of float32.
+    """
+    centre = y.mean(axis=0, dtype=np.float64)
+    unit = max(float(z.max()) - float(z.min()) for z in (x, y)) or 1.0
+
+    def move(z):
+        moved = np.subtract(z, centre, out=np.empty(z.shape, np.float32), casting="same_kind")  # computed in float64
+        moved /= np.float32(unit)
+        return jnp.asarray(moved)
+
+    columns = move(y)
+    return (columns if x is y else move(x), columns), unit
+
+
+def squared_distances(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Squares float32 [n, m] of the distances of rows x [n, d] to y [m, d], and how wrong each may be.
+
+    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019); the
+    bound is four times that, with some more for the operations before and after.
+    """
+    x2, y2 = jnp.sum(jnp.square(x), axis=1)[:, None], jnp.sum(jnp.square(y), axis=1)
+    squared = x2 + y2 - 2.0 * jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
+    bound = (4.0 + 2.0 * x.shape[1] ** 0.5) * jnp.finfo(jnp.float32).eps
+    return squared, bound * (x2 + y2)
+
+
+def distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Distances float64 of x[i] to y[j] for row numbers i and j, of shapes that broadcast."""
+    i, j = np.broadcast_arrays(i, j)
+    found = [np.empty(0)]
+    for start in range(0, i.size, _ROWS):
+        part = slice(start, start + _ROWS)
+        apart = np.subtract(x[i.ravel()[part]], y[j.ravel()[part]], dtype=np.float64)
+        found.append(np.sqrt(np.einsum("nd,nd->n", apart, apart)))
+    return np.concatenate(found).reshape(i.shape)
+
+
+@partial(jax.jit, static_argnames="k")
+def _closest(x, y, skip, k):
+    """Numbers [n, k] of the rows of y [m, d] nearest to each row of x [n, d] without row `skip` [n] of y."""
+    squared, _ = squared_distances(x, y)
+    return lax.top_k(-jnp.where(jnp.arange(len(y)) == skip[:, None], jnp.inf, squared), k)[1]

@@ -1,0 +1,194 @@
+"""Every setting there is, born here with its default and its meaning; `configs/` only change them.
+
+Durations are counted in thousands of real images shown to the discriminator (kimg), so a run means the same at any
+batch size. A cadence (`every_kimg`) of 0 is "only at the end of the run".
+
+Beside a scalar that may change during the run stands `<name>_schedule`, in words: see jaxgan/gan/schedules.py.
+"""
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict, config_dict
+
+from jaxgan.core.errors import ConfigError
+from jaxgan.gan.penalties import PENALTIES
+from jaxgan.models import MODELS
+from jaxgan.models.layers import COMMON_FIELDS
+
+
+def _optim(lr: float) -> ConfigDict:
+    return ConfigDict(
+        dict(
+            name="adam",  # adam, adamw, rmsprop, sgd
+            lr=lr,  # learning rate
+            lr_schedule="constant",
+            b1=0.0,  # adam, adamw: decay of the first moment
+            b2=0.9,  # adam, adamw: decay of the second moment; rmsprop: its decay
+            b2_schedule="constant",
+            eps=1e-8,
+            momentum=0.0,  # rmsprop, sgd
+            weight_decay=0.0,  # adamw
+            clip_norm=0.0,  # clip the global gradient norm; 0: off
+        )
+    )
+
+
+def _net(index: int) -> ConfigDict:
+    """Returns a section with every field that a generator (0) or discriminator (1) of `MODELS` has, all unset."""
+    section = ConfigDict(dict(channels=()))
+    for architecture in MODELS.values():
+        for field in dataclasses.fields(architecture[index]):
+            if field.name not in COMMON_FIELDS:
+                kind = next(t for t in (*typing.get_args(field.type), field.type) if t in (bool, int, float, str))
+                section[field.name] = config_dict.placeholder(kind)
+    return section
+
+
+def default_config() -> ConfigDict:
+    """Returns the SNGAN recipe on CIFAR-10, locked; a config file imports this and changes a few fields."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 64  # global: real images in one D step, over all devices
+    config.train_kimg = 6400.0  # length of the run
+    config.steps_per_dispatch = 1  # update steps in one call of the compiled program (lax.scan)
+    config.parallel = "pmap"  # pmap or shard_map: the same step, equal results
+    config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
+
+    config.data = ConfigDict()
+    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder
+    config.data.split = "train"  # tfds: the split to train on
+    config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
+    config.data.image_size = 32  # pixels; larger or smaller sets are centre-cropped and resized
+    config.data.flip = True  # flip each real image horizontally with probability 1/2, on the device
+    config.data.dir = ""  # folder: the directory of images. tfds: where sets are kept ("": ~/tensorflow_datasets)
+    config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
+    config.data.verify_checksum = True  # False: accept an archive that is not the official one
+    config.data.cache_gb = 4.0  # a set whose decoded copy takes more disk than this is decoded as it is read
+
+    config.model = ConfigDict()
+    config.model.name = "sngan"  # see jaxgan/models/__init__.py
+    config.model.z_dim = 128
+    config.model.conditional = False  # class-conditional G and D
+    config.model.conditioning = "projection"  # D hears of classes by projection, ac, multi_hinge or d2dce
+    config.model.fake_labels = (
+        "uniform"  # classes of fakes in training: uniform (drawn anew), or real (the batch's own)
+    )
+    config.model.san = False  # D's last layer has norm 1 and learns its direction by a loss of its own (SAN)
+    # Fields of the nets' modules. None is the architecture's own value; `channels` has the widths from input to
+    # output, () being the architecture's own at image_size.
+    config.model.g = _net(0)
+    config.model.d = _net(1)
+
+    config.loss = "hinge"  # see LOSSES in jaxgan/gan/losses.py
+    config.d_steps = 1  # D steps for each G step
+    config.top_k_fraction = 1.0  # G learns from this fraction of its fakes, those that D likes best (Sinha et al. 2020)
+    config.top_k_fraction_schedule = "constant"
+    # A penalty is added to D's loss, or to G's, with a weight; 0: off. A lazy one is applied in every interval-th step
+    # and counts interval times as much then. R1 papers write gamma / 2 for the weight.
+    config.penalty = ConfigDict()
+    for name in PENALTIES:  # each is described in jaxgan/gan/penalties.py
+        config.penalty[name] = ConfigDict(dict(weight=0.0, weight_schedule="constant", interval=1))
+    config.class_loss = ConfigDict()  # where model.conditioning is not projection
+    config.class_loss.weight_d = 1.0  # in D's loss, on reals (ReACGAN: 0.5)
+    config.class_loss.weight_g = 1.0  # in G's loss, on its fakes
+    config.class_loss.fakes = False  # True: in D's loss on fakes too (Odena et al. 2017)
+    config.augment = ConfigDict()
+    config.augment.name = ""  # what all images pass before D sees them: see AUGMENTATIONS in gan/augment.py; "": none
+    config.augment.p = 1.0  # strength; where it starts if it is adaptive
+    config.augment.p_schedule = "constant"
+    config.augment.target = (
+        0.0  # p follows the mean sign of D's logits on reals towards this (ADA: 0.6); 0: it does not
+    )
+    config.augment.shared_draws = False  # a fake is augmented as the real beside it in the batch is
+    config.optim_g = _optim(lr=2e-4)
+    config.optim_d = _optim(lr=2e-4)
+    config.ema = ConfigDict()
+    config.ema.half_life_kimg = 10.0  # half-life of the EMA generator; 0: no averaging
+    config.ema.half_life_kimg_schedule = "constant"
+    config.ema.rampup = 0.05  # the half-life is at most this fraction of the images seen so far; 0: no ramp
+    config.ema.sigma_rel = 0.0  # relative std of a power-function EMA instead (EDM2: 0.05, 0.1); 0: by half-life
+    config.ema.posthoc = ()  # further relative stds to store, for post-hoc EMA: jaxgan.load(..., sigma_rel=S)
+
+    config.log = ConfigDict()
+    config.log.every_kimg = 6.4
+    config.log.tensorboard = True
+    config.log.wandb = False  # needs the extra `wandb`
+    config.sample = ConfigDict()
+    config.sample.every_kimg = 64.0  # a grid of fixed latents from the EMA generator, and curves.png
+    config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
+    config.eval = ConfigDict()
+    config.eval.every_kimg = 0.0
+    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/evaluator.py: fd_cifar, is_cifar, modes, fid, ...
+    config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
+    config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
+    config.eval.inception_weights = ""  # file; "": fetched on first use
+    config.eval.dinov2_weights = ""
+    config.health = ConfigDict()
+    config.health.every_kimg = 64.0  # checks for saturation, mode collapse, over-fitting and divergence
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_kimg = 64.0
+    config.checkpoint.dir = ""  # "": <workdir>/checkpoints. Several hosts need one that all see, such as gs://...
+    config.checkpoint.keep_last = 2
+    config.checkpoint.keep_every_kimg = 0.0  # keep these for good; 0: none
+    config.checkpoint.best_metric = ""  # also keep the best by this evaluation metric, such as eval/fid
+    config.checkpoint.allow_config_change = False  # resume although keys changed that define the state
+    return config.lock()
+
+
+def is_conditional(variant: str, file: str) -> bool:
+    """Whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
+    if variant not in ("conditional", "unconditional"):
+        raise ConfigError(f"{file}:{variant}: the variants are conditional and unconditional")
+    return variant == "conditional"
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict:
+    """{"optim_g.lr": 2e-4, ...}: every setting under its dotted name."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The message for a key that does not exist, with the nearest names that do."""
+    known = list(known)
+    if inside := [k for k in known if k.startswith(f"{key}.")]:
+        return f"config.{key} is a section: set one of {', '.join(f'config.{k}' for k in inside)}"
+    last = {k: k.rpartition(".")[2] for k in known}
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    near += [k for k in known if last[k] in difflib.get_close_matches(key.rpartition(".")[2], set(last.values()))]
+    near = ", ".join(f"config.{k}" for k in list(dict.fromkeys(near))[:4])
+    return f"config.{key} does not exist" + (f"; nearest: {near}" if near else "; see jaxgan/settings.py")
+
+
+def to_json(config: ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_dict(saved: dict) -> ConfigDict:
+    """A config from the dict that a checkpoint or config.json holds (JSON has lists where a config has tuples)."""
+    config = default_config()
+    for key, value in flatten(ConfigDict(saved)).items():
+        if key not in flatten(config):
+            raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, flatten(config))}")
+        config.update_from_flattened_dict({key: tuple(value) if isinstance(value, list | tuple) else value})
+    return config
+
+
+def images_per_step(config: ConfigDict) -> int:
+    """Real images that D sees in one update; kimg count these."""
+    return config.batch_size * config.d_steps
+
+
+def steps(config: ConfigDict, kimg: float) -> int:
+    """A duration in update steps: whole calls, at least one; 0 stays 0 (never)."""
+    call = images_per_step(config) * config.steps_per_dispatch
+    return max(1, round(1e3 * kimg / call)) * config.steps_per_dispatch if kimg else 0

@@ -1,0 +1,202 @@
+"""Arrays or metrics.jsonl records in, pictures out: sample grids and the curves of a run."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxgan.core.files import atomic_write
+
+COMFORTABLE = 96  # pixels a side that an image is enlarged to, or just beyond
+MAX_POINTS = 600  # a curve is thinned out to at most twice this: more than its panel has pixels
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#555555"  # colour-blind safe
+INK, RULE = "#222222", "#E4E4E4"
+
+
+def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = None) -> np.ndarray:
+    """Lay images out row by row on white, uint8 [rows * (H * scale + pad) + pad, ..., 3].
+
+    Args:
+      images: uint8 [N, H, W, C] with C = 1 or 3; a last row that they do not fill stays white.
+      columns: images in a row.
+      pad: pixels between images and around them.
+      scale: whole factor of enlargement without interpolation; None: until a side has 96 pixels.
+    """
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+        raise ValueError(f"images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {images.shape}")
+    count, height, width, _ = images.shape
+    if scale is None:
+        scale = -(-COMFORTABLE // max(height, width))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    cell_y, cell_x = height * scale + pad, width * scale + pad
+    canvas = np.full((-(-count // columns) * cell_y + pad, columns * cell_x + pad, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = pad + i // columns * cell_y, pad + i % columns * cell_x
+        canvas[y : y + height * scale, x : x + width * scale] = image  # one channel is broadcast to three
+    return canvas
+
+
+def planes(images: np.ndarray) -> np.ndarray:
+    """The colour planes of each image side by side in grey: [N, H, W, C] to [N, H, C * W, 1]."""
+    count, height, width, channels = images.shape
+    return images.transpose(0, 1, 3, 2).reshape(count, height, channels * width, 1)
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write an image, uint8 [H, W, 3], whole or not at all; the directory is made if need be."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One pair of axes: metric names -> (label, colour)."""
+
+    title: str
+    series: dict[str, tuple[str, str]]
+    log: bool = False  # logarithmic y axis
+    smooth: bool = True  # False: few values, each of them worth a marker
+    limits: tuple[float, float | None] | None = None  # of the y axis; None: from the values
+    rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
+
+
+_PANELS = (
+    _Panel("Losses", {"loss/d": ("D", BLUE), "loss/g": ("G", ORANGE)}),
+    _Panel("Logits of D", {"logits/real": ("real", GREEN), "logits/fake": ("fake", PURPLE)}, rules=(0.0,)),
+    _Panel(
+        "Accuracy of D",
+        {"acc/real": ("real", GREEN), "acc/fake": ("fake", PURPLE)},
+        limits=(-0.03, 1.03),
+        rules=(0.5,),
+    ),
+    _Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
+    _Panel(
+        "Penalties",
+        {"penalty/r1": ("R1", GREEN), "penalty/r2": ("R2", PURPLE), "penalty/gp": ("GP", BLUE)},
+        log=True,
+    ),
+    _Panel(
+        "Health",  # both healthy at the dashed lines: as varied as reals, not over-fitted at all
+        {"health/variety": ("variety of samples", ORANGE), "health/overfit": ("over-fitting of D", BLUE)},
+        smooth=False,
+        rules=(0.0, 1.0),
+    ),
+)
+_SPEED = _Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
+
+
+def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
+    """Draw what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
+
+    A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, every evaluation
+    score and images/s, as far as there is anything to show. Raw values faint, their moving average bold; the
+    y axis leaves out the wildest 1% of the raw values rather than flatten the rest.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    scores = {name for record in records for name in record if name.startswith("eval/")}
+    scores = sorted(name for name in scores if "_of_" not in name)  # those of single classes would bury all
+    evaluations = [_Panel(f"Evaluation: {n[5:]}", {n: ("", INK)}, smooth=False) for n in scores]
+    drawn = []
+    for panel in (*_PANELS, *evaluations, _SPEED):
+        points = {name: _points(records, name) for name in panel.series}
+        points = {name: xy for name, xy in points.items() if xy.size}
+        if points:
+            drawn.append((panel, points))
+    if not drawn:
+        return
+    columns = min((3, 4), key=lambda columns: -len(drawn) % columns)  # the fewer empty places
+    rows = -(-len(drawn) // columns)
+    inches = np.array([4.2 * columns, 2.6 * rows + 0.3])
+    figure = Figure(figsize=inches, dpi=110, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    left, right, bottom, top = np.array([0.62, 0.15, 0.5, 0.7]) / inches[[0, 0, 1, 1]]
+    spacing = dict(left=left, right=1 - right, bottom=bottom, top=1 - top, wspace=0.24, hspace=0.42)
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=spacing).flat
+    end = max(record["kimg"] for record in records)
+    for axis, (panel, points) in zip(axes, drawn, strict=False):
+        _draw(axis, panel, points)
+        axis.set_xlim(0, 1.02 * end)
+    for axis in axes[len(drawn) :]:
+        axis.set_visible(False)
+    for axis in axes[max(len(drawn) - columns, 0) : len(drawn)]:  # the lowest of each column
+        axis.set_xlabel("kimg (thousands of real images shown to D)", fontsize=8, color=INK)
+    figure.text(left, 1 - 0.12 / inches[1], title, va="top", size=12, weight="bold", color=INK)
+    buffer = io.BytesIO()
+    canvas.print_png(buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def _points(records: list[dict], name: str) -> np.ndarray:
+    """The finite values of a metric as [2, n]: kimg, value."""
+    pairs = np.array([(record["kimg"], record[name]) for record in records if name in record])
+    return pairs[np.isfinite(pairs[:, 1])].T if pairs.size else pairs
+
+
+def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_title(panel.title, loc="left", fontsize=9.5, color=INK)
+    axis.grid(color=RULE, linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#999999")
+    axis.tick_params(labelsize=8, color="#999999", labelcolor=INK, length=3)
+    log = panel.log and any((values > 0).any() for _, values in points.values())
+    for rule in panel.rules:
+        axis.axhline(rule, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    shown = []  # what the y axis must hold
+    for name, (kimg, values) in points.items():
+        label, color = panel.series[name]
+        thin = slice(None, None, -(-kimg.size // MAX_POINTS))
+        if panel.smooth and kimg.size > 20:
+            smooth = _moving_average(values, max(5, kimg.size // 40))
+            axis.plot(kimg[thin], values[thin], color=color, alpha=0.25, linewidth=0.7)
+            axis.plot(kimg[thin], smooth[thin], color=color, linewidth=1.6, label=label)
+            shown += [np.quantile(values, [0.005, 0.995]), smooth]
+        else:
+            axis.plot(kimg, values, color=color, linewidth=1.2, marker="o", markersize=3, label=label)
+            shown += [values]
+    limits = panel.limits or _limits(np.concatenate(shown), log)
+    if log:
+        few_decades = limits is None or limits[1] < 300 * limits[0]
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,), numticks=8))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+    axis.set_ylim(limits)
+    if any(panel.series[name][0] for name in points):
+        axis.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 0.97),
+            ncols=len(points),
+            fontsize=8,
+            frameon=False,
+            handlelength=1.2,
+            columnspacing=1.0,
+        )
+
+
+def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean over `window` values, over those that there are at the ends."""
+    kernel = np.ones(window)
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(values.size), kernel, "same")
+
+
+def _limits(values: np.ndarray, log: bool) -> tuple[float, float] | None:
+    """The range of the values with a margin of 6% on both sides; None leaves it to matplotlib."""
+    if log:
+        values = np.log10(values[values > 0])
+    if not values.size or values.min() == values.max():
+        return None
+    margin = 0.06 * np.ptp(values)
+    low, high = values.min() - margin, values.max() + margin
+    return (10**low, 10**high) if log else (low, high)
