@@ -26,7 +26,7 @@ def pmean(tree, axis_name: str | None):
 
 
 def all_gather(tree, axis_name: str | None):
-    """Returns the arrays of all devices, [b, ...] each, joined to [devices * b, ...]; unchanged if `axis_name` is None."""
+    """Returns arrays [b, ...] of all devices joined to [devices * b, ...]; unchanged if `axis_name` is None."""
     return tree if axis_name is None else lax.all_gather(tree, axis_name, tiled=True)
 
 
@@ -136,8 +136,19 @@ class DeviceMap:
 
 
 def first_replica(tree):
-    """Returns the copy on this process's first device, as single-device arrays, without a transfer."""
-    return jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
+    """Returns the copy on this process's first device, as single-device arrays, without a transfer.
+
+    Host arrays stay as they are. Raises an AssertionError for an array that is split over the devices.
+    """
+
+    def first(leaf):
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        replica = leaf.addressable_data(0)
+        assert replica.shape == leaf.shape, f"not replicated: a device holds {replica.shape} of {leaf.shape}"
+        return replica
+
+    return jax.tree.map(first, tree)
 
 
 def assert_replicated(tree) -> None:
