@@ -79,7 +79,7 @@ def open_split(builder, data_config, split: str, setting: str):
     name = f"{urllib.parse.quote(split, safe='')}-{data_config.image_size}px-v{DECODING_VERSION}"
     directory = Path(builder.data_dir, name)
     if not directory.exists() and not os.access(builder.data_dir, os.W_OK):
-        directory = files.cache_home("decoded", str(directory))
+        directory = files.keyed_cache_directory("decoded", str(directory))
     return open_source(TfdsSource(records, features, data_config.image_size), directory, data_config.cache_gb)
 
 
@@ -113,7 +113,7 @@ def prepare(build: Callable, root: Path, data_config):
         with files.locked(root):
             builder = build(root)  # another process may have prepared it meanwhile
             if not builder.data_path.exists():
-                files.say(f"Preparing {data_config.name} in {root} (once) ...")
+                files.announce(f"Preparing {data_config.name} in {root} (once) ...")
                 _download_and_prepare(builder, data_root(data_config) / "downloads", data_config)
     return builder
 
