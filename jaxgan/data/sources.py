@@ -15,6 +15,7 @@ from jaxgan.data.tfds import open_tfds
 
 
 def open_stacked_digits(data_config, split: str, setting: str) -> Dataset:
+    """Opens a split of the 1,000 modes, see `StackedDigits`."""
     return StackedDigits(split, data_config.image_size, setting)
 
 
@@ -40,9 +41,9 @@ def open_npz(data_config, split: str, setting: str) -> Dataset | None:
     return dataset
 
 
-# Openers by config.data.name; any other name is one of tensorflow-datasets. An opener takes the section `config.data`,
-# the split and the setting that the split came from, for the error. It returns a Dataset; or None if the set has no
-# splits and is asked for another than config.data.split, which then stands for all of it. To add one:
+# Functions that open the data set of that config.data.name; any other name is looked up in tensorflow-datasets. Each
+# takes the section `config.data`, the split, and the setting that the split came from, which an error names. It returns
+# a Dataset. One without splits takes config.data.split for all of its images and returns None for any other. To add one:
 #     jaxgan.DATASETS["mine"] = lambda data_config, split, setting: ArrayDataset(images, labels)
 DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "cifar10": open_cifar10,
