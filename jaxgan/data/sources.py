@@ -42,9 +42,12 @@ def open_npz(data_config, split: str, setting: str) -> Dataset | None:
 
 
 # Functions that open the data set of that config.data.name; any other name is looked up in tensorflow-datasets. Each
-# takes the section `config.data`, the split, and the setting that the split came from, which an error names. It returns
-# a Dataset. One without splits takes config.data.split for all of its images and returns None for any other. To add one:
-#     jaxgan.DATASETS["mine"] = lambda data_config, split, setting: ArrayDataset(images, labels)
+# takes the section `config.data`, the split, and the setting that the split came from, which an error names, and
+# returns a Dataset. One without splits stands whole for config.data.split and returns None for any other split, so it
+# is never taken for held-out data. To add one:
+#     def open_mine(data_config, split, setting):
+#         return ArrayDataset.from_npz(f"{data_config.dir}/{split}.npz", setting)
+#     jaxgan.DATASETS["mine"] = open_mine
 DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "cifar10": open_cifar10,
     "stacked_digits": open_stacked_digits,
