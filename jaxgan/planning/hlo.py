@@ -22,7 +22,7 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whil
 
 
 def _size(shape: str) -> float:
-    """Returns the bytes in main memory of a shape as HLO writes it, such as (f32[8,128]{1,0:T(8,128)}, bf16[2]{0:S(1)})."""
+    """Returns the bytes in main memory of a shape in HLO, such as (f32[8,128]{1,0:T(8,128)}, bf16[2]{0:S(1)})."""
     total = 0
     for kind, dims, layout in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\](\{[^}]*\})?", shape):
         if "S(" not in layout:  # S(1) and above: on the chip

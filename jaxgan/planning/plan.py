@@ -161,6 +161,7 @@ def report(planned: Plan, largest: Plan | None = None) -> str:
     """Returns a plan as lines to read."""
     hlo, chip, recipe, count = planned.hlo, planned.chip, planned.recipe, planned.num_devices
     images, dtype = recipe.images_per_step, jnp.dtype(recipe.generator.dtype).name
+    seconds = planned.roofline_seconds
     lines = {
         "step": f"batch {recipe.batch_size} on {count} x {chip.name}, {recipe.batch_size // count} a device, {dtype}",
         "compiled in": f"{planned.compile_seconds:.0f} s",
@@ -174,7 +175,7 @@ def report(planned: Plan, largest: Plan | None = None) -> str:
         f"{hlo.all_gathers:g} all-gathers",
         "convolutions": f"{hlo.convolutions:g} including matrix products a step, {hlo.convolutions_float32:g} of them "
         "in float32",
-        "roofline": f"{1e3 * planned.roofline_seconds:.2f} ms a step, {images / planned.roofline_seconds:,.0f} images/s "
-        f"at {chip.flops / 1e12:g} TFLOP/s and {chip.bandwidth / 1e9:g} GB/s a device",
+        "roofline": f"{1e3 * seconds:.2f} ms a step, {images / seconds:,.0f} images/s at {chip.flops / 1e12:g} TFLOP/s "
+        f"and {chip.bandwidth / 1e9:g} GB/s a device",
     }
     return "\n".join(f"  {name:14} {text}" for name, text in lines.items() if text)
