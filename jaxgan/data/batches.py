@@ -19,7 +19,7 @@ from jaxgan.data.spec import Dataset
 
 @functools.lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the set is tiny
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Returns a permutation of range(n). Sorts raw bits: numpy guarantees their stream, unlike that of `permutation`."""
+    """Returns a permutation of range(n), the order of raw bits: numpy guarantees their stream, not its permutations."""
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(n)
     order = np.argsort(bits, kind="stable")
     order.setflags(write=False)

@@ -56,15 +56,17 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       >>> config.train_kimg = 100.0
       >>> jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
+    require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
-    if dataset is not None:
-        config.data.name, config.data.image_size = "custom", dataset.image_shape[0]
     devices = Devices(config.parallel)
-    check(config, recipe_from_config(config), len(devices.devices), workdir)  # before any data is prepared
-    held_out = None
+    spec = held_out = None
+    if dataset is not None:
+        spec = data.DataSpec.from_dataset(dataset)
+        config.data.name, config.data.image_size = "custom", spec.image_size
+    check(config, recipe_from_config(config, spec), len(devices.devices))  # before any data is prepared
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
-    spec = data.DataSpec.from_dataset(dataset)
+        spec = data.DataSpec.from_dataset(dataset)
     right = f"must be at most the number of images, {len(dataset)}"
     require(config.batch_size <= len(dataset), "config.batch_size", config.batch_size, right)
     recipe = recipe_from_config(config, spec)
@@ -88,12 +90,10 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
 
 def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hooks: HookCaller) -> int:
     """Trains from `step` to the end of the run or to a signal; returns the exit status."""
-    dispatch, update, key = (
-        run.config.steps_per_dispatch,
-        parallelize(run.recipe, run.devices),
-        jax.random.key(run.config.seed),
-    )
-    batches = make_batches(run, dataset, step)
+    dispatch, key = run.config.steps_per_dispatch, jax.random.key(run.config.seed)
+    update = parallelize(run.recipe, run.devices)
+    options = dict(seed=run.config.seed, first_step=step, last_step=run.total_steps, steps_per_dispatch=dispatch)
+    batches = data.Batches(dataset, run.recipe, run.devices, **options)
     pending, compiled = collections.deque(), None
     with Interrupt() as interrupt, contextlib.closing(batches):
         if step < run.total_steps:
@@ -118,13 +118,11 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
     return 0
 
 
-def check(config, recipe: Recipe, num_devices: int, workdir: pathlib.Path) -> None:
+def check(config, recipe: Recipe, num_devices: int) -> None:
     """Raises a ConfigError for the first setting of the loop's own that cannot work.
 
     The nets, the step, the metrics and the data check theirs where they are built.
     """
-    right = "must be a local directory; config.checkpoint.dir may be in a bucket"
-    require(":/" not in str(workdir), "--workdir", str(workdir), right)
     flat = flatten(config)
     for key in ("train_kimg", "steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
         require(flat[key] > 0, f"config.{key}", flat[key], "must be above 0")
@@ -153,21 +151,6 @@ def make_evaluator(config, dataset: data.Dataset) -> Evaluator:
     evaluator = Evaluator(config.eval.metrics, protocol, weights, active=is_primary_process())
     evaluator.compare_with(dataset, config.data.name)
     return evaluator
-
-
-def make_batches(run: Run, dataset: data.Dataset, step: int) -> data.Batches:
-    """Returns the batches from `step` to the end of the run, this process's share of them."""
-    return data.Batches(
-        dataset,
-        seed=run.config.seed,
-        per_step=(run.recipe.real_batches_per_step, run.recipe.batch_size),
-        steps_per_dispatch=run.config.steps_per_dispatch,
-        first_step=step,
-        last_step=run.total_steps,
-        device_slots=run.devices.local_slots,
-        num_devices=len(run.devices.devices),
-        put=run.devices.put_batch,
-    )
 
 
 def open_checkpoints(config, workdir: pathlib.Path) -> Checkpoints:
@@ -244,8 +227,7 @@ def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatc
 
 def save_and_exit(status: int, run: Run, step: int, state: TrainState) -> int:
     """Saves after a signal, so that the next start goes on from here; returns the exit status."""
-    if step:
-        save_checkpoint(run, step, state, {})
+    save_checkpoint(run, step, state, {})
     run.checkpoints.wait()
     done = f"saved step {step}" if step else "no step was done yet"
     run.console.note(f"stopped by {signal.Signals(status - 128).name}; {done}, run again to go on")

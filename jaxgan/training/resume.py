@@ -73,4 +73,4 @@ def restore_or_init(checkpoints: Checkpoints, recipe: Recipe, key: jax.Array) ->
     items = checkpoints.restore(checkpoint_items(jax.eval_shape(init_state, recipe, key)))
     if items is None:
         return jax.jit(init_state)(recipe, key)
-    return items["state"].replace(ema=items["ema"], posthoc_ema=items.get("posthoc_ema", {}))
+    return items["state"].replace(ema=items["ema"], posthoc_ema=items["posthoc_ema"])
