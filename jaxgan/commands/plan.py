@@ -1,7 +1,7 @@
 """Says what a config needs of a TPU or GPU that is not here: jaxgan plan --config=cifar_sngan --topology=v5e:2x4
 
-The real training step is compiled without the hardware, by the compiler of the extra `plan` (libtpu) for TPUs and of the
-extra `cuda` for GPUs. A topology is a generation and the shape of its slice in chips, such as v5e:2x4 (v5e-8) or
+The real training step is compiled without the hardware, by the compiler of the extra `plan` (libtpu) or, for
+GPUs, `cuda`. A topology is a generation and the shape of its slice in chips, such as v5e:2x4 (v5e-8) or
 v4:2x2x4 (v4-32, named after its cores), or GPUs such as h100:8, or h100:2x8 on two hosts.
 """
 
