@@ -265,6 +265,9 @@ def test_a_name_that_tfds_does_not_know(tmp_path):
     config.name, config.dir = "cifar_10", str(tmp_path)
     with pytest.raises(ConfigError, match=r"config\.data\.name='cifar_10': .* nearest: cifar10"):
         data.load(config)
+    config.name = "stacked_digit"
+    with pytest.raises(ConfigError, match="nearest: stacked_digits"):
+        data.load(config)
     config.dir = "gs://bucket/sets"
     with pytest.raises(ConfigError, match="must be a directory of this machine"):
         data.load(config)

@@ -92,9 +92,8 @@ class Batches:
       ConfigError: batch or steps cannot be divided.
 
     Example:
-      >>> batches = Batches(dataset, recipe, devices=None)
-      >>> step = jax.jit(train_step)
-      >>> state, metrics = step(recipe, state, next(batches), key)
+      >>> batches = Batches(dataset, recipe, devices=None)  # doctest: +SKIP
+      >>> state, metrics = jax.jit(train_step)(recipe, state, next(batches), key)  # doctest: +SKIP
     """
 
     def __init__(

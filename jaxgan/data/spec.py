@@ -47,7 +47,7 @@ class DataSpec(NamedTuple):
           ConfigError: the object is no data set, or its images are not square.
         """
         check_dataset(dataset)
-        height, width, channels = dataset.image_shape
+        height, width, channels = map(int, dataset.image_shape)
         if height != width:
             raise ConfigError(f"dataset.image_shape={(height, width, channels)}: images must be square")
         fingerprint = f"{len(dataset)} images, {zlib.crc32(subset(dataset)[0].tobytes()):08x}"
@@ -65,7 +65,7 @@ def check_dataset(dataset: Dataset) -> None:
             f"dataset={type(dataset).__name__}: lacks {', '.join(missing)}; see Dataset in jaxgan/data/spec.py, or use "
             "ArrayDataset(images, labels)"
         )
-    n, shape, classes = len(dataset), tuple(dataset.image_shape), max(dataset.num_classes, 1)
+    n, shape, classes = len(dataset), tuple(map(int, dataset.image_shape)), max(dataset.num_classes, 1)
     if n < 1:
         raise ConfigError("len(dataset)=0: a data set has one image at least")
     if len(shape) != 3:

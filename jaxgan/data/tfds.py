@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
-from jaxgan.data.decoding import DECODING_VERSION, decode_image, open_source
+from jaxgan.data.arrays import ArrayDataset
+from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_image, open_source
 
 
 class TfdsSource:
@@ -47,7 +48,9 @@ class TfdsSource:
         ]
 
 
-def open_tfds(data_config, split: str, setting: str, other_names: tuple[str, ...] = ()):
+def open_tfds(
+    data_config, split: str, setting: str, other_names: tuple[str, ...] = ()
+) -> ArrayDataset | StreamingDataset:
     """Opens a split of the set `data_config.name`; prepared and decoded once.
 
     Args:
@@ -60,7 +63,7 @@ def open_tfds(data_config, split: str, setting: str, other_names: tuple[str, ...
     return open_split(prepare(build, data_root(data_config), data_config), data_config, split, setting)
 
 
-def open_split(builder, data_config, split: str, setting: str):
+def open_split(builder, data_config, split: str, setting: str) -> ArrayDataset | StreamingDataset:
     """Opens a split of a prepared set; its decoded copy is beside the set, or in the cache if that is read-only."""
     import tensorflow_datasets as tfds
 
