@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 
 
 class ArrayDataset:
@@ -30,8 +30,8 @@ class ArrayDataset:
     def __init__(self, images, labels=None, num_classes: int | None = None):
         self.images = _checked_images(np.asarray(images))
         if labels is None:
-            labels = np.zeros(len(self.images), np.int32)
-            num_classes = num_classes or 0
+            require(not num_classes, "num_classes", num_classes, "labels are not given")
+            labels, num_classes = np.zeros(len(self.images), np.int32), 0
         labels = np.asarray(labels)
         if labels.shape != (len(self.images),) or not np.issubdtype(labels.dtype, np.integer):
             raise ConfigError(
@@ -40,7 +40,8 @@ class ArrayDataset:
         low, high = int(labels.min(initial=0)), int(labels.max(initial=-1))
         self.num_classes = high + 1 if num_classes is None else num_classes
         if low < 0 or high >= max(self.num_classes, 1):
-            raise ConfigError(f"labels={low}..{high}: must be in 0..num_classes - 1, num_classes={num_classes}")
+            allowed = f"in 0..{num_classes - 1}, num_classes={num_classes}" if num_classes else "0 or more"
+            raise ConfigError(f"labels={low}..{high}: must be {allowed}")
         self.labels = labels.astype(np.int32)
         self.image_shape = self.images.shape[1:]
 

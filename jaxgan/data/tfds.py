@@ -5,6 +5,7 @@ tfds reads sets in its format array_record without TensorFlow, but needs it to p
 
 import contextlib
 import difflib
+import functools
 import io
 import logging
 import os
@@ -16,7 +17,8 @@ import numpy as np
 
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
-from jaxgan.data.decoding import DECODING_VERSION, decode_image, open_source
+from jaxgan.data.arrays import ArrayDataset
+from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_image, open_source
 
 
 class TfdsSource:
@@ -46,7 +48,9 @@ class TfdsSource:
         ]
 
 
-def open_tfds(data_config, split: str, setting: str, other_names: tuple[str, ...] = ()):
+def open_tfds(
+    data_config, split: str, setting: str, other_names: tuple[str, ...] = ()
+) -> ArrayDataset | StreamingDataset:
     """Opens a split of the set `data_config.name`; prepared and decoded once.
 
     Args:
@@ -55,14 +59,12 @@ def open_tfds(data_config, split: str, setting: str, other_names: tuple[str, ...
       setting: what `split` came from, for the error.
       other_names: names of data sets that are not tfds's, to hint at where one is misspelt.
     """
-    builder = prepare(
-        lambda root: _find_builder(data_config.name, root, other_names), data_root(data_config), data_config
-    )
-    return open_split(builder, data_config, split, setting)
+    build = functools.partial(_find_builder, data_config.name, other_names)
+    return open_split(prepare(build, data_root(data_config), data_config), data_config, split, setting)
 
 
-def open_split(builder, data_config, split: str, setting: str):
-    """Opens a split of a prepared set; its decoded copy is kept beside the set, or in the cache if that is read-only."""
+def open_split(builder, data_config, split: str, setting: str) -> ArrayDataset | StreamingDataset:
+    """Opens a split of a prepared set; its decoded copy is beside the set, or in the cache if that is read-only."""
     import tensorflow_datasets as tfds
 
     types = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
@@ -80,7 +82,7 @@ def open_split(builder, data_config, split: str, setting: str):
     name = f"{urllib.parse.quote(split, safe='')}-{data_config.image_size}px-v{DECODING_VERSION}"
     directory = Path(builder.data_dir, name)
     if not directory.exists() and not os.access(builder.data_dir, os.W_OK):
-        directory = files.cache_home("decoded", str(directory))
+        directory = files.keyed_cache_directory("decoded", str(directory))
     return open_source(TfdsSource(records, features, data_config.image_size), directory, data_config.cache_gb)
 
 
@@ -114,12 +116,12 @@ def prepare(build: Callable, root: Path, data_config):
         with files.locked(root):
             builder = build(root)  # another process may have prepared it meanwhile
             if not builder.data_path.exists():
-                files.say(f"Preparing {data_config.name} in {root} (once) ...")
+                files.announce(f"Preparing {data_config.name} in {root} (once) ...")
                 _download_and_prepare(builder, data_root(data_config) / "downloads", data_config)
     return builder
 
 
-def _find_builder(name: str, root: Path, other_names: tuple[str, ...]):
+def _find_builder(name: str, other_names: tuple[str, ...], root: Path):
     import tensorflow_datasets as tfds
 
     try:
