@@ -15,11 +15,12 @@ import optax
 import pytest
 from PIL import Image
 
-import jaxgan
+
 from jaxgan.core import checkpoint
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.data import ArrayDataset
 from jaxgan.evaluation.evaluator import Evaluator
+from jaxgan.sampling.load import load
 from jaxgan.settings import default_config
 from jaxgan.training.hooks import every, save_checkpoint
 from jaxgan.training.log import read_metrics
@@ -115,7 +116,7 @@ def test_what_a_run_leaves_behind(reference):
     with Image.open(reference / "curves.png") as curves:
         assert curves.size[0] > 300
     assert saved_steps(reference) == [8, 12]
-    generator = jaxgan.load(reference)
+    generator = load(reference)
     assert (generator.step, generator.data.num_classes) == (STEPS, 2)
     assert generator.sample(3).shape == (3, 8, 8, 3)
 
