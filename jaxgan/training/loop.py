@@ -94,7 +94,7 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
     update = parallelize(run.recipe, run.devices)
     options = dict(seed=run.config.seed, first_step=step, last_step=run.total_steps, steps_per_dispatch=dispatch)
     batches = data.Batches(dataset, run.recipe, run.devices, **options)
-    pending, compiled = collections.deque(), None
+    pending = collections.deque()
     with Interrupt() as interrupt, contextlib.closing(batches):
         if step < run.total_steps:
             run.console.note("compiling the training step ...")
@@ -103,13 +103,14 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
                 return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state)
             with run.speed.waiting():
                 batch = next(batches)
-            compiled = compiled or update.compile(state, batch, key)
-            state, metrics = compiled(state, batch, key)
+            if not run.speed.started:
+                update.compile(state, batch, key)
+            state, metrics = update(state, batch, key)
             step += dispatch
             pending.append(metrics)
             if len(pending) > IN_FLIGHT:
                 jax.block_until_ready(pending.popleft())
-            if not run.speed.started:  # the first call may compile, so the clock starts after it
+            if not run.speed.started:  # the first call may still compile, so the clock starts after it
                 jax.block_until_ready(metrics)
                 run.speed.tick(step * run.recipe.images_per_step)
             call_hooks(step, state, metrics)
@@ -124,7 +125,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     The nets, the step, the metrics and the data check theirs where they are built.
     """
     flat = flatten(config)
-    for key in ("train_kimg", "steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
+    for key in ("steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
         require(flat[key] > 0, f"config.{key}", flat[key], "must be above 0")
     for key, value in flat.items():
         if key.endswith("_kimg") and isinstance(value, float):

@@ -11,7 +11,7 @@ from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.schedules import follows_run
+from jaxgan.gan.schedules import depends_on_run_length
 from jaxgan.gan.state import TrainState, init_state
 
 # How long, how often, where and how fast are free to change, but not what the arrays mean.
@@ -24,7 +24,7 @@ _FREE_ON_RESUME = (
 def changes(config: ConfigDict, saved: ConfigDict) -> tuple[list[str], list[str]]:
     """Returns the settings that differ from a saved run's, as "config.name: old -> new": free ones and fixed ones."""
     old, new = settings.flatten(saved), settings.flatten(config)
-    over_run = any(follows_run(value) for key, value in new.items() if key.endswith("_schedule"))
+    over_run = any(depends_on_run_length(value) for key, value in new.items() if key.endswith("_schedule"))
     free, fixed = [], []
     for key in new:
         if new[key] != old[key]:
