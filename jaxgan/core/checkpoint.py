@@ -21,7 +21,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
-from jaxgan.core.parallel import first_replica, is_primary_process
+from jaxgan.core.parallel import first_replica, is_primary_process, is_shared
 
 FORMAT = 1  # of `meta` and the items; raised when an older jaxgan could misread a checkpoint
 
@@ -67,7 +67,8 @@ class Checkpoints:
         )
         with _one_line(f"cannot open {self.directory}"):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
-        _require_shared(self.directory)
+        if not is_shared(self.directory):
+            raise CheckpointError(f"{self.directory} is not the same directory on all processes: give a shared one")
         self._retention.rate_saved(self.directory, self.all_steps())
 
     def __enter__(self):
@@ -312,21 +313,6 @@ class _PatientReader(ocp.type_handlers.NumpyHandler):
         return [result[0] for result in results]
 
 
-def _require_shared(directory: epath.Path) -> None:
-    """Raises a CheckpointError unless all processes see the file that the primary one leaves in `directory`."""
-    if jax.process_count() == 1:
-        return
-    number = np.int32(np.random.default_rng().integers(2**31))
-    if is_primary_process():
-        (directory / f".{number}").touch()
-    file = directory / f".{multihost_utils.broadcast_one_to_all(number)}"
-    seen = multihost_utils.process_allgather(np.array(file.exists()))
-    if is_primary_process():
-        file.unlink()
-    if not seen.all():
-        raise CheckpointError(f"{directory} is not the same directory on all processes: give a shared one")
-
-
 def _require_same_arrays(path: epath.Path, abstract_items: dict) -> None:
     """Raises a CheckpointError, which no older checkpoint would mend, unless both have the same arrays."""
     saved = {
@@ -382,7 +368,8 @@ def _read_item(path: epath.Path, name: str, abstract=None):
     if not saved:
         return {}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
-    registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, _PatientReader()))
+    readers = (np.ndarray, _PatientReader()), (jax.Array, ocp.type_handlers.ArrayHandler())  # orbax warns without both
+    registry = ocp.type_handlers.create_type_handler_registry(*readers)
     reader = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
     tree = reader.restore(path / name, args=ocp.args.PyTreeRestore(abstract, restore_args=as_numpy))
     verify(tree, saved)

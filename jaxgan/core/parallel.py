@@ -204,3 +204,21 @@ def broadcast(values: dict[str, float]) -> dict[str, float]:
         return values
     numbers = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
     return dict(zip(values, map(float, numbers)))
+
+
+def is_shared(directory) -> bool:
+    """Returns whether all processes, which must call this together, see the primary process's `directory`.
+
+    Args:
+      directory: a path that exists on every process, of pathlib or etils.epath.
+    """
+    if jax.process_count() == 1:
+        return True
+    number = np.int32(np.random.default_rng().integers(2**31))
+    if is_primary_process():
+        (directory / f".{number}").touch()
+    file = directory / f".{multihost_utils.broadcast_one_to_all(number)}"
+    seen = multihost_utils.process_allgather(np.array(file.exists()))
+    if is_primary_process():
+        file.unlink()
+    return bool(seen.all())

@@ -1,49 +1,52 @@
 """BigGAN (Brock et al. 2019) as StudioGAN trains it: residual nets with spectral norm in both, and self-attention.
 
-At 32 pixels with 10 classes and a z of 80, G has 9,416,196 and D 2,415,170 parameters. G hears of the class and of z
-in every block: z is split into a chunk for the first layer and one for each block, and a chunk joined to a class
-embedding that all blocks share gives the gains and biases of the block's two batch norms. Without classes the chunk
-does so alone, and D has no projection (StudioGAN's unconditional BigGAN). Widths are those of
+At 32 pixels with 10 classes and a z of 80, G has 9,416,196 and D 2,415,170 parameters. Every block of G
+is conditioned on the class and on z: z is split into a chunk for the first layer and one for each block, and a chunk
+joined to a class embedding that all blocks share gives the gains and biases of the block's two batch norms. Without
+classes the chunk does so alone, and D has no projection (StudioGAN's unconditional BigGAN). Widths are those of
 StudioGAN's networks for CIFAR-10 (32 pixels), Baby ImageNet (64) and, the paper's own, ImageNet (128).
 """
 
 import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgan.models import sngan
 from jaxgan.models.layers import (
+    BaseGenerator,
     Conv,
-    Critic,
-    Net,
     SelfAttention,
     attention_block,
     broadcast_like,
-    conv_downsample,
-    downsample,
     orthogonal,
     spectral_norm,
     upsample,
     upsample_conv,
 )
 
-G_WIDTHS = {16: (384,) * 3, 32: (384,) * 4, 64: (1280, 640, 320, 160, 80), 128: (1536, 1536, 768, 384, 192, 96)}
-D_WIDTHS = {16: (192,) * 3, 32: (192,) * 4, 64: (80, 160, 320, 640, 1280), 128: (96, 192, 384, 768, 1536, 1536)}
-D_DOWN = {16: 1, 32: 2, 64: 4, 128: 5}  # D's first blocks that halve the size
 
-
-class Generator(Net):
-    """Dense to 4x4, residual blocks that double the size, batch norm, ReLU, 3x3 convolution, tanh.
+class Generator(BaseGenerator):
+    """Maps z to 4x4, then has residual blocks that double the size, batch norm, ReLU, a 3x3 convolution and tanh.
 
     z [B, Z] is split as evenly as can be, Z at least the number of `channels`; the paper's chunks are of 20 (Z = 80 at
     32 pixels, 100 at 64, 120 at 128).
     """
 
-    shared_dim: int = 128  # of the class embedding
+    shared_dim: int = 128  # width of the class embedding
     attention_size: int | None = None  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
     bn_eps: float = 1e-4
-    bn_momentum: float = 0.9  # what the running statistics keep a step
+    bn_momentum: float = 0.9  # what the running statistics keep of themselves in a step
+
+    WIDTHS: ClassVar = {
+        16: (384,) * 3,
+        32: (384,) * 4,
+        64: (1280, 640, 320, 160, 80),
+        128: (1536, 1536, 768, 384, 192, 96),
+    }
+    latent_layers = "dense|(gain|bias)_.*"  # each of them takes a chunk of z
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
@@ -71,10 +74,10 @@ class Generator(Net):
             x = norm(use_scale=False, use_bias=False, name=f"norm_{name}")(x)
             return nn.relu(x * broadcast_like(1.0 + gain, x) + broadcast_like(bias, x))
 
-        base, *widths = self.channels or G_WIDTHS[self.image_size]
+        base, *widths = self.widths
         attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
         if z.shape[-1] <= len(widths):
-            raise ValueError(f"z of {z.shape[-1]} numbers: BigGAN splits it into {len(widths) + 1} chunks")
+            raise ValueError(f"z_dim={z.shape[-1]}: biggan splits z into {len(widths) + 1} chunks, so give it as many")
         first, *conditions = jnp.array_split(z, len(widths) + 1, axis=-1)
         if self.num_classes:
             classes = nn.Embed(self.num_classes, self.shared_dim, embedding_init=orthogonal, name="classes")(labels)
@@ -91,36 +94,18 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Critic):
-    """Residual blocks, the first ones halving the size, ReLU, sum over space, dense to one logit and projection."""
+class Discriminator(sngan.Discriminator):
+    """Is the discriminator of SNGAN with attention, and with blocks that widen in their first convolution."""
 
-    attention_size: int | None = None  # as in the generator
-    relu_skips: bool = True  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
-    mixes_examples = False
+    attention_size: int | None = None
+    orthogonal_init: bool = True
+    relu_skips: bool = True
 
-    @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
-        def conv(x, width, size, name, **options):
-            layer = Conv(width, (size, size), kernel_init=orthogonal, dtype=self.dtype, name=name, **options)
-            return spectral_norm(layer, train)(x)
-
-        widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
-        ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
-        attending = attention_block(self.attention_size, self.image_size, ends)
-        x = images
-        for i, width in enumerate(widths):
-            active = nn.relu(x) if i else x  # the first block sees pixels: no ReLU
-            h = conv(active, width, 3, f"conv_{i}a")
-            down = i < halvings
-            resampled = dict(convolve=conv_downsample) if down else {}
-            h = conv(nn.relu(h), width, 3, f"conv_{i}b", **resampled)
-            skip = active if self.relu_skips else x
-            if down:
-                skip = downsample(skip)
-            if down or width != x.shape[-1]:
-                skip = conv(skip, width, 1, f"skip_{i}")
-            x = h + skip
-            if i == attending:
-                x = spectral_norm(SelfAttention(self.dtype, name="attention"), train)(x)
-        x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
-        return self.head(x, labels, orthogonal, normalised=functools.partial(spectral_norm, train=train))
+    WIDTHS: ClassVar = {
+        16: (192,) * 3,
+        32: (192,) * 4,
+        64: (80, 160, 320, 640, 1280),
+        128: (96, 192, 384, 768, 1536, 1536),
+    }
+    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 4, 128: 5}
+    widens_first = True

@@ -1,27 +1,30 @@
 """DCGAN (Radford et al. 2016) in the sizes of StudioGAN: at 32 pixels G has 3,812,355 and D 2,931,009 parameters.
 
-Beside the paper's strided convolutions there are 3x3 ones; `strided_only`, as in dcgan_strided.py, is without them.
-Conditional form: class-conditional batch norm in G, projection in D (Miyato & Koyama 2018).
+StudioGAN puts a 3x3 convolution beside each of the paper's strided ones; dcgan_strided.py has the paper's alone.
+With classes G has class-conditional batch norm and D a projection (Miyato & Koyama 2018).
 """
+
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.models.layers import BatchNorm, Conv, ConvTranspose, Critic, Net
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, BatchNorm, Conv, ConvTranspose
 
-D_WIDTHS = {16: (64, 128, 256), 32: (64, 128, 256, 512), 64: (64, 128, 256, 512, 1024)}
-G_WIDTHS = {size: widths[::-1] for size, widths in D_WIDTHS.items()}
+WIDTHS = {16: (64, 128, 256), 32: (64, 128, 256, 512), 64: (64, 128, 256, 512, 1024)}
 INIT = nn.initializers.normal(0.02)
 
 
-class Generator(Net):
-    """Dense to 4x4, transposed convolutions 4x4 with stride 2 to full size, then a 3x3 convolution and tanh.
+class Generator(BaseGenerator):
+    """Maps z to 4x4, doubles the size by 4x4 transposed convolutions, and ends in a 3x3 convolution and tanh.
 
     With `strided_only` the last transposed convolution makes the pixels, and the dense layer has batch norm too.
     """
 
-    strided_only: bool = False
+    WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
+    latent_layers = "dense"
+    strided_only = False
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
@@ -31,7 +34,7 @@ class Generator(Net):
         def norm_relu(x, name):
             return nn.relu(BatchNorm(self.num_classes, self.axis_name, self.dtype, name=name)(x, labels, train))
 
-        base, *widths = self.channels or G_WIDTHS[self.image_size][int(self.strided_only) :]
+        base, *widths = self.widths
         x = nn.Dense(4 * 4 * base, kernel_init=INIT, dtype=self.dtype, name="dense")(z)
         x = x.reshape(-1, 4, 4, base)
         if self.strided_only:
@@ -45,17 +48,18 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Critic):
-    """Pairs of a 3x3 and a 4x4 stride-2 convolution down to 4x4, one more 3x3, sum over space, dense to a logit.
+class Discriminator(BaseDiscriminator):
+    """Halves the size to 4x4 by pairs of a 3x3 and a strided 4x4 convolution, then one more 3x3 and a sum over space.
 
-    With `strided_only` no 3x3 ones, no batch norm on the first layer, and dense from all of the 4x4 pixels.
+    With `strided_only` there are no 3x3 ones and no batch norm on the first layer, and the head sees all 4x4 pixels.
     """
 
-    strided_only: bool = False
-    mixes_examples = True
+    WIDTHS = WIDTHS
+    batch_dependent = True
+    strided_only = False
 
     @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+    def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
         def block(x, width, kernel, stride, name):
             conv = Conv(width, (kernel, kernel), stride, kernel_init=INIT, dtype=self.dtype, name=f"conv_{name}")
             norm = BatchNorm(axis_name=self.axis_name, dtype=self.dtype, name=f"norm_{name}")
@@ -66,10 +70,10 @@ class Discriminator(Critic):
 
         x = images
         if self.strided_only:
-            for i, width in enumerate(self.channels or D_WIDTHS[self.image_size][:-1]):
+            for i, width in enumerate(self.widths):
                 x = block(x, width, 4, 2, str(i))
             return self.head(x.astype(jnp.float32).reshape(len(x), -1), labels, INIT)
-        *widths, last = self.channels or D_WIDTHS[self.image_size]
+        *widths, last = self.widths
         for i, width in enumerate(widths):
             x = block(x, width, 3, 1, f"{i}a")
             x = block(x, width, 4, 2, f"{i}b")

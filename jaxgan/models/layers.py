@@ -1,8 +1,12 @@
-"""Layers that several architectures share: NHWC images, compute in `dtype`, parameters in float32."""
+"""The bases of every generator and discriminator, and the layers that several architectures share.
 
+Images are NHWC. Nets compute in `dtype`; their parameters are float32. See `jaxgan.models` for what an architecture is.
+"""
+
+import dataclasses
 import functools
-import operator
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -11,6 +15,174 @@ from jax import lax
 
 from jaxgan.core import rng
 from jaxgan.ops import conv as ops
+
+
+class _Net(nn.Module):
+    """Holds what generators and discriminators have in common: their fields and the check of their widths."""
+
+    image_size: int = 32
+    image_channels: int = 3
+    num_classes: int = 0  # 0: unconditional
+    channels: tuple[int, ...] = ()  # widths from input to output; (): the architecture's own at image_size
+    dtype: jnp.dtype = jnp.float32  # compute type; parameters and results are float32
+    axis_name: str | None = None  # the mapped axis of the devices that share a batch
+
+    WIDTHS: ClassVar = {}  # image_size -> the architecture's own `channels`; its keys are the sizes that work
+
+    @staticmethod
+    def normalise_params(params: dict) -> dict:
+        """Returns the parameters as they are to be stored after an optimizer step; here, as they are."""
+        return params
+
+    def default_widths(self) -> tuple[int, ...]:
+        """Returns the architecture's own `channels` at `image_size`, which is in `WIDTHS`."""
+        return self.WIDTHS[self.image_size]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Returns `channels`, or the architecture's own where that is empty.
+
+        Raises:
+          ValueError: the architecture does not work at `image_size`, or `channels` are too many, too few or no
+            positive integers.
+        """
+        if self.image_size not in self.WIDTHS:
+            *_, architecture = type(self).__module__.split(".")
+            sizes = sorted(self.WIDTHS)
+            gapless = len(sizes) > 2 and sizes[-1] - sizes[0] == len(sizes) - 1
+            listed = f"{sizes[0]} to {sizes[-1]}" if gapless else ", ".join(map(str, sizes))
+            raise ValueError(f"image_size={self.image_size}: {architecture} works at {listed}")
+        default, given = self.default_widths(), tuple(self.channels)
+        if given and (len(given) != len(default) or not all(isinstance(w, int) and w > 0 for w in given)):
+            right = f"{self.image_size} pixels take {len(default)} widths, such as {default}"
+            raise ValueError(f"channels={given}: {right}")
+        return given or default
+
+
+class BaseGenerator(_Net):
+    """The base of every generator: its common fields and what an architecture says of itself.
+
+    Attributes:
+      latent_layers: a regular expression for the names of the layers that z enters, or w in a net with styles; they
+        must be affine. None: not known, so that there are no semantic directions.
+    """
+
+    latent_layers = None
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Returns x over its norm on the last axis; below a norm of 1e-6, over 1e-6."""
+    return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-12))
+
+
+class BaseDiscriminator(_Net):
+    """The base of every discriminator: its common fields, and the endings that make logits of features.
+
+    An architecture ends with `return self.head(features, ...)` or, where its last layer is another than a dense one,
+    with one of the two methods that `head` is made of. All of them work in float32 and return `(logits, outputs)`.
+    A logit is <w, h> + b for features h. With classes w is their projection w + e_y (Miyato & Koyama 2018), and
+    `conditioning` may ask more of h: "ac" for an auxiliary classifier (Odena et al. 2017) and "d2dce" for an
+    embedding on the unit sphere (ReACGAN, Kang et al. 2021), both instead of the projection, and "multi_hinge" for a
+    classifier beside it (Kavalerov et al. 2021). `outputs` holds, where there are such,
+
+      features [B, F]: h, always;
+      direction [B]: with `san`, <omega, h>;
+      classes [B, K]: the classifier's logits;
+      embedding, proxy [B, embed_dim]: that of the image and that of its class, both of norm 1.
+
+    With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w that of each class by itself.
+    The logit has gradients by h and b only, the output `direction` by omega only.
+
+    Attributes:
+      conditionings: the values of `conditioning` that the architecture has.
+      batch_dependent: whether a logit depends on the rest of its batch, as with batch norm, so that reals and fakes
+        must be passed separately. True, which is always right, unless an architecture says otherwise.
+
+    Raises:
+      ValueError: when made with classes and a conditioning that the architecture lacks.
+    """
+
+    conditioning: str = "projection"
+    embed_dim: int = 512  # width of the embedding for "d2dce"
+    san: bool = False  # the last layer has norm 1 and learns its direction by a loss of its own
+
+    conditionings = ("projection", "ac", "multi_hinge", "d2dce")
+    batch_dependent = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_classes and self.conditioning not in self.conditionings:
+            *_, architecture = type(self).__module__.split(".")
+            choices = ", ".join(self.conditionings)
+            raise ValueError(f"conditioning={self.conditioning!r}: {architecture} has {choices}")
+
+    def head(
+        self, features: jax.Array, labels: jax.Array | None, kernel_init, table_init=None, wrap: Callable | None = None
+    ) -> tuple[jax.Array, dict]:
+        """Returns the logits of a dense layer "logit", and all that `conditioning` asks of the features.
+
+        Args:
+          features: [B, F], float32.
+          labels: [B]; None without classes.
+          kernel_init, table_init: initialisers of the dense layers and of the class tables; None: the same one.
+          wrap: what each layer is wrapped in, such as `spectral_norm`.
+        """
+        table_init, wrap = table_init or kernel_init, wrap or (lambda layer: layer)
+        conditioning = self.conditioning if self.num_classes else None
+        vectors, outputs = None, {}
+        if conditioning == "d2dce":
+            # No bias and no wrapping: the scale of either vector does not matter, so nothing needs to bound it.
+            embed = nn.Dense(self.embed_dim, use_bias=False, kernel_init=kernel_init, name="embedding")
+            proxies = nn.Embed(self.num_classes, self.embed_dim, embedding_init=table_init, name="proxies")
+            outputs |= {"embedding": unit(embed(features)), "proxy": unit(proxies(labels))}
+        if conditioning in ("ac", "multi_hinge"):
+            classifier = nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")
+            outputs["classes"] = wrap(classifier)(features)
+        if conditioning in ("projection", "multi_hinge"):
+            table = nn.Embed(self.num_classes, features.shape[-1], embedding_init=table_init, name="classes")
+            vectors = (table if self.san else wrap(table))(labels)
+        layer = nn.Dense(1, kernel_init=kernel_init, name="logit")
+        logits, last = self.logits_from_layer(features, layer, vectors, wrap)
+        return logits, outputs | last
+
+    def logits_from_layer(
+        self, features: jax.Array, layer: nn.Module, vectors: jax.Array | None = None, wrap: Callable | None = None
+    ) -> tuple[jax.Array, dict]:
+        """Returns the logits <w + vectors, features> + b, w and b being those of `layer`, and the outputs.
+
+        Args:
+          features: [B, F].
+          layer: a dense one with one output, its parameters named "kernel" and, if any, "bias".
+          vectors: [B, F], those of the classes; None: none.
+          wrap: what `layer` is wrapped in; not with `san`, where only the direction of w + vectors counts.
+        """
+        if self.san:
+            w, bias = _dense_weights(layer, features)
+            return self.logits_from_weights(features, w if vectors is None else w + vectors, bias)
+        logits = (wrap(layer) if wrap else layer)(features)[:, 0]
+        if vectors is not None:
+            logits = logits + jnp.sum(vectors * features, axis=-1)
+        return logits, {"features": features}
+
+    def logits_from_weights(self, features: jax.Array, w: jax.Array, bias=0.0) -> tuple[jax.Array, dict]:
+        """Returns the logits <w, features> + bias of features [B, F] and w [F] or [B, F], and the outputs."""
+        outputs = {"features": features}
+        if self.san:
+            omega = unit(w)
+            outputs["direction"] = jnp.sum(omega * lax.stop_gradient(features), axis=-1)
+            w = lax.stop_gradient(omega)
+        return jnp.sum(w * features, axis=-1) + bias, outputs
+
+
+def _dense_weights(layer: nn.Module, x: jax.Array) -> tuple[jax.Array, jax.Array | float]:
+    """Returns the stored kernel [F] of a dense layer with one output, and its bias; 0.0 where it has none."""
+    layer(x)  # Flax makes a layer's parameters when it is called; nothing is computed, as the result is not used.
+    params = layer.variables["params"]
+    return params["kernel"][:, 0], params.get("bias", 0.0)
+
+
+# The fields that every architecture has, so that none of them is a setting of one architecture.
+COMMON_FIELDS = frozenset(f.name for base in (BaseGenerator, BaseDiscriminator) for f in dataclasses.fields(base))
 
 
 def broadcast_like(values: jax.Array, x: jax.Array) -> jax.Array:
@@ -42,93 +214,6 @@ class Conv(nn.Module):
         if not self.use_bias:
             return x
         return x + broadcast_like(self.param("bias", nn.initializers.zeros_init(), (self.features,)), x)
-
-
-class Net(nn.Module):
-    """The fields that every generator and discriminator has."""
-
-    image_size: int = 32
-    image_channels: int = 3
-    num_classes: int = 0  # 0: unconditional
-    channels: tuple[int, ...] = ()  # widths from input to output; (): the architecture's own at image_size
-    dtype: jnp.dtype = jnp.float32  # of the computations; parameters and results are float32
-    axis_name: str | None = None  # of the devices that share a batch
-
-
-ANSWERS = "intermediates"  # the collection of what a discriminator says beside its logits
-
-
-def unit(x: jax.Array) -> jax.Array:
-    """x over its norm on the last axis; below a norm of 1e-6, over 1e-6."""
-    return x * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-12))
-
-
-class Critic(Net):
-    """The fields that every discriminator has, and how it ends: features h [B, F] to logits [B], all in float32.
-
-    A logit is <w, h> + b. With classes w is their projection w + e_y (Miyato & Koyama 2018), and further answers may be
-    asked of h by `conditioning`: "ac" an auxiliary classifier (Odena et al. 2017) and "d2dce" an embedding on the unit
-    sphere (ReACGAN, Kang et al. 2021), both instead of the projection, "multi_hinge" a classifier beside it (Kavalerov
-    et al. 2021). What is said beside the logits goes into `answers` of the collection `ANSWERS`, if that is mutable:
-
-      features [B, F]
-      direction [B]: with `san`, <omega, h>
-      classes [B, K]: the classifier's logits
-      embedding, proxy [B, embed_dim]: of the image and of its class, both of norm 1
-
-    With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w of each class by itself.
-    Gradients of the logit reach h and b only, those of the answer `direction` omega only.
-    """
-
-    conditioning: str = "projection"
-    embed_dim: int = 512
-    san: bool = False
-    conditionings = ("projection", "ac", "multi_hinge", "d2dce")  # that the architecture has
-
-    def answer(self, name: str, value: jax.Array) -> None:
-        """One entry holds all answers, as a name in a collection must not be that of a layer."""
-        self.sow(ANSWERS, "answers", {name: value}, init_fn=dict, reduce_fn=operator.or_)
-
-    def product(self, features: jax.Array, w: jax.Array, bias=0.0) -> jax.Array:
-        """Logits <w, features> + bias from w [F] or [B, F]."""
-        self.answer("features", features)
-        if self.san:
-            omega = unit(w)
-            self.answer("direction", jnp.sum(omega * lax.stop_gradient(features), axis=-1))
-            w = lax.stop_gradient(omega)
-        return jnp.sum(w * features, axis=-1) + bias
-
-    def dense(self, features, layer: nn.Module, vectors=None, normalised: Callable = lambda layer: layer) -> jax.Array:
-        """Logits <w + vectors, features> + b, where w and b are those of `layer`, dense with one output.
-
-        `normalised` is what a layer is wrapped in; not with `san`, where only the direction of w + vectors counts.
-        """
-        if self.san:
-            layer(features)  # makes the parameters
-            params = layer.variables["params"]
-            w = params["kernel"][:, 0]
-            return self.product(features, w if vectors is None else w + vectors, params.get("bias", 0.0))
-        self.answer("features", features)
-        logits = normalised(layer)(features)[:, 0]
-        return logits if vectors is None else logits + jnp.sum(vectors * features, axis=-1)
-
-    def head(self, features, labels, kernel_init, table_init=None, normalised: Callable = lambda layer: layer):
-        """Logits, and the answers about classes, by layers of these initialisers, each wrapped by `normalised`."""
-        table_init = table_init or kernel_init
-        if self.num_classes and self.conditioning == "d2dce":
-            # Without a bias: the scale of either does not matter, so nothing bounds it.
-            embed = nn.Dense(self.embed_dim, use_bias=False, kernel_init=kernel_init, name="embedding")
-            proxies = nn.Embed(self.num_classes, self.embed_dim, embedding_init=table_init, name="proxies")
-            self.answer("embedding", unit(embed(features)))
-            self.answer("proxy", unit(proxies(labels)))
-        elif self.num_classes and self.conditioning != "projection":
-            classifier = nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")
-            self.answer("classes", normalised(classifier)(features))
-        vectors = None
-        if self.num_classes and self.conditioning in ("projection", "multi_hinge"):
-            classes = nn.Embed(self.num_classes, features.shape[-1], embedding_init=table_init, name="classes")
-            vectors = (classes if self.san else normalised(classes))(labels)
-        return self.dense(features, nn.Dense(1, kernel_init=kernel_init, name="logit"), vectors, normalised)
 
 
 class ConvTranspose(nn.Module):

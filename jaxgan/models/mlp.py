@@ -5,19 +5,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.core import rng
-from jaxgan.models.layers import BatchNorm, Conv, Critic, Net, dropout
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, BatchNorm, Conv, dropout
 
-G_WIDTHS = dict.fromkeys(range(8, 65), (128, 1024))
-D_WIDTHS = dict.fromkeys(range(8, 65), (64, 128))
+SIZES = range(8, 65)
 
 
-class Generator(Net):
-    """Dense layers z -> 128 -> 1024 -> pixels, with batch norm and ReLU between them."""
+class Generator(BaseGenerator):
+    """Maps z through dense layers of 128 and 1024 to pixels, with batch norm and ReLU between them."""
+
+    WIDTHS = dict.fromkeys(SIZES, (128, 1024))
+    latent_layers = "dense_0"
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
         x = z
-        for i, width in enumerate(self.channels or G_WIDTHS[self.image_size]):
+        for i, width in enumerate(self.widths):
             x = nn.Dense(width, dtype=self.dtype, name=f"dense_{i}")(x)
             x = BatchNorm(self.num_classes, self.axis_name, self.dtype, name=f"norm_{i}")(x, labels, train)
             x = nn.relu(x)
@@ -26,15 +28,16 @@ class Generator(Net):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Critic):
-    """Convolutions 64 and 128, 3x3 with stride 2, LeakyReLU 0.2 and dropout 0.3; then dense to one logit."""
+class Discriminator(BaseDiscriminator):
+    """Has 3x3 convolutions of stride 2, LeakyReLU 0.2 and dropout 0.3, then a dense layer from all that is left."""
 
-    mixes_examples = False
+    WIDTHS = dict.fromkeys(SIZES, (64, 128))
+    batch_dependent = False
 
     @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+    def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
         x = images
-        for i, width in enumerate(self.channels or D_WIDTHS[self.image_size]):
+        for i, width in enumerate(self.widths):
             x = Conv(width, (3, 3), strides=2, dtype=self.dtype, name=f"conv_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
             if train:

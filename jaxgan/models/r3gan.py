@@ -5,38 +5,29 @@ Every residual branch starts at zero (Fixup, Zhang et al. 2019): G and D are lin
 are a learned vector next to z in G, and projection in D (Miyato & Koyama 2018).
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.models.layers import Conv, Critic, Net
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, Conv
 from jaxgan.ops.blur import downsample, upsample
 
 _WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
 # Published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide, with group_width=32.
-G_WIDTHS = {4 << i: _WIDTHS[: i + 1] for i in range(1, len(_WIDTHS))}
-D_WIDTHS = {size: widths[::-1] for size, widths in G_WIDTHS.items()}
+WIDTHS = {4 << i: _WIDTHS[: i + 1] for i in range(1, len(_WIDTHS))}  # G's; D's are the reverse
 IMAGENET_WIDTHS = {32: (1536,) * 4, 64: (1536,) * 5}  # of G and of D
 
 LINEAR = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 FLOAT32 = dict(dtype=jnp.float32, precision=lax.Precision.HIGHEST)  # the real one: no TF32, no bfloat16 passes
 
 
-def stage_widths(channels: tuple[int, ...], table: dict, image_size: int) -> tuple[int, ...]:
-    """`channels` or the default of `table`, one width a stage; ValueError where they do not fit `image_size`."""
-    if image_size not in table:
-        raise ValueError(f"image_size={image_size}: choose one of {', '.join(map(str, table))}")
-    default = table[image_size]
-    if channels and len(channels) != len(default):
-        raise ValueError(f"channels={channels}: {image_size} pixels take {len(default)} widths, such as {default}")
-    return channels or default
-
-
 def check_groups(width: int, group_width: int) -> None:
     """ValueError where `width` channels do not split into groups of `group_width`."""
     if width % group_width:
-        raise ValueError(f"group_width={group_width} does not divide the {width} channels of a hidden layer")
+        raise ValueError(f"group_width={group_width}: must divide the {width} channels of a hidden layer")
 
 
 def in_float32(resample, x: jax.Array) -> jax.Array:
@@ -76,19 +67,22 @@ class Block(nn.Module):
         return x + conv(x.shape[-1], 1, "reduce", kernel_init=nn.initializers.zeros, use_bias=False)(h)
 
 
-class Generator(Net):
+class Generator(BaseGenerator):
     """A learned 4x4 basis weighted by z, residual blocks, [upsampling, blocks] to full size, 1x1 to pixels; no tanh."""
 
     blocks: int = 2  # a stage
     expansion: int = 2
     group_width: int = 16
 
+    WIDTHS = WIDTHS
+    latent_layers = "dense"
+
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
         def conv(width, name):
             return Conv(width, (1, 1), use_bias=False, kernel_init=LINEAR, name=name, **policy)
 
-        widths = stage_widths(self.channels, G_WIDTHS, self.image_size)
+        widths = self.widths
         x = z
         if self.num_classes:
             classes = nn.Embed(self.num_classes, z.shape[-1], embedding_init=LINEAR, name="classes")
@@ -108,21 +102,23 @@ class Generator(Net):
         return conv(self.image_channels, "pixels")(x).astype(jnp.float32)
 
 
-class Discriminator(Critic):
+class Discriminator(BaseDiscriminator):
     """1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
 
     blocks: int = 2  # a stage
     expansion: int = 2
     group_width: int = 16
+
+    WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     conditionings = ("projection",)
-    mixes_examples = False
+    batch_dependent = False
 
     @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+    def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
         def conv(width, name):
             return Conv(width, (1, 1), use_bias=False, kernel_init=LINEAR, name=name, **policy)
 
-        widths = stage_widths(self.channels, D_WIDTHS, self.image_size)
+        widths = self.widths
         policy = stage_policy(len(widths) - 1, len(widths), self.dtype)
         x = conv(widths[0], "pixels")(images)
         for i, width in enumerate(widths):
@@ -139,6 +135,7 @@ class Discriminator(Critic):
         features = widths[-1] if self.num_classes else 1
         dense = nn.Dense(features, use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)
         if not self.num_classes:
-            return self.dense(x, dense)
+            return self.logits_from_layer(x, dense)
         init = nn.initializers.variance_scaling(1 / features, "fan_in", "normal")
-        return self.product(dense(x), nn.Embed(self.num_classes, features, embedding_init=init, name="classes")(labels))
+        classes = nn.Embed(self.num_classes, features, embedding_init=init, name="classes")
+        return self.logits_from_weights(dense(x), classes(labels))

@@ -5,12 +5,13 @@ At 32 pixels, z of 64 and `channels` of 512, G has 17,335,425 and D 17,720,832 p
 Magnitude preservation (Karras et al. 2024, EDM2): a weight acts by its direction only. Each output's filter is centred,
 divided by its RMS and by the root of its fan-in when used, so that inputs of variance 1 give outputs of variance 1; the
 outputs of a residual block are alpha times as large, alpha = tanh(v) in each channel with v = 0 at first. What the sums
-of a stage grow to, sqrt(1 + sum of alpha^2), is divided out where they are read. `normalise_weights` after each
+of a stage grow to, sqrt(1 + sum of alpha^2), is divided out where they are read. `normalise_params` after each
 optimizer step keeps the stored weights, hence the effective learning rate, at their size.
 """
 
 import functools
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,15 +19,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.models.layers import Critic, Net, broadcast_like
-from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32, stage_widths
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, broadcast_like
+from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32
 from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
 
 _WIDTHS = (512, 512, 512, 512, 256, 128)  # at 8, 16, ... 256 pixels
 # Published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide.
-G_WIDTHS = {8 << i: _WIDTHS[: i + 1] for i in range(len(_WIDTHS))}
-D_WIDTHS = {size: widths[::-1] for size, widths in G_WIDTHS.items()}
+WIDTHS = {8 << i: _WIDTHS[: i + 1] for i in range(len(_WIDTHS))}  # G's; D's are the reverse
 IMAGENET_WIDTHS = {32: (1024,) * 3, 64: (1024,) * 4}  # of G and of D
 
 HIGHEST = FLOAT32["precision"]
@@ -35,7 +35,7 @@ CENTRED = {"kernel": False, "kernel_centred": True}  # parameters that are norma
 GAIN = 1 / math.sqrt(((1 + 0.2**2) - (1 - 0.2) ** 2 / math.pi) / 2)
 
 
-def normalise(kernel: jax.Array, centred: bool) -> jax.Array:
+def normalise_kernel(kernel: jax.Array, centred: bool) -> jax.Array:
     """kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 in each output's filter."""
     axes = tuple(range(kernel.ndim - 1))
     if centred:
@@ -43,7 +43,7 @@ def normalise(kernel: jax.Array, centred: bool) -> jax.Array:
     return kernel / (jnp.sqrt(jnp.mean(jnp.square(kernel), axes)) + 1e-4)
 
 
-def normalise_weights(params: dict) -> dict:
+def normalise_params(params: dict) -> dict:
     """The parameters of a net of this file with every weight normalised as it is in use; the others stay.
 
     For after each optimizer step. The net stays the same function, up to the 1e-4 that `normalise` adds to the RMS.
@@ -51,7 +51,7 @@ def normalise_weights(params: dict) -> dict:
 
     def leaf(path, value):
         name = path[-1].key
-        return normalise(value, CENTRED[name]) if name in CENTRED else value
+        return normalise_kernel(value, CENTRED[name]) if name in CENTRED else value
 
     return jax.tree_util.tree_map_with_path(leaf, params)
 
@@ -67,14 +67,14 @@ class Weight(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         kernel = self.param("kernel_centred" if self.centred else "kernel", self.init, self.shape)
-        return normalise(kernel, self.centred) / math.sqrt(self.fan_in or math.prod(self.shape[:-1]))
+        return normalise_kernel(kernel, self.centred) / math.sqrt(self.fan_in or math.prod(self.shape[:-1]))
 
 
 def class_vectors(num_classes: int, width: int, labels: jax.Array) -> jax.Array:
     """Learned vectors of RMS 1, [B, width], which all classes have in common at first."""
 
     def init(key, shape):
-        return jnp.tile(normalise(jax.random.normal(key, (width, 1)), centred=True), (1, num_classes))
+        return jnp.tile(normalise_kernel(jax.random.normal(key, (width, 1)), centred=True), (1, num_classes))
 
     return Weight((width, num_classes), fan_in=1, init=init, name="classes")().T[labels]
 
@@ -165,7 +165,7 @@ class Stage(nn.Module):
         return x, lax.rsqrt(variance)
 
 
-class Generator(Net):
+class Generator(BaseGenerator):
     """Dense, a learned 4x4 basis in groups, upsampling to 8x8, [blocks, upsampling] to full size, 1x1; no tanh.
 
     Every block takes an image of noise: `keys` are needed, in training and in use.
@@ -175,11 +175,14 @@ class Generator(Net):
     expansion: int = 2
     group_width: int = 32
 
+    WIDTHS = WIDTHS
+    normalise_params = staticmethod(normalise_params)
+
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
         if keys is None:
             raise ValueError("keys=None: this generator draws noise, so give a key an example")
-        widths = stage_widths(self.channels, G_WIDTHS, self.image_size)
+        widths = self.widths
         hidden = self.expansion * widths[0]
         check_groups(hidden, self.group_width)
         groups = hidden // self.group_width
@@ -203,18 +206,21 @@ class Generator(Net):
         return conv(x, (pixels * gain[:, None]).astype(x.dtype)).astype(jnp.float32)
 
 
-class Discriminator(Critic):
+class Discriminator(BaseDiscriminator):
     """1x1, [blocks, downsampling] to 4x4, 1x1, a learned 4x4 basis in groups, dense; projection on class vectors."""
 
     blocks: int = 4  # a stage
     expansion: int = 2
     group_width: int = 32
+
+    WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
+    normalise_params = staticmethod(normalise_params)
     conditionings = ("projection",)
-    mixes_examples = False
+    batch_dependent = False
 
     @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
-        widths = stage_widths(self.channels, D_WIDTHS, self.image_size)
+    def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
+        widths = self.widths
         hidden = self.expansion * widths[-1]
         check_groups(hidden, self.group_width)
         groups = hidden // self.group_width
@@ -234,6 +240,6 @@ class Discriminator(Critic):
         features = widths[-1] if self.num_classes else 1
         dense = Weight((hidden, features), name="dense")()
         if not self.num_classes:
-            return self.product(x, dense[:, 0])
+            return self.logits_from_weights(x, dense[:, 0])
         x = jnp.dot(x, dense, precision=HIGHEST)
-        return self.product(x, class_vectors(self.num_classes, features, labels) / math.sqrt(features))
+        return self.logits_from_weights(x, class_vectors(self.num_classes, features, labels) / math.sqrt(features))

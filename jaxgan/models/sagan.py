@@ -5,11 +5,9 @@ As StudioGAN has it at 32 pixels: with 10 classes G has 4,386,308 and D 1,075,58
 
 from jaxgan.models import sngan
 
-G_WIDTHS, D_WIDTHS = sngan.G_WIDTHS, sngan.D_WIDTHS
-
 
 class Generator(sngan.Generator):
-    """SNGAN's generator with all weights spectrally normalised, and attention."""
+    """Is the generator of SNGAN with spectral norm on all weights, and attention."""
 
     attention_size: int | None = None
     orthogonal_init: bool = True
@@ -18,7 +16,7 @@ class Generator(sngan.Generator):
 
 
 class Discriminator(sngan.Discriminator):
-    """SNGAN's discriminator with attention."""
+    """Is the discriminator of SNGAN with attention."""
 
     attention_size: int | None = None
     orthogonal_init: bool = True

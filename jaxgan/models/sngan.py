@@ -7,15 +7,17 @@ A 1x1 convolution commutes with nearest upsampling and with mean pooling, so ski
 StudioGAN's SNGAN at 32 pixels is orthogonal_init=True, bn_eps=1e-4, relu_skips=True; its SAGAN is sagan.py.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxgan.models.layers import (
+    BaseDiscriminator,
+    BaseGenerator,
     BatchNorm,
     Conv,
-    Critic,
-    Net,
     SelfAttention,
     attention_block,
     conv_downsample,
@@ -26,40 +28,40 @@ from jaxgan.models.layers import (
     upsample_conv,
 )
 
-G_WIDTHS = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
-D_WIDTHS = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
-D_DOWN = {16: 1, 32: 2, 64: 5}  # D's first blocks that halve the size
 GLOROT = nn.initializers.glorot_uniform()
 GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
-class Generator(Net):
-    """Dense to 4x4, residual blocks that double the size, batch norm, ReLU, 3x3 convolution, tanh."""
+class Generator(BaseGenerator):
+    """Maps z to 4x4, then has residual blocks that double the size, batch norm, ReLU, a 3x3 convolution and tanh."""
 
     attention_size: int | None = 0  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
-    orthogonal_init: bool = False  # of all weights, class tables too
+    orthogonal_init: bool = False  # orthogonal initial weights everywhere, class tables too
     spectral: bool = False  # spectral norm on all weights, class tables too
     bn_eps: float = 1e-5
+
+    WIDTHS: ClassVar = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
+    latent_layers = "dense"
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
         tables = orthogonal if self.orthogonal_init else nn.initializers.zeros_init()
 
-        def normalised(layer):
+        def wrap(layer):
             return spectral_norm(layer, train) if self.spectral else layer
 
         def norm_relu(x, name, num_classes=self.num_classes):
             layer = BatchNorm(num_classes, self.axis_name, self.dtype, self.bn_eps, tables, name=name)
-            return nn.relu(normalised(layer)(x, labels, train))
+            return nn.relu(wrap(layer)(x, labels, train))
 
         def conv(x, width, size, init, name, **options):
-            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
+            return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
-        base, *widths = self.channels or G_WIDTHS[self.image_size]
+        base, *widths = self.widths
         attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
         dense = nn.Dense(4 * 4 * base, kernel_init=glorot, dtype=self.dtype, name="dense")
-        x = normalised(dense)(z).reshape(-1, 4, 4, base)
+        x = wrap(dense)(z).reshape(-1, 4, 4, base)
         for i, width in enumerate(widths):
             h = norm_relu(x, f"norm_{i}a")
             h = conv(h, width, 3, glorot_relu, f"conv_{i}a", convolve=upsample_conv)
@@ -67,39 +69,48 @@ class Generator(Net):
             h = conv(h, width, 3, glorot_relu, f"conv_{i}b")
             x = h + upsample(conv(x, width, 1, glorot, f"skip_{i}"))
             if i == attending:
-                x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
+                x = wrap(SelfAttention(self.dtype, glorot, name="attention"))(x)
         x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, glorot, "pixels")
         return jnp.tanh(x.astype(jnp.float32))
 
 
-class Discriminator(Critic):
-    """Residual blocks, spectrally normalised as all of it, ReLU, sum over space, dense to one logit."""
+class Discriminator(BaseDiscriminator):
+    """Has residual blocks, the first ones halving the size, ReLU and a sum over space, all under spectral norm."""
 
     attention_size: int | None = 0  # as in the generator
     orthogonal_init: bool = False
     relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
-    spectral: bool = True  # spectral norm on all weights; False: WGAN-GP's critic
-    mixes_examples = False
+    spectral: bool = True  # spectral norm on all weights; False: the critic of WGAN-GP
+
+    WIDTHS: ClassVar = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
+    HALVINGS: ClassVar = {
+        16: 1,
+        32: 2,
+        64: 5,
+    }  # image_size -> the number of blocks, from the first, that halve the size
+    widens_first = False  # whether a block widens in its first convolution or in its second
+    batch_dependent = False
 
     @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+    def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
 
-        def normalised(layer):
+        def wrap(layer):
             return spectral_norm(layer, train) if self.spectral else layer
 
         def conv(x, width, size, init, name, **options):
-            return normalised(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
+            return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
-        widths, halvings = self.channels or D_WIDTHS[self.image_size], D_DOWN[self.image_size]
+        widths, halvings = self.widths, self.HALVINGS[self.image_size]
         ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
         attending = attention_block(self.attention_size, self.image_size, ends)
         x = images
         for i, width in enumerate(widths):
             down = i < halvings
-            # The first block sees pixels: no ReLU before it. Hidden widths are those of the input, except there.
+            # The first block sees pixels: there is no ReLU before it, and its first convolution widens in any case.
             active = nn.relu(x) if i else x
-            h = conv(active, x.shape[-1] if i else width, 3, glorot_relu, f"conv_{i}a")
+            hidden = width if self.widens_first or i == 0 else x.shape[-1]
+            h = conv(active, hidden, 3, glorot_relu, f"conv_{i}a")
             resampled = dict(convolve=conv_downsample) if down else {}
             h = conv(nn.relu(h), width, 3, glorot_relu, f"conv_{i}b", **resampled)
             skip = active if self.relu_skips else x
@@ -109,6 +120,6 @@ class Discriminator(Critic):
                 skip = conv(skip, width, 1, glorot, f"skip_{i}")
             x = h + skip
             if i == attending:
-                x = normalised(SelfAttention(self.dtype, glorot, name="attention"))(x)
+                x = wrap(SelfAttention(self.dtype, glorot, name="attention"))(x)
         x = nn.relu(x).astype(jnp.float32).sum(axis=(1, 2))
-        return self.head(x, labels, glorot, normalised=normalised)
+        return self.head(x, labels, glorot, wrap=wrap)

@@ -9,6 +9,7 @@ fan-in at run time, so that Adam's step is the same share of every weight.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.models.layers import Critic, Net, broadcast_like
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, broadcast_like
 from jaxgan.ops.blur import conv_down, conv_up, downsample, upsample
 from jaxgan.ops.conv import conv
 
@@ -24,18 +25,15 @@ CHANNEL_BASE, CHANNEL_MAX = 32768, 512
 SIZES = tuple(2**i for i in range(3, 11))
 
 
-def widths(image_size: int, base: int = CHANNEL_BASE, maximum: int = CHANNEL_MAX) -> tuple[int, ...]:
-    """Width of each resolution from 4 to `image_size`: min(base / resolution, maximum)."""
-    if image_size not in SIZES:
-        raise ValueError(f"image_size={image_size}: stylegan2 works at {', '.join(map(str, SIZES))}")
+def resolution_widths(image_size: int, base: int = CHANNEL_BASE, maximum: int = CHANNEL_MAX) -> tuple[int, ...]:
+    """Returns the width of each resolution from 4 to `image_size`: min(base / resolution, maximum)."""
     return tuple(max(1, min(base // r, maximum)) for r in (4, *SIZES) if r <= image_size)
 
 
-G_WIDTHS = {size: widths(size) for size in SIZES}
-D_WIDTHS = {size: w[::-1] for size, w in G_WIDTHS.items()}
+WIDTHS = {size: resolution_widths(size) for size in SIZES}  # G's; D's are the reverse
 
 
-class Generator(Net):
+class Generator(BaseGenerator):
     """z -> `mapping` -> a style w for each layer -> `synthesis` -> images, float32, around [-1, 1] but not bounded.
 
     In training a mutable collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
@@ -60,8 +58,14 @@ class Generator(Net):
     style_mixing: float = 0.0
     w_avg_decay: float = 0.995
 
+    WIDTHS = WIDTHS
+    latent_layers = "style"
+
+    def default_widths(self) -> tuple[int, ...]:
+        return resolution_widths(self.image_size, self.channel_base, self.channel_max)
+
     def setup(self):
-        channels = _channels(self)
+        channels = self.widths
         self.mapping_net = Mapping(self.w_dim, self.mapping_layers, self.num_classes)
         self.synthesis_net = Synthesis(channels, self.image_channels, _dtypes(self), _clamp(self))
         self.num_ws = 2 * len(channels)
@@ -101,7 +105,7 @@ class Generator(Net):
         return self.synthesis_net(ws, keys)
 
 
-class Discriminator(Critic):
+class Discriminator(BaseDiscriminator):
     """Convolutions that halve the size down to 4x4, the groups' standard deviation, and two dense layers.
 
     With classes the logit is the product of the features with a mapped class, over the square root of their number.
@@ -123,14 +127,19 @@ class Discriminator(Critic):
     mapping_layers: int = 8
     group_size: int = 32
     group_channels: int = 1
+
+    WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     conditionings = ("projection",)
-    mixes_examples = True
+    batch_dependent = True
+
+    def default_widths(self) -> tuple[int, ...]:
+        return resolution_widths(self.image_size, self.channel_base, self.channel_max)[::-1]
 
     @nn.compact
-    def __call__(self, images, labels, train, keys=None) -> jax.Array:
+    def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
         if self.architecture not in ("orig", "resnet"):
             raise ValueError(f"architecture={self.architecture!r}: give orig or resnet")
-        *channels, last = _channels(self)
+        *channels, last = self.widths
         dtypes, clamp = _dtypes(self)[::-1], _clamp(self)
         residual = self.architecture == "resnet"
         gain = 0.5**0.5 if residual else 1.0  # the sum of two branches of half the variance
@@ -151,10 +160,10 @@ class Discriminator(Critic):
         x = EqualConv(last, clamp=clamp, name="conv")(x)
         x = leaky_relu(EqualDense(last, name="dense")(x.reshape(len(x), -1)))
         if not self.num_classes:
-            return self.dense(x, EqualDense(1, name="logit"))
+            return self.logits_from_layer(x, EqualDense(1, name="logit"))
         features = EqualDense(last, name="features")(x)
         classes = Mapping(last, self.mapping_layers, self.num_classes, name="mapping")(None, labels)
-        return self.product(features, classes / last**0.5)
+        return self.logits_from_weights(features, classes / last**0.5)
 
 
 class Mapping(nn.Module):
@@ -329,44 +338,11 @@ def minibatch_stddev(x, group_size: int, channels: int = 1, axis_name: str | Non
     return jnp.concatenate([x, maps.astype(x.dtype)], axis=-1)
 
 
-def path_length(synthesis, ws, noise, mean, decay: float = 0.01, axis_name: str | None = None):
-    """Path-length regularisation (Karras et al. 2020, sec. 3.2): (|J^T noise| - running mean)^2 for each example.
-
-    Args:
-      synthesis: styles [B, L, W] -> images [B, H, W, C].
-      ws: styles, [B, L, W].
-      noise: standard normal, of the images' shape; it is scaled by 1 / sqrt(H W) here.
-      mean: of the lengths so far, float32; start with 0.
-      decay: weight of this batch in the new mean.
-      axis_name: of the devices that share the batch, to average the mean over them.
-
-    Returns:
-      penalty [B], to be averaged and weighted (the paper: 2, every 4 steps, then times 4), and the new mean.
-      A length is the root of the mean over layers of the squared norm over W.
-    """
-    pixels = noise.shape[1] * noise.shape[2]
-    grads = jax.grad(lambda ws: jnp.sum(synthesis(ws) * noise) / pixels**0.5)(ws)
-    lengths = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(grads), axis=2), axis=1))  # [B]
-    batch_mean = jnp.mean(lengths)
-    if axis_name is not None:
-        batch_mean = lax.pmean(batch_mean, axis_name)
-    mean = mean + decay * (batch_mean - mean)  # the penalty's gradient sees this batch's part of it
-    return jnp.square(lengths - mean), lax.stop_gradient(mean)
-
-
-def _channels(net) -> tuple[int, ...]:
-    """Widths of a net in its own order, given or by the rule."""
-    rule = widths(net.image_size, net.channel_base, net.channel_max)
-    if net.channels and len(net.channels) != len(rule):
-        raise ValueError(f"channels={net.channels}: {net.image_size} pixels take {len(rule)} widths")
-    return net.channels or (rule if isinstance(net, Generator) else rule[::-1])
-
-
 def _dtypes(net) -> tuple[jnp.dtype, ...]:
     """Compute type at 4, 8, .., image_size."""
     if jnp.dtype(net.dtype) == jnp.float16:
         raise ValueError("dtype=float16: the modulated convolutions would overflow; give bfloat16 or float32")
-    resolutions = [4 << i for i in range(len(_channels(net)))]
+    resolutions = [4 << i for i in range(len(net.widths))]
     low = max(8, 2 * net.image_size >> net.low_precision)
     return tuple(jnp.dtype(net.dtype if r >= low else jnp.float32) for r in resolutions)
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -49,7 +50,8 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
         variables = reconstruct_ema(path, config, step, sigma_rel)
         config.ema.sigma_rel = sigma_rel
     module = make_generator(config, data)
-    return Generator(module, variables, z_dim=config.model.z_dim, step=step, config=config, data=data)
+    z_dim = config.model.z_dim
+    return Generator(module, jax.device_put(variables), z_dim=z_dim, step=step, config=config, data=data)
 
 
 def reconstruct_ema(path, config, step: int, sigma_rel: float):

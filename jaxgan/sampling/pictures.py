@@ -1,4 +1,4 @@
-"""Pictures of images: grids and PNG files."""
+"""Pictures: grids of images, and image files to arrays and back."""
 
 import io
 import os
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgan.core.errors import require
 from jaxgan.core.files import atomic_write
+from jaxgan.data.decoding import decode_image
+from jaxgan.data.folder import SUFFIXES
 
 COMFORTABLE = 96  # pixels; an image is enlarged until a side has this many
 
@@ -44,11 +47,11 @@ def planes(images: np.ndarray) -> np.ndarray:
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes an image, uint8 [H, W, 3] or [H, W], whole or not at all; the directory is made if need be."""
+    """Writes an image, uint8 [H, W, 1 or 3], whole or not at all; the directory is made if need be."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, buffer.getvalue())
 
@@ -68,3 +71,18 @@ def save_images(path: str | os.PathLike, images: np.ndarray, columns: int, **arr
     else:
         for i, image in enumerate(images):
             save_png(path / f"{i:06d}.png", image)
+
+
+def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray:
+    """Reads one image file, or those of a directory by name, as uint8 [n, size, size, channels].
+
+    Images of another size are cropped to their central square and resized.
+
+    Raises:
+      ConfigError: the directory holds no image.
+      OSError: there is no such file, or it is no image.
+    """
+    path = Path(path)
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
+    return np.stack([decode_image(file, size, channels) for file in files])
