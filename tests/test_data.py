@@ -50,7 +50,10 @@ BAD = {
     "no labels": (dict(labels=None), r"dataset\.labels=object \[\]: must be integer \[300\]"),
     "too few labels": (dict(labels=np.zeros(299, int)), r"\.labels=int64 \[299\]: must be integer \[300\]"),
     "too large a label": (dict(num_classes=2), r"\.labels=0\.\.2: must be in 0\.\.1, as num_classes=2"),
-    "other labels": (dict(get=lambda i: (np.zeros((len(i), 8, 8, 3), np.uint8), i)), r"must be dataset\.labels\[ind"),
+    "other labels": (
+        dict(get=lambda i: (np.zeros((len(i), 8, 8, 3), np.uint8), i)),
+        r"must be the labels there, \[0, 2\]",
+    ),
     "float images": (dict(images=np.zeros((300, 8, 8, 3))), r"\[0\]=float64 \[2, 8, 8, 3\]: must be uint8"),
     "another shape": (dict(image_shape=(16, 16, 3)), r"\[0\]=uint8 \[2, 8, 8, 3\]: must be uint8 \[2, 16, 16, 3\]"),
     "no channels": (dict(image_shape=(8, 8)), r"image_shape=\(8, 8\): must be \(H, W, C\)"),

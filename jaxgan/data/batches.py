@@ -19,7 +19,7 @@ from jaxgan.data.spec import Dataset
 
 @functools.lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the set is tiny
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Returns a permutation of range(n), the order of raw bits; numpy guarantees their stream, not its `permutation`."""
+    """Returns a permutation of range(n), the order of raw bits: numpy guarantees their stream, not its permutations."""
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(n)
     order = np.argsort(bits, kind="stable")
     order.setflags(write=False)
@@ -92,9 +92,8 @@ class Batches:
       ConfigError: batch or steps cannot be divided.
 
     Example:
-      >>> batches = Batches(dataset, recipe, devices=None)
-      >>> step = jax.jit(train_step)
-      >>> state, metrics = step(recipe, state, next(batches), key)
+      >>> batches = Batches(dataset, recipe, devices=None)  # doctest: +SKIP
+      >>> state, metrics = jax.jit(train_step)(recipe, state, next(batches), key)  # doctest: +SKIP
     """
 
     def __init__(

@@ -14,6 +14,8 @@ from PIL import Image
 
 from jaxgan.core.errors import ConfigError
 from jaxgan.data import tfds as sets
+from jaxgan.data.arrays import ArrayDataset
+from jaxgan.data.decoding import StreamingDataset
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE = URL.rpartition("/")[2]
@@ -23,7 +25,7 @@ _ADVICE = (
 )
 
 
-def open_cifar10(data_config, split: str, setting: str):
+def open_cifar10(data_config, split: str, setting: str) -> ArrayDataset | StreamingDataset:
     """Opens a split of CIFAR-10, made of the archive in config.data.manual_dir if that is set."""
     root = sets.data_root(data_config)
     archive = Path(data_config.manual_dir, ARCHIVE).expanduser() if data_config.manual_dir else None

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from jaxgan.core.files import locked, say
+from jaxgan.core.files import announce, locked
 from jaxgan.data.arrays import ArrayDataset, on_white
 
 DECODING_VERSION = 1  # part of the names of decoded copies: raise it whenever `decode_image` makes other pixels
@@ -106,7 +106,7 @@ def open_source(source: Source, directory: Path, most_gb: float = math.inf) -> A
         with locked(directory.parent):
             if not directory.exists():
                 height, width, _ = dataset.image_shape
-                say(f"Decoding {len(dataset):,} images to {width}x{height} (once) ...")
+                announce(f"Decoding {len(dataset):,} images to {width}x{height} (once) ...")
                 for abandoned in directory.parent.glob(".decoding-*"):  # by a process that was killed
                     shutil.rmtree(abandoned)
                 with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".decoding-") as temporary:

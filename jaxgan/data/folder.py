@@ -82,5 +82,5 @@ def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderS
     # A file that is replaced changes its size or its time, so the folder is decoded again.
     stats = [(root / name).stat() for name in names]
     key = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(names, stats, strict=True)]
-    decoded = files.cache_home("decoded", str(root), f"{size} {DECODING_VERSION}", *key)
+    decoded = files.keyed_cache_directory("decoded", str(root), f"{size} {DECODING_VERSION}", *key)
     return FolderSource(root, names, size, setting), decoded

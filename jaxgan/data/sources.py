@@ -15,6 +15,7 @@ from jaxgan.data.tfds import open_tfds
 
 
 def open_stacked_digits(data_config, split: str, setting: str) -> Dataset:
+    """Opens a split of the 1,000 modes, see `StackedDigits`."""
     return StackedDigits(split, data_config.image_size, setting)
 
 
@@ -40,10 +41,13 @@ def open_npz(data_config, split: str, setting: str) -> Dataset | None:
     return dataset
 
 
-# Openers by config.data.name; any other name is one of tensorflow-datasets. An opener takes the section `config.data`,
-# the split and the setting that the split came from, for the error. It returns a Dataset; or None if the set has no
-# splits and is asked for another than config.data.split, which then stands for all of it. To add one:
-#     jaxgan.DATASETS["mine"] = lambda data_config, split, setting: ArrayDataset(images, labels)
+# Functions that open the data set of that config.data.name; any other name is looked up in tensorflow-datasets. Each
+# takes the section `config.data`, the split, and the setting that the split came from, which an error names, and
+# returns a Dataset. One without splits stands whole for config.data.split and returns None for any other split, so it
+# is never taken for held-out data. To add one:
+#     def open_mine(data_config, split, setting):
+#         return ArrayDataset.from_npz(f"{data_config.dir}/{split}.npz", setting)
+#     jaxgan.DATASETS["mine"] = open_mine
 DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "cifar10": open_cifar10,
     "stacked_digits": open_stacked_digits,

@@ -47,7 +47,7 @@ class DataSpec(NamedTuple):
           ConfigError: the object is no data set, or its images are not square.
         """
         check_dataset(dataset)
-        height, width, channels = dataset.image_shape
+        height, width, channels = map(int, dataset.image_shape)
         if height != width:
             raise ConfigError(f"dataset.image_shape={(height, width, channels)}: images must be square")
         fingerprint = f"{len(dataset)} images, {zlib.crc32(subset(dataset)[0].tobytes()):08x}"
@@ -57,7 +57,7 @@ class DataSpec(NamedTuple):
 def check_dataset(dataset: Dataset) -> None:
     """Raises a ConfigError that names what keeps `dataset` from being a `Dataset`.
 
-    Reads its first and last image, and all labels unless they take a while to read and come from us.
+    Reads all labels, and the first and the last image.
     """
     members = ("__len__", "get", "labels", "image_shape", "num_classes")
     if missing := [name for name in members if not hasattr(type(dataset), name) and not hasattr(dataset, name)]:
@@ -65,25 +65,28 @@ def check_dataset(dataset: Dataset) -> None:
             f"dataset={type(dataset).__name__}: lacks {', '.join(missing)}; see Dataset in jaxgan/data/spec.py, or use "
             "ArrayDataset(images, labels)"
         )
-    n, shape, classes = len(dataset), tuple(dataset.image_shape), max(dataset.num_classes, 1)
+    n, shape, classes = len(dataset), tuple(map(int, dataset.image_shape)), max(dataset.num_classes, 1)
     if n < 1:
         raise ConfigError("len(dataset)=0: a data set has one image at least")
     if len(shape) != 3:
         raise ConfigError(f"dataset.image_shape={shape}: must be (H, W, C)")
     ends = np.array([0, n - 1])
-    images, labels = dataset.get(ends)
-    _check_array("dataset.get(indices)[0]", images, (2, *shape), np.uint8)
-    _check_array("dataset.get(indices)[1]", labels, (2,), np.integer)
     if isinstance(dataset, StreamingDataset):
-        return
+        return  # its images and labels are ours; to read all labels would take a while
     _check_array("dataset.labels", dataset.labels, (n,), np.integer)
     low, high = np.min(dataset.labels), np.max(dataset.labels)
     if low < 0 or high >= classes:
         raise ConfigError(
             f"dataset.labels={low}..{high}: must be in 0..{classes - 1}, as num_classes={dataset.num_classes}"
         )
+    images, labels = dataset.get(ends)
+    _check_array("dataset.get(indices)[0]", images, (2, *shape), np.uint8)
+    _check_array("dataset.get(indices)[1]", labels, (2,), np.integer)
     if not np.array_equal(labels, np.asarray(dataset.labels)[ends]):
-        raise ConfigError(f"dataset.get(indices)[1]={list(labels)}: must be dataset.labels[indices]")
+        raise ConfigError(
+            f"dataset.get(indices)[1]={np.asarray(labels).tolist()} for the indices {ends.tolist()}: must be the "
+            f"labels there, {np.asarray(dataset.labels)[ends].tolist()}"
+        )
 
 
 def _check_array(what: str, array, shape: tuple[int, ...], kind) -> None:

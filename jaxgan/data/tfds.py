@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
-from jaxgan.data.decoding import DECODING_VERSION, decode_image, open_source
+from jaxgan.data.arrays import ArrayDataset
+from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_image, open_source
 
 
 class TfdsSource:
@@ -47,7 +48,9 @@ class TfdsSource:
         ]
 
 
-def open_tfds(data_config, split: str, setting: str, other_names: tuple[str, ...] = ()):
+def open_tfds(
+    data_config, split: str, setting: str, other_names: tuple[str, ...] = ()
+) -> ArrayDataset | StreamingDataset:
     """Opens a split of the set `data_config.name`; prepared and decoded once.
 
     Args:
@@ -60,7 +63,7 @@ def open_tfds(data_config, split: str, setting: str, other_names: tuple[str, ...
     return open_split(prepare(build, data_root(data_config), data_config), data_config, split, setting)
 
 
-def open_split(builder, data_config, split: str, setting: str):
+def open_split(builder, data_config, split: str, setting: str) -> ArrayDataset | StreamingDataset:
     """Opens a split of a prepared set; its decoded copy is beside the set, or in the cache if that is read-only."""
     import tensorflow_datasets as tfds
 
@@ -79,7 +82,7 @@ def open_split(builder, data_config, split: str, setting: str):
     name = f"{urllib.parse.quote(split, safe='')}-{data_config.image_size}px-v{DECODING_VERSION}"
     directory = Path(builder.data_dir, name)
     if not directory.exists() and not os.access(builder.data_dir, os.W_OK):
-        directory = files.cache_home("decoded", str(directory))
+        directory = files.keyed_cache_directory("decoded", str(directory))
     return open_source(TfdsSource(records, features, data_config.image_size), directory, data_config.cache_gb)
 
 
@@ -113,7 +116,7 @@ def prepare(build: Callable, root: Path, data_config):
         with files.locked(root):
             builder = build(root)  # another process may have prepared it meanwhile
             if not builder.data_path.exists():
-                files.say(f"Preparing {data_config.name} in {root} (once) ...")
+                files.announce(f"Preparing {data_config.name} in {root} (once) ...")
                 _download_and_prepare(builder, data_root(data_config) / "downloads", data_config)
     return builder
 
