@@ -58,19 +58,18 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     """
     require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
-    devices = Devices(config.parallel)
     spec = held_out = None
     if dataset is not None:
         spec = data.DataSpec.from_dataset(dataset)
         config.data.name, config.data.image_size = "custom", spec.image_size
-    check(config, recipe_from_config(config, spec), len(devices.devices))  # before any data is prepared
+    check(config, recipe_from_config(config, spec), jax.device_count())  # before any data is prepared
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
     right = f"must be at most the number of images, {len(dataset)}"
     require(config.batch_size <= len(dataset), "config.batch_size", config.batch_size, right)
     recipe = recipe_from_config(config, spec)
-    evaluator = make_evaluator(config, dataset)
+    evaluator, devices = make_evaluator(config, dataset), Devices(config.parallel)
 
     with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, spec, workdir, checkpoints)
@@ -125,6 +124,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     The nets, the step, the metrics and the data check theirs where they are built.
     """
     flat = flatten(config)
+    require(config.parallel in ("pmap", "shard_map"), "config.parallel", config.parallel, "choose pmap or shard_map")
     for key in ("steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
         require(flat[key] > 0, f"config.{key}", flat[key], "must be above 0")
     for key, value in flat.items():
