@@ -19,7 +19,7 @@ from jaxgan.core import checkpoint
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.data import ArrayDataset, DataSpec
-from jaxgan.evaluation.evaluator import Evaluator
+from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import recipe_from_config
 from jaxgan.sampling.load import load
 from jaxgan.settings import default_config
@@ -252,7 +252,7 @@ def test_a_state_that_is_not_finite_is_never_saved():
 def test_the_best_and_those_to_keep_are_saved_whatever_the_cadence(tmp_path, monkeypatch, metric, best):
     """More modes are better, and so is a smaller divergence; nobody has to say which."""
     scores = {4: (9.0, 3.0), 8: (5.0, 1.0), 12: (7.0, 2.0)}
-    monkeypatch.setattr(Evaluator, "score_generator", lambda self, g: dict(zip(("modes", "kl"), scores[g.step])))
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, g: dict(zip(("modes", "kl"), scores[g.step])))
     config = digits_config()
     config.checkpoint.every_kimg, config.checkpoint.keep_last = 0.0, 1
     config.checkpoint.keep_every_kimg, config.eval.every_kimg = 5 * KIMG, 4 * KIMG
