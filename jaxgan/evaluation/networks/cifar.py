@@ -28,8 +28,8 @@ WHITENED = 24  # channels of the first layer: the 12 components of a 2x2 patch, 
 class CifarNet(nn.Module):
     """Whitens 2x2 patches, then halves the image in blocks of two 3x3 convolutions; takes 0..255 [B, H, W, 3].
 
-    Follows the networks of Page (2018, "How to train your ResNet") and Jordan (2024, "94% on CIFAR-10 in 3.29 seconds").
-    Batch norm has no scale, so that it can move behind the maximum; `folded` has it in the kernels and biases.
+    The networks of Page (2018, "How to train your ResNet") and Jordan (2024, "94% on CIFAR-10 in 3.29 seconds") are
+    alike. Batch norm has no scale, so that it can move behind the maximum; `folded` has it in the kernels and biases.
     """
 
     widths: tuple[int, ...] = (64, 128, 256)

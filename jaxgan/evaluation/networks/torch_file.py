@@ -22,10 +22,10 @@ import numpy as np
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before PyTorch 1.6
 
 # What torch.save writes: pickles of protocol 2.
-_INSTRUCTIONS = frozenset(
+_INSTRUCTIONS = set(
     """PROTO NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE
     MARK TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE
-    BUILD BINPERSID STOP""".split()
+    BUILD BINPERSID STOP""".split()  # noqa: SIM905
 )
 _BROKEN = (  # what zipfile, pickle, numpy and the functions below raise for a damaged or hostile file
     *(zipfile.BadZipFile, pickle.UnpicklingError, struct.error, OSError, EOFError),
