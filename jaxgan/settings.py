@@ -139,6 +139,14 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
+def report_on_cifar(config: ConfigDict, every_kimg: float) -> None:
+    """Sets how often a CIFAR-10 config samples, scores, checks its health and saves, and its two offline metrics."""
+    for section in (config.sample, config.eval, config.health, config.checkpoint):
+        section.every_kimg = every_kimg
+    config.eval.metrics = ("fd_cifar", "is_cifar")
+    config.checkpoint.best_metric = "eval/fd_cifar"
+
+
 def is_conditional(variant: str, file: str) -> bool:
     """Whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
     if variant not in ("conditional", "unconditional"):

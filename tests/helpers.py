@@ -1,5 +1,6 @@
 """What several test files need besides the fixtures of conftest."""
 
+import functools
 import os
 import pathlib
 import socket
@@ -7,7 +8,11 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxgan.models import MODELS
+from jaxgan.sampling.generator import Generator
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -80,3 +85,14 @@ def assert_same_bits(actual, expected) -> None:
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         a, b = np.asarray(a), np.asarray(b)
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), jax.tree_util.keystr(path)
+
+
+@functools.cache
+def tiny_generator(name: str, image_size: int = 8, num_classes: int = 0) -> Generator:
+    """Returns an untrained generator of an architecture with a few thousand weights; latents have 16 numbers."""
+    channels = {"mlp": (16, 16), "dcgan": (16, 8, 8), "stylegan2": (8, 8), "r3gan2": (16,)}.get(name, (16, 16, 16))
+    options = {"stylegan2": dict(w_dim=16, mapping_layers=1), "r3gan2": dict(blocks=1, group_width=16)}.get(name, {})
+    module = MODELS[name][0](image_size=image_size, num_classes=num_classes, channels=channels, **options)
+    key, z, label = jax.random.key(0), jnp.zeros((1, 16)), jnp.zeros(1, jnp.int32)
+    variables = jax.jit(lambda: module.init(key, z, label, train=False, keys=jax.random.split(key, 1)))()
+    return Generator(module, variables, z_dim=16)

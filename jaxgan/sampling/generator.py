@@ -12,6 +12,7 @@ import numpy as np
 from jaxgan.core import rng
 from jaxgan.core.errors import require
 from jaxgan.core.rng import Stream
+from jaxgan.data.pixels import to_uint8
 from jaxgan.sampling.interpolation import lerp, slerp
 from jaxgan.sampling.statistics import batch_norm_moments, standing_statistics
 
@@ -35,8 +36,7 @@ def render(module, variables, z, labels, keys, psi=None):
 
 def generate(module, variables, z, labels, keys, psi=None):
     """Returns the images of `render` as they are shown, uint8 [B, H, W, C]; pure."""
-    images = render(module, variables, z, labels, keys, psi)
-    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+    return to_uint8(render(module, variables, z, labels, keys, psi))
 
 
 def map_styles(module, variables, z, labels, psi):
