@@ -3,12 +3,14 @@
 import itertools
 import threading
 import time
+import types
 
+import jax
 import numpy as np
 import pytest
 
-from jaxgan import data
-from jaxgan.data import epoch_positions
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import ArrayDataset, Batches, batch_spec, epoch_positions
 
 # ---- Order
 
@@ -35,18 +37,25 @@ def test_order_never_changes():
 
 # ---- Batches
 
+RECIPE = types.SimpleNamespace(batch_size=8, real_batches_per_step=2)
+
+
+def share(slots, num_devices, put=lambda batch: batch):
+    """Returns the devices of one process, whose batches stay on the host."""
+    return types.SimpleNamespace(local_slots=slots, devices=range(num_devices), put_batch=put)
+
 
 class Counting:
     """Image i is the number i in each of its bytes; its label is i."""
 
-    num_classes = 0
-    image_shape = (2, 2, 1)
+    num_classes, image_shape = 100, (2, 2, 1)
+    labels = np.arange(100, dtype=np.int32)
 
-    def __init__(self, n=100):
-        self.n, self.delay, self.fail_at, self.calls = n, 0.0, None, 0
+    def __init__(self, delay=0.0, fail_at=None):
+        self.delay, self.fail_at, self.calls = delay, fail_at, 0
 
     def __len__(self):
-        return self.n
+        return 100
 
     def get(self, indices):
         self.calls += 1
@@ -56,29 +65,31 @@ class Counting:
         return np.broadcast_to(indices[:, None, None, None], (len(indices), 2, 2, 1)).astype(np.uint8), indices
 
 
-def batches(dataset=None, **changes):
-    settings = dict(
-        seed=0, per_step=(2, 8), steps_per_call=1, first_step=0, last_step=12, device_slots=range(4), num_devices=4
-    )
-    return data.Batches(dataset or Counting(), **{**settings, "put": lambda batch: batch, **changes})
+def batches(dataset=None, *, slots=range(4), num_devices=4, last_step=12, **options):
+    devices = share(slots, num_devices)
+    return Batches(dataset or Counting(), RECIPE, devices, **{"last_step": last_step, **options})
 
 
-def labels(**changes):
-    """Labels of all steps in the order of the stream, [step, n, global batch] (of the slots asked for)."""
-    calls = [batch["labels"] for batch in batches(**changes)]  # [D, K, n, b] each
-    steps = np.concatenate(calls, axis=1).transpose(1, 2, 0, 3)
+def stream_of_labels(**options):
+    """Returns the labels of all steps in the order of the stream, [step, n, global batch] (of the slots asked for)."""
+    dispatches = [batch["labels"] for batch in batches(**options)]  # [D, K, n, b] each
+    steps = np.concatenate(dispatches, axis=1).transpose(1, 2, 0, 3)
     return steps.reshape(*steps.shape[:2], -1)
 
 
 def test_batches_are_the_stream_in_order():
-    first = next(batches(steps_per_call=3))
+    first = next(batches(steps_per_dispatch=3))
     assert first["images"].shape == (4, 3, 2, 2, 2, 2, 1)
-    assert first["images"].dtype == np.uint8
-    assert first["labels"].shape == (4, 3, 2, 2)
     assert np.array_equal(first["images"][..., 0, 0, 0], first["labels"])
-    assert np.array_equal(labels().ravel(), epoch_positions(0, 0, 12 * 16, 100))
+    assert np.array_equal(stream_of_labels().ravel(), epoch_positions(0, 0, 12 * 16, 100))
     device_2 = first["labels"][2]  # holds examples 4 and 5 of each global batch of 8
     assert np.array_equal(device_2.ravel(), epoch_positions(0, 0, 48, 100).reshape(6, 8)[:, 4:6].ravel())
+
+
+def test_batches_are_what_their_spec_says():
+    spec = batch_spec(RECIPE, Counting.image_shape, num_devices=4, steps_per_dispatch=3)
+    batch = next(batches(steps_per_dispatch=3))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), batch) == jax.tree.map(lambda x: (x.shape, x.dtype), spec)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -86,21 +97,34 @@ def test_batches_are_the_stream_in_order():
 def test_processes_share_one_batch(processes, num_devices):
     each = num_devices // processes
     slots = [range(p * each, (p + 1) * each) for p in range(processes)]
-    union = np.concatenate([labels(device_slots=s, num_devices=num_devices) for s in slots], axis=-1)
-    assert np.array_equal(union, labels(device_slots=range(1), num_devices=1))
+    union = np.concatenate([stream_of_labels(slots=s, num_devices=num_devices) for s in slots], axis=-1)
+    assert np.array_equal(union, stream_of_labels(slots=range(1), num_devices=1))
 
 
-@pytest.mark.parametrize(("steps_per_call", "first_step"), [(1, 0), (1, 5), (4, 0), (4, 8), (3, 9)])
-def test_resumed_and_larger_calls_see_the_same_batches(steps_per_call, first_step):
-    resumed = labels(steps_per_call=steps_per_call, first_step=first_step)
-    assert np.array_equal(resumed, labels()[first_step:])
+@pytest.mark.parametrize(("steps_per_dispatch", "first_step"), [(1, 0), (1, 5), (4, 0), (4, 8), (3, 9)])
+def test_resumed_and_larger_dispatches_see_the_same_batches(steps_per_dispatch, first_step):
+    resumed = stream_of_labels(steps_per_dispatch=steps_per_dispatch, first_step=first_step)
+    assert np.array_equal(resumed, stream_of_labels()[first_step:])
+
+
+def test_without_devices_an_item_is_one_step():
+    rng = np.random.default_rng(0)
+    dataset = ArrayDataset(rng.integers(0, 256, (20, 4, 4, 3), np.uint8), np.arange(20))
+    endless = Batches(dataset, RECIPE, None, seed=1)
+    for step in range(3):
+        batch = next(endless)
+        indices = epoch_positions(1, step * 16, 16, 20).reshape(2, 8)
+        assert all(isinstance(x, jax.Array) for x in batch.values())
+        assert np.array_equal(batch["images"], dataset.images[indices])
+        assert np.array_equal(batch["labels"], indices)
+    endless.close()
 
 
 def test_nothing_is_left_of_a_finished_run():
     assert list(batches(first_step=12)) == []
 
 
-def test_two_calls_ahead_and_no_further():
+def test_two_items_ahead_and_no_further():
     dataset = Counting()
     iterator = batches(dataset, depth=2)
     for expected in (2, 3, 4):
@@ -113,21 +137,20 @@ def test_two_calls_ahead_and_no_further():
     iterator.close()
 
 
-def test_put_is_called_on_the_thread():
+def test_batches_are_put_on_the_devices_by_the_thread():
     seen = []
 
     def put(batch):
         seen.append(threading.current_thread())
         return batch["labels"].sum()
 
-    assert [int(x) for x in batches(put=put)] == labels().sum(axis=(1, 2)).tolist()
+    sums = Batches(Counting(), RECIPE, share(range(4), 4, put), last_step=12)
+    assert [int(x) for x in sums] == stream_of_labels().sum(axis=(1, 2)).tolist()
     assert threading.current_thread() not in seen
 
 
 def test_an_exception_keeps_its_type_and_stops_the_iterator():
-    dataset = Counting()
-    dataset.fail_at = 3
-    iterator = batches(dataset)
+    iterator = batches(Counting(fail_at=3))
     next(iterator)
     next(iterator)
     with pytest.raises(FileNotFoundError, match="the disk is gone"):
@@ -137,19 +160,19 @@ def test_an_exception_keeps_its_type_and_stops_the_iterator():
 
 
 def test_close_is_prompt_and_ends_the_thread():
-    dataset = Counting()
-    dataset.delay = 0.1
     before = set(threading.enumerate())
-    iterator = batches(dataset, last_step=1000, depth=30)
+    iterator = batches(Counting(delay=0.1), last_step=None, depth=30)
     begin = time.monotonic()
     iterator.close()
-    assert time.monotonic() - begin < 1.5  # the call under way, not the 29 behind it
+    assert time.monotonic() - begin < 1.5  # the item under way, not the 29 behind it
     assert not set(threading.enumerate()) - before
     assert list(iterator) == []
 
 
 def test_impossible_divisions_are_refused():
-    with pytest.raises(ValueError, match="8 cannot be divided among 3"):
+    with pytest.raises(ConfigError, match="batch_size=8: must be a multiple of the 3 devices"):
         batches(num_devices=3)
-    with pytest.raises(ValueError, match="0 to 12 are not whole calls of 5"):
-        batches(steps_per_call=5)
+    with pytest.raises(ConfigError, match="steps_per_dispatch=5: must divide the steps from 0 to 12"):
+        batches(steps_per_dispatch=5)
+    with pytest.raises(ConfigError, match="steps_per_dispatch=2: must be 1 where devices=None"):
+        Batches(Counting(), RECIPE, None, steps_per_dispatch=2)

@@ -1,18 +1,125 @@
-"""Stacked digits, one image, and folders of them."""
+"""Data sets: what is one, stacked digits, image files and folders of them, and pixels."""
 
 import io
+import json
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxgan import data
 from jaxgan.core.errors import ConfigError
-from jaxgan.data import decoding as decode
+from jaxgan.data.decoding import decode_image
 from jaxgan.data.digits import StackedDigits, load_digits
 from jaxgan.settings import default_config
+
+# ---- What a data set is
+
+
+class Plain:
+    """A user's own data set, which inherits from nothing of ours."""
+
+    def __init__(self, n=300, num_classes=3, **changes):
+        self.images = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8)
+        self.labels = np.arange(n) % num_classes if num_classes else np.zeros(n, np.int32)
+        self.num_classes, self.image_shape = num_classes, (8, 8, 3)
+        vars(self).update(changes)
+
+    def __len__(self):
+        return len(self.images)
+
+    def get(self, indices):
+        return self.images[indices], self.labels[indices]
+
+
+def test_spec_of_a_data_set():
+    spec = data.DataSpec.from_dataset(Plain())
+    assert spec[:4] == (8, 3, 3, 300)
+    assert data.DataSpec(**json.loads(json.dumps(spec._asdict()))) == spec
+    same = data.ArrayDataset(Plain().images, Plain().labels)
+    assert data.DataSpec.from_dataset(same) == spec
+    same.images[299] ^= 1
+    assert data.DataSpec.from_dataset(same).fingerprint != spec.fingerprint
+    assert data.DataSpec.from_dataset(Plain(num_classes=0)).num_classes == 0
+
+
+BAD = {
+    "no labels": (dict(labels=None), r"dataset\.labels=object \[\]: must be integer \[300\]"),
+    "too few labels": (dict(labels=np.zeros(299, int)), r"\.labels=int64 \[299\]: must be integer \[300\]"),
+    "too large a label": (dict(num_classes=2), r"\.labels=0\.\.2: must be in 0\.\.1, as num_classes=2"),
+    "other labels": (
+        dict(get=lambda i: (np.zeros((len(i), 8, 8, 3), np.uint8), i)),
+        r"must be the labels there, \[0, 2\]",
+    ),
+    "float images": (dict(images=np.zeros((300, 8, 8, 3))), r"\[0\]=float64 \[2, 8, 8, 3\]: must be uint8"),
+    "another shape": (dict(image_shape=(16, 16, 3)), r"\[0\]=uint8 \[2, 8, 8, 3\]: must be uint8 \[2, 16, 16, 3\]"),
+    "no channels": (dict(image_shape=(8, 8)), r"image_shape=\(8, 8\): must be \(H, W, C\)"),
+    "empty": (dict(images=np.zeros((0, 8, 8, 3), np.uint8)), r"len\(dataset\)=0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_with_a_data_set(name):
+    changes, message = BAD[name]
+    dataset = Plain()
+    vars(dataset).update(changes)
+    with pytest.raises(ConfigError, match=message):
+        data.DataSpec.from_dataset(dataset)
+
+
+def test_no_data_set_at_all():
+    with pytest.raises(ConfigError, match=r"dataset=ndarray: lacks get, labels, image_shape, num_classes; .*ArrayData"):
+        data.check_dataset(np.zeros((5, 8, 8, 3), np.uint8))
+    tall = data.ArrayDataset(np.zeros((5, 8, 6, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"image_shape=\(8, 6, 3\): images must be square"):
+        data.DataSpec.from_dataset(tall)
+
+
+def test_evenly_spaced_indices_reach_both_ends():
+    assert data.evenly_spaced(1000, 4).tolist() == [0, 333, 666, 999]
+    assert data.evenly_spaced(3, 256).tolist() == [0, 1, 2]
+    images, labels = data.subset(Plain(), most=3)
+    assert np.array_equal(images, Plain().images[[0, 149, 299]])
+    assert labels.tolist() == [0, 2, 2]
+
+
+def test_a_data_set_of_ones_own_has_a_name(monkeypatch):
+    """An opener in DATASETS; one without splits returns None for any but config.data.split."""
+    sets = {"first": Plain(10), "second": Plain(20)}
+    monkeypatch.setitem(data.DATASETS, "mine", lambda data_config, split, setting: sets.get(split))
+    config = default_config().data
+    config.name, config.split, config.eval_split = "mine", "first", "second"
+    assert data.load(config) is sets["first"]
+    assert data.load(config, "second") is data.load_held_out(config) is sets["second"]
+    with pytest.raises(ConfigError, match=r"^split='third': the data set 'mine' has no splits"):
+        data.load(config, "third")
+    config.eval_split = ""
+    assert data.load_held_out(config) is None
+
+
+# ---- Pixels
+
+
+def test_pixels_survive_the_way_to_float_and_back():
+    pixels = np.arange(256, dtype=np.uint8)
+    x = data.to_float(pixels)
+    assert (float(x[0]), float(x[255])) == (-1.0, 1.0)
+    assert np.array_equal(data.to_uint8(x), pixels)
+    assert data.to_uint8(np.array([-1.5, 0.0, 0.004, 7.0])).tolist() == [0, 128, 128, 255]
+
+
+def test_half_of_the_images_are_flipped_each_by_its_own_key():
+    images = np.arange(2 * 3 * 2).reshape(1, 2, 3, 2).repeat(1000, axis=0)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    flipped = np.asarray(data.random_flip(keys, images))
+    is_flipped = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert np.array_equal(flipped[~is_flipped], images[~is_flipped])
+    assert abs(is_flipped.mean() - 0.5) < 4 * 0.5 / np.sqrt(1000)
+    assert np.array_equal(data.random_flip(keys[7:9], images[7:9]), flipped[7:9])
+
 
 # ---- Stacked digits
 
@@ -79,29 +186,29 @@ def png(array, **options) -> io.BytesIO:
 
 def test_an_image_of_the_right_size_is_untouched():
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    assert np.array_equal(decode.decode(png(image), 16, 3), image)
+    assert np.array_equal(decode_image(png(image), 16, 3), image)
 
 
 def test_crop_is_central_and_shrinking_is_antialiased():
     image = np.full((16, 48, 3), 255, np.uint8)
     image[:, 16:32] = np.indices((16, 16)).sum(axis=0)[..., None] % 2 * 200  # a checkerboard of 0 and 200
-    shrunk = decode.decode(png(image), 4, 3)
+    shrunk = decode_image(png(image), 4, 3)
     assert shrunk.shape == (4, 4, 3)
     assert np.abs(shrunk.astype(int) - 100).max() <= 3
 
 
 def test_grey_palette_and_transparent_images_become_rgb():
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert np.array_equal(decode.decode(png(grey), 8, 3), np.stack([grey] * 3, axis=-1))
-    assert np.array_equal(decode.decode(png(grey), 8, 1), grey[..., None])
+    assert np.array_equal(decode_image(png(grey), 8, 3), np.stack([grey] * 3, axis=-1))
+    assert np.array_equal(decode_image(png(grey), 8, 1), grey[..., None])
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[:4, :, 3] = 255  # opaque black above, transparent black below
-    result = decode.decode(png(rgba), 8, 3)
+    result = decode_image(png(rgba), 8, 3)
     assert result[:4].max() == 0
     assert result[4:].min() == 255
     file = io.BytesIO()
     Image.fromarray(rgba).convert("P").save(file, "png", transparency=b"\x00" * 256)
-    assert decode.decode(file, 8, 3).min() == 255
+    assert decode_image(file, 8, 3).min() == 255
 
 
 def test_exif_rotation_is_applied():
@@ -109,12 +216,12 @@ def test_exif_rotation_is_applied():
     image[:, :4] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn clockwise: the left half is on top
-    assert decode.decode(png(image, exif=exif), 8, 3)[:4].min() == 255
+    assert decode_image(png(image, exif=exif), 8, 3)[:4].min() == 255
 
 
 def test_sixteen_bits_are_refused():
     with pytest.raises(ValueError, match="8 bits"):
-        decode.decode(png(np.full((8, 8), 1000, np.uint16)), 8, 3)
+        decode_image(png(np.full((8, 8), 1000, np.uint16)), 8, 3)
 
 
 # ---- Folder
@@ -141,7 +248,7 @@ def test_folder(folder, capsys):
     dataset = data.load(folder)
     images, labels = dataset.get(np.array([2, 0, 1]))
     root = Path(folder.dir)
-    expected = [decode.decode(root / name, 8, 3) for name in ("b/deep/1.JPG", "a/3.webp", "b/2.png")]
+    expected = [decode_image(root / name, 8, 3) for name in ("b/deep/1.JPG", "a/3.webp", "b/2.png")]
     assert np.array_equal(images, expected)
     assert labels.tolist() == [1, 0, 1]
     assert (len(dataset), dataset.num_classes, dataset.image_shape) == (3, 2, (8, 8, 3))
@@ -169,11 +276,11 @@ def test_what_a_killed_process_leaves_is_cleared_away(folder):
     assert sorted(path.name for path in decoded.parent.iterdir()) == [".lock", "decoded"]
 
 
-def test_folder_on_demand_is_the_same(folder):
+def test_a_streamed_folder_has_the_same_images(folder):
     cached = data.load(folder).get(np.arange(3))
     folder.cache_gb = 0.0
     dataset = data.load(folder)
-    assert isinstance(dataset, decode.OnDemand)
+    assert isinstance(dataset, data.StreamingDataset)
     for now, before in zip(dataset.get(np.arange(3)), cached, strict=True):
         assert np.array_equal(now, before)
 
@@ -207,3 +314,23 @@ def test_folder_settings(folder, tmp_path):
     Image.new("RGB", (8, 8)).save(Path(good, "loose.png"))
     with pytest.raises(ConfigError, match=r"a, \.\.\.\).*loose\.png"):
         data.load(folder)
+
+
+# ---- A file of arrays
+
+
+def test_npz_by_name(tmp_path):
+    images, labels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8), np.arange(6) % 3
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    config = default_config().data
+    config.name, config.dir, config.image_size = "npz", str(tmp_path / "mine.npz"), 8
+    dataset = data.load(config)
+    assert np.array_equal(dataset.images, images)
+    assert (dataset.num_classes, dataset.labels.tolist()) == (3, labels.tolist())
+    assert data.load_held_out(config) is None
+    config.image_size = 16
+    with pytest.raises(ConfigError, match=r"config\.data\.image_size=16: .*mine\.npz have 8x8 pixels"):
+        data.load(config)
+    config.dir = str(tmp_path / "none.npz")
+    with pytest.raises(ConfigError, match=r"config\.data\.dir='.*none\.npz': cannot be read: .*No such file"):
+        data.load(config)

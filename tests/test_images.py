@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError
-from jaxgan.data import open_images
+from jaxgan.data import ArrayDataset, open_images
 
 
 def pixels(*shape, seed=0):
@@ -46,18 +46,46 @@ def test_npz_conversions(tmp_path):
     assert (on_white[:, 4:] == 255).all()
 
 
+def test_arrays_become_a_data_set_in_a_line():
+    images = pixels(5, 8, 8, 3)
+    dataset = ArrayDataset(images, [2, 0, 1, 1, 0], num_classes=10)
+    assert (len(dataset), dataset.image_shape, dataset.num_classes) == (5, (8, 8, 3), 10)
+    got, labels = dataset.get(np.array([4, 0]))
+    assert (got.dtype, labels.dtype) == (np.uint8, np.int32)
+    np.testing.assert_array_equal(got, images[[4, 0]])
+    assert labels.tolist() == [0, 2]
+    got[:] = 0  # a copy: the set is as it was
+    np.testing.assert_array_equal(dataset.images, images)
+    unlabelled = ArrayDataset(images)
+    assert (unlabelled.num_classes, unlabelled.labels.tolist()) == (0, [0] * 5)
+
+
+def test_more_classes_than_are_allowed():
+    with pytest.raises(ConfigError, match=r"labels=0\.\.2: must be in 0\.\.1, num_classes=2"):
+        ArrayDataset(pixels(3, 8, 8, 3), [0, 1, 2], num_classes=2)
+    with pytest.raises(ConfigError, match="num_classes=5: labels are not given"):
+        ArrayDataset(pixels(3, 8, 8, 3), num_classes=5)
+
+
 BAD = {
-    "channels first": (dict(images=pixels(4, 3, 8, 8)), r"images are \[4, 3, 8, 8\]; give \[N, H, W, C\]"),
+    "channels first": (dict(images=pixels(4, 3, 8, 8)), r"images=uint8\[4, 3, 8, 8\]: give \[N, H, W, C\]"),
     "one image": (dict(images=pixels(1, 8, 8, 3)), "holds 1 image"),
     "no images": (dict(images=pixels(0, 8, 8, 3)), "holds 0 image"),
     "no array": (dict(pictures=pixels(4, 8, 8, 3)), "no array `images` or `arr_0`"),
     "in -1..1": (dict(images=np.linspace(-1, 1, 4 * 192).reshape(4, 8, 8, 3)), r"floats must be in 0\.\.1, .* -1\.\.1"),
     "in 0..255": (dict(images=pixels(4, 8, 8, 3).astype(np.float32)), r"floats must be in 0\.\.1"),
     "not a number": (dict(images=np.full((4, 8, 8, 3), np.nan)), r"floats must be in 0\.\.1"),
-    "integers": (dict(images=pixels(4, 8, 8, 3).astype(np.int64)), "images are int64; give uint8"),
+    "integers": (dict(images=pixels(4, 8, 8, 3).astype(np.int64)), r"images=int64\[4, 8, 8, 3\]: give uint8"),
     "objects": (dict(images=np.array([{}, {}])), "cannot be read"),
-    "labels too few": (dict(images=pixels(4, 8, 8, 3), labels=np.zeros(3, int)), r"labels are int64 \[3\]; .* \[4\]"),
-    "labels one-hot": (dict(images=pixels(4, 8, 8, 3), labels=np.eye(4)), r"labels are float64 \[4, 4\]"),
+    "labels too few": (
+        dict(images=pixels(4, 8, 8, 3), labels=np.zeros(3, int)),
+        r"labels=int64\[3\]: give integers, one for each of 4 images",
+    ),
+    "labels negative": (
+        dict(images=pixels(2, 8, 8, 3), labels=np.array([-1, 0])),
+        r"labels=-1\.\.0: must be 0 or more",
+    ),
+    "labels one-hot": (dict(images=pixels(4, 8, 8, 3), labels=np.eye(4)), r"labels=float64\[4, 4\]: give integers"),
 }
 
 

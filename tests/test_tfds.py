@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -20,9 +19,10 @@ from tensorflow_datasets.image_classification import cifar
 
 from jaxgan import data
 from jaxgan.core.errors import ConfigError
-from jaxgan.data import decoding as decode
-from jaxgan.data.tfds import CIFAR10_URL
+from jaxgan.data.cifar10 import URL
+from jaxgan.data.decoding import decode_image
 from jaxgan.settings import default_config
+from tests.helpers import finish, start_python
 
 RECORDS = 40  # in each of the six files of the archive
 
@@ -66,7 +66,7 @@ def make_official(monkeypatch, directory: Path):
     archive = directory / "cifar-10-binary.tar.gz"
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     info = UrlInfo(size=archive.stat().st_size, checksum=digest, filename=archive.name)
-    monkeypatch.setattr(cifar.Cifar10, "url_infos", {CIFAR10_URL: info})
+    monkeypatch.setattr(cifar.Cifar10, "url_infos", {URL: info})
     return digest
 
 
@@ -87,23 +87,22 @@ def test_cifar10_is_in_the_order_of_tfds_itself(prepared):
     (unofficial,) = (root / "sets").glob("cifar10-*")
     builder = tfds.builder_from_directory(unofficial / "cifar10" / "3.0.2")
     source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
-    theirs = [(decode.decode(io.BytesIO(x["image"]), 32, 3).tobytes(), x["label"]) for x in source]
+    theirs = [(decode_image(io.BytesIO(x["image"]), 32, 3).tobytes(), x["label"]) for x in source]
     images, labels = data.load(cifar_config(root)).get(np.arange(len(source)))
     assert theirs == [(image.tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True)]
     assert builder.info.features["label"].int2str(9) == "truck"
 
 
-def test_a_second_start_neither_prepares_nor_decodes(prepared, monkeypatch, capsys):
-    root = prepared[0]
-    monkeypatch.setattr(decode.OnDemand, "get", None)
-    data.load(cifar_config(root)).get(np.arange(10))
+def test_a_second_start_neither_prepares_nor_decodes(prepared, capsys):
+    assert isinstance(data.load(cifar_config(prepared[0])), data.ArrayDataset)
     assert capsys.readouterr().err == ""
 
 
-def test_cifar10_on_demand_is_the_same(prepared):
+def test_a_streamed_cifar10_has_the_same_images(prepared):
     cached = cifar_config(prepared[0])
     large = cifar_config(prepared[0])
     large.cache_gb = 0.0
+    assert np.array_equal(data.load(large).labels, data.load(cached).labels)
     indices = np.random.default_rng(0).integers(0, 5 * RECORDS, 50)
     for one, other in zip(data.load(cached).get(indices), data.load(large).get(indices), strict=True):
         assert np.array_equal(one, other)
@@ -156,7 +155,7 @@ def test_no_network_and_no_archive_is_one_line_of_advice(tmp_path, monkeypatch, 
             data.load(config)
         message = str(error.value)
         assert "\n" not in message
-        for part in (CIFAR10_URL, "config.data.manual_dir", "configs/digits.py needs no download"):
+        for part in (URL, "config.data.manual_dir", "configs/digits.py needs no download"):
             assert part in message
     seen = capfd.readouterr()
     assert seen.out == ""
@@ -195,19 +194,21 @@ def test_a_read_only_set_is_kept_decoded_elsewhere(prepared, tmp_path, monkeypat
 def test_processes_that_start_together(tmp_path):
     """Both get the same images, and only one prepares them."""
     write_archive(tmp_path / "archive", seed=4)
-    program = (
-        "import sys; from pathlib import Path; from tests.test_tfds import cifar_config; from jaxgan import data;"
-        "d = data.load(cifar_config(Path(sys.argv[1]))); print(len(d), *d.images.sum(axis=(1, 2, 3)))"
-    )
-    command = [sys.executable, "-W", "error", "-c", program, str(tmp_path)]
-    options = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-    both = [subprocess.Popen(command, **options) for _ in range(2)]
-    (out, err), (other_out, other_err) = (process.communicate(timeout=120) for process in both)
-    assert [process.returncode for process in both] == [0, 0], err + other_err
+    program = """if True:
+        import sys, types
+        from jaxgan import data
+
+        names = dict(name="cifar10", split="train", image_size=32, cache_gb=4.0, verify_checksum=False)
+        config = types.SimpleNamespace(**names, dir=sys.argv[1] + "/sets", manual_dir=sys.argv[1] + "/archive")
+        dataset = data.load(config)
+        print(len(dataset), *dataset.images.sum(axis=(1, 2, 3)))
+    """
+    both = [start_python("-W", "error", "-c", program, str(tmp_path)) for _ in range(2)]
+    *said, out = finish(both[0]).splitlines()
+    *other_said, other_out = finish(both[1]).splitlines()
     assert out == other_out
     assert int(out.split()[0]) == 5 * RECORDS
-    said = [line.split()[0] for line in (err + other_err).splitlines()]
-    assert (said.count("Preparing"), said.count("Decoding")) == (1, 1)
+    assert sorted(line.split()[0] for line in said + other_said) == ["Decoding", "Preparing"]
 
 
 def png(image) -> bytes:
@@ -263,6 +264,9 @@ def test_a_name_that_tfds_does_not_know(tmp_path):
     config = default_config().data
     config.name, config.dir = "cifar_10", str(tmp_path)
     with pytest.raises(ConfigError, match=r"config\.data\.name='cifar_10': .* nearest: cifar10"):
+        data.load(config)
+    config.name = "stacked_digit"
+    with pytest.raises(ConfigError, match="nearest: stacked_digits"):
         data.load(config)
     config.dir = "gs://bucket/sets"
     with pytest.raises(ConfigError, match="must be a directory of this machine"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def atomic_write(path: str | os.PathLike, data: bytes) -> None:
-    """Write a whole file; whoever reads `path`, even after a kill, finds the old or the new content."""
+    """Writes a whole file: whoever reads `path`, even after a kill, finds the old or the new content."""
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
@@ -21,23 +21,35 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(directory: Path):
-    """Let one process at a time prepare what goes into `directory`, which is made if need be."""
+    """Lets one process at a time prepare what goes into `directory`, which is created if it does not exist."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, by a kill too
+        fcntl.flock(file, fcntl.LOCK_EX)  # held until the file is closed, which a kill does too
         yield
 
 
-def cache_root() -> Path:
-    """~/.cache/jaxgan (or below $XDG_CACHE_HOME), which may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxgan")
+def cache_directory(*parts: str) -> Path:
+    """Returns a path in the user's cache, ~/.cache/jaxgan or $XDG_CACHE_HOME/jaxgan; it may not exist yet.
+
+    Users may delete the cache at any time.
+
+    Example:
+      >>> cache_directory("weights")  # doctest: +SKIP
+      PosixPath('/home/ada/.cache/jaxgan/weights')
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxgan", *parts)
 
 
-def cache_home(kind: str, *key: str) -> Path:
-    """Where to keep what took a while to compute and has no better place: `kind` in a word, identified by `key`."""
-    return cache_root() / hashlib.sha256("\0".join(key).encode()).hexdigest()[:16] / kind
+def keyed_cache_directory(kind: str, *key: str) -> Path:
+    """Returns the directory in the user's cache for results that took a while to compute.
+
+    Args:
+      kind: what the results are, in a word, such as "decoded".
+      key: everything that the results depend on; another key gives another directory.
+    """
+    return cache_directory(hashlib.sha256("\0".join(key).encode()).hexdigest()[:16], kind)
 
 
-def say(line: str):
-    """Tell the person at the terminal why it takes a moment."""
+def announce(line: str) -> None:
+    """Prints a line to stderr, such as why the next step takes a while."""
     print(line, file=sys.stderr, flush=True)

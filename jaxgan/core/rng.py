@@ -11,57 +11,67 @@ import jax
 import jax.numpy as jnp
 
 
-class Stream(enum.IntEnum):
-    """What a draw is for. Never renumber: the number is part of what makes a run repeatable."""
+class Stream(enum.Enum):
+    """Says what a draw is for: (number of the stream, which of the step's batches of examples draws from it).
 
-    INIT_G = 0
-    INIT_D = 1
-    Z_D = 2  # latents of the fakes that D sees
-    Z_G = 3  # latents of G's own step
-    FLIP = 4
-    NOISE_D = 5  # randomness inside the nets (dropout, noise inputs) in D's step
-    NOISE_G = 6
-    INTERPOLATE = 7  # position between a real and a fake, for WGAN-GP
-    SAMPLE_Z = 8  # latents of `Generator.sample`
-    SAMPLE_LABEL = 9
-    SAMPLE_NOISE = 10
-    AUGMENT_D = 11
-    AUGMENT_G = 12
-    CONSISTENCY = 13  # what D's answer must not depend on: mirrored or not, and the shift
-    DRAGAN = 14  # disturbance of reals
-    PATH = 15  # latents, noise in the net and directions of the path-length penalty
+    Never renumber: the numbers are part of what makes a run repeatable.
+    """
+
+    INIT_G = (0, 0)
+    INIT_D = (1, 0)
+    FLIP = (4, 0)
+    # What the step of D draws, then the step of G: latents, classes of fakes, randomness inside the nets (dropout,
+    # noise inputs) and the augmentation.
+    Z_D = (2, 0)
+    NOISE_D_REAL, NOISE_D_FAKE, NOISE_D_G = (5, 0), (5, 1), (5, 2)
+    AUGMENT_D_REAL, AUGMENT_D_FAKE = (11, 0), (11, 1)
+    LABELS_D = (16, 0)
+    Z_G = (3, 0)
+    NOISE_G_REAL, NOISE_G_FAKE, NOISE_G_G = (6, 0), (6, 1), (6, 2)
+    AUGMENT_G_REAL, AUGMENT_G_FAKE = (12, 0), (12, 1)
+    LABELS_G = (17, 0)
+    # What penalties draw.
+    INTERPOLATE = (7, 0)  # position between a real and a fake, for WGAN-GP
+    CONSISTENCY_REAL, CONSISTENCY_FAKE = (13, 0), (13, 1)  # flip and shift that D's logit must not depend on
+    DRAGAN = (14, 0)  # disturbance of reals
+    PATH = (15, 0)  # latents, noise in the net and directions of the path-length penalty
+    PENALTY = (18, 0)  # free for penalties that a user adds
+    # What a trained generator draws.
+    SAMPLE_Z = (8, 0)
+    SAMPLE_LABEL = (9, 0)
+    SAMPLE_NOISE = (10, 0)
 
 
 def stream_key(key: jax.Array, stream: Stream, step=0) -> jax.Array:
-    """Key of one stream at one step."""
-    return jax.random.fold_in(jax.random.fold_in(key, step), int(stream))
+    """Returns the key of one stream at one step."""
+    return jax.random.fold_in(jax.random.fold_in(key, step), stream.value[0])
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-    """One key an example, [B], from the examples' global indices, int32 [B]."""
+    """Returns one key an example, [B], from the examples' global indices, int32 [B]."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 
 
 def fold(keys: jax.Array, number) -> jax.Array:
-    """Other keys, [B], for another draw of the same examples."""
+    """Returns other keys, [B], for another draw of the same examples."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """Standard normal draws, [B, *shape], one row a key."""
+    """Draws standard normal numbers, [B, *shape], one row a key."""
     return jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
 
 
 def truncated_normal(keys: jax.Array, shape: tuple[int, ...], bound) -> jax.Array:
-    """Standard normal draws given that they are within +-bound, [B, *shape], one row a key."""
+    """Draws standard normal numbers given that they are within +-bound, [B, *shape], one row a key."""
     return jax.vmap(lambda k: jax.random.truncated_normal(k, -bound, bound, shape))(keys)
 
 
 def uniform(keys: jax.Array, shape: tuple[int, ...] = (), dtype=jnp.float32) -> jax.Array:
-    """Uniform draws in [0, 1), [B, *shape], one row a key."""
+    """Draws uniform numbers in [0, 1), [B, *shape], one row a key."""
     return jax.vmap(lambda k: jax.random.uniform(k, shape, dtype))(keys)
 
 
 def randint(keys: jax.Array, maximum: int) -> jax.Array:
-    """Uniform integers in [0, maximum), int32 [B], one a key."""
+    """Draws uniform integers in [0, maximum), int32 [B], one a key."""
     return jax.vmap(lambda k: jax.random.randint(k, (), 0, maximum))(keys)

@@ -8,28 +8,18 @@ batches it would have seen.
 import collections
 import concurrent.futures
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import itertools
 
+import jax
 import numpy as np
 
-
-class Dataset(Protocol):
-    """Images that any number of threads may read in any order."""
-
-    num_classes: int  # 0: unlabelled
-    image_shape: tuple[int, int, int]  # H, W, C
-    labels: np.ndarray  # int32 [N], zeros where unlabelled
-
-    def __len__(self) -> int: ...
-
-    def get(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fresh arrays: images uint8 [n, H, W, C] and labels int32 [n] (zeros where unlabelled)."""
+from jaxgan.core.errors import require
+from jaxgan.data.spec import Dataset
 
 
 @functools.lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the set is tiny
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """A permutation of range(n). Sorts raw bits, whose stream numpy guarantees, unlike that of `permutation`."""
+    """Returns a permutation of range(n), the order of raw bits: numpy guarantees their stream, not its permutations."""
     bits = np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)).random_raw(n)
     order = np.argsort(bits, kind="stable")
     order.setflags(write=False)
@@ -37,7 +27,7 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def epoch_positions(seed: int, start: int, count: int, n: int) -> np.ndarray:
-    """Indices into a set of `n` images at the positions [start, start + count) of an endless stream, [count].
+    """Returns indices into a set of `n` images at the positions [start, start + count) of an endless stream, [count].
 
     Epoch e is positions e * n to (e + 1) * n: every image once, in an order given by (seed, e).
     """
@@ -46,60 +36,111 @@ def epoch_positions(seed: int, start: int, count: int, n: int) -> np.ndarray:
     return np.concatenate([_permutation(seed, e, n)[max(start - e * n, 0) : stop - e * n] for e in epochs])
 
 
+def batch_spec(
+    recipe, image_shape: tuple[int, int, int], num_devices: int = 1, steps_per_dispatch: int = 1
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes and types of what one dispatch of the training step takes, on all devices together.
+
+    This is the home of the order of a batch's axes:
+
+        images  uint8 [D, K, n, b, H, W, C]
+        labels  int32 [D, K, n, b]
+
+        D  devices; device d holds the examples d * b to (d + 1) * b of every global batch
+        K  training steps in one dispatch, `steps_per_dispatch`
+        n  global batches in one training step, `recipe.real_batches_per_step`: one for each D step, and G's if it
+           looks at reals
+        b  examples of a global batch on one device, `recipe.batch_size` / D
+
+    Args:
+      recipe: anything with `batch_size` (global) and `real_batches_per_step`, such as a `Recipe`.
+      image_shape: H, W, C.
+      num_devices: of all processes.
+
+    Raises:
+      ConfigError: the global batch cannot be divided among the devices.
+    """
+    right = f"must be a multiple of the {num_devices} devices"
+    require(recipe.batch_size % num_devices == 0, "batch_size", recipe.batch_size, right)
+    axes = (num_devices, steps_per_dispatch, recipe.real_batches_per_step, recipe.batch_size // num_devices)
+    return {
+        "images": jax.ShapeDtypeStruct((*axes, *image_shape), np.uint8),
+        "labels": jax.ShapeDtypeStruct(axes, np.int32),
+    }
+
+
 class Batches:
-    """Iterator over what each call of the update step needs, made `depth` calls ahead on a thread.
+    """Iterator over the batches of a training run, each made on a thread while the devices are at work.
 
-    Step s takes the next `n` global batches of `global_batch` images, where (n, global_batch) = `per_step`;
-    a call takes `steps_per_call` = K steps, from `first_step` up to, not including, `last_step`. Each item
-    is {"images": uint8 [D, K, n, b, H, W, C], "labels": int32 [D, K, n, b]} after `put` (host pytree ->
-    device pytree, called on the thread). D counts this process's `device_slots` out of `num_devices`: the
-    device of slot d holds examples d * b to (d + 1) * b of every global batch, b = global_batch / num_devices.
+    A training step takes the next `recipe.real_batches_per_step` global batches of the stream; a dispatch takes
+    `steps_per_dispatch` steps. Each item is {"images": ..., "labels": ...} with the axes of `batch_spec`, on the
+    devices. An exception on the thread is raised by `next` as it is.
 
-    The arrays given to `put` are fresh in every call, so it may keep them without a copy. An exception on
-    the thread is raised by `next` as it is.
+    Args:
+      dataset: any `Dataset`.
+      recipe: anything with `batch_size` (global) and `real_batches_per_step`, such as a `Recipe`.
+      devices: the `Devices` that the step runs on; of several processes each makes the share of its own devices.
+        None: for a step without axes of devices and dispatch, such as `jax.jit(train_step)`; each item is then of one
+        step, images uint8 [n, b, H, W, C] and labels int32 [n, b], on the default device.
+      seed: what the order of the images depends on.
+      first_step: the step to begin with, where a run is resumed.
+      last_step: ends before this step; None: never ends.
+      steps_per_dispatch: training steps in one item.
+      depth: items made ahead.
+
+    Raises:
+      ConfigError: batch or steps cannot be divided.
+
+    Example:
+      >>> batches = Batches(dataset, recipe, devices=None)  # doctest: +SKIP
+      >>> state, metrics = jax.jit(train_step)(recipe, state, next(batches), key)  # doctest: +SKIP
     """
 
     def __init__(
         self,
         dataset: Dataset,
+        recipe,
+        devices,
         *,
-        seed: int,
-        per_step: tuple[int, int],
-        steps_per_call: int,
-        first_step: int,
-        last_step: int,
-        device_slots: Sequence[int],
-        num_devices: int,
-        put: Callable[[dict[str, np.ndarray]], Any],
+        seed: int = 0,
+        first_step: int = 0,
+        last_step: int | None = None,
+        steps_per_dispatch: int = 1,
         depth: int = 2,
     ):
-        if per_step[1] % num_devices:
-            raise ValueError(f"a global batch of {per_step[1]} cannot be divided among {num_devices} devices")
-        if (last_step - first_step) % steps_per_call:
-            raise ValueError(f"steps {first_step} to {last_step} are not whole calls of {steps_per_call} steps")
-        self._dataset, self._seed, self._put = dataset, seed, put
-        self._per_step, self._steps_per_call = per_step, steps_per_call
-        self._slots, self._num_devices = list(device_slots), num_devices
-        self._calls = iter(range(first_step, last_step, steps_per_call))
+        if devices is None:
+            require(steps_per_dispatch == 1, "steps_per_dispatch", steps_per_dispatch, "must be 1 where devices=None")
+        num_devices = 1 if devices is None else len(devices.devices)
+        self._axes = batch_spec(recipe, dataset.image_shape, num_devices, steps_per_dispatch)["labels"].shape
+        if last_step is not None:
+            right = f"must divide the steps from {first_step} to {last_step}"
+            require((last_step - first_step) % steps_per_dispatch == 0, "steps_per_dispatch", steps_per_dispatch, right)
+        self._dataset, self._seed, self._devices = dataset, seed, devices
+        steps = itertools.count(first_step, steps_per_dispatch)
+        self._steps = steps if last_step is None else iter(range(first_step, last_step, steps_per_dispatch))
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead = collections.deque()
         for _ in range(depth):
             self._submit()
 
     def _submit(self):
-        step = next(self._calls, None)
+        step = next(self._steps, None)
         if step is not None:
             self._ahead.append(self._thread.submit(self._make, step))
 
     def _make(self, step: int):
-        steps, (n, global_batch) = self._steps_per_call, self._per_step
-        a_step = n * global_batch
-        indices = epoch_positions(self._seed, step * a_step, steps * a_step, len(self._dataset))
-        # Put the indices, not the images, into the final order: [K, n, device, b] -> [D, K, n, b].
-        indices = indices.reshape(steps, n, self._num_devices, -1)[:, :, self._slots].transpose(2, 0, 1, 3)
+        devices, steps, n, b = self._axes
+        images_per_step = n * devices * b
+        indices = epoch_positions(self._seed, step * images_per_step, steps * images_per_step, len(self._dataset))
+        # Put the indices, not the images, into the final order: [K, n, D, b] -> [D, K, n, b].
+        indices = indices.reshape(steps, n, devices, b).transpose(2, 0, 1, 3)
+        indices = indices[0, 0] if self._devices is None else indices[self._devices.local_slots]
         images, labels = self._dataset.get(indices.ravel())
-        images = images.reshape(*indices.shape, *self._dataset.image_shape)
-        return self._put({"images": images, "labels": labels.reshape(indices.shape)})
+        batch = {
+            "images": images.reshape(*indices.shape, *self._dataset.image_shape),
+            "labels": np.asarray(labels, np.int32).reshape(indices.shape),
+        }
+        return jax.device_put(batch) if self._devices is None else self._devices.put_batch(batch)
 
     def __iter__(self):
         return self
@@ -110,13 +151,13 @@ class Batches:
         try:
             batch = self._ahead.popleft().result()
         except BaseException:
-            self.close()  # the calls already under way must not be taken for the one that failed
+            self.close()  # the items already under way must not be taken for the one that failed
             raise
         self._submit()
         return batch
 
     def close(self):
-        """Stop the thread; returns when the batch it is making is done."""
-        self._calls = iter(())
+        """Stops the thread; returns when the batch it is making is done."""
+        self._steps = iter(())
         self._ahead.clear()
         self._thread.shutdown(wait=True, cancel_futures=True)

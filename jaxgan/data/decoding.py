@@ -2,10 +2,11 @@
 
 An image whose size is not `image_size` is cropped to its central square and resized with the Lanczos
 filter, which Pillow widens when it shrinks an image (no aliasing). EXIF rotation is applied, transparency
-is laid on white. A set that is too large to keep decoded is decoded when needed, to the same bits.
+is laid on white. A set whose decoded copy would take too much disk is decoded whenever it is read, to the same bits.
 """
 
 import functools
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,23 +15,26 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from jaxgan.core.files import locked, say
+from jaxgan.core.files import announce, locked
+from jaxgan.data.arrays import ArrayDataset, on_white
 
-VERSION = 1  # of what `decode` makes of a file: part of the name of what is kept on disk
+DECODING_VERSION = 1  # part of the names of decoded copies: raise it whenever `decode_image` makes other pixels
 
 
-def decode(file, size: int, channels: int, exact: bool = False) -> np.ndarray:
-    """One image file (path or open file) as uint8 [size, size, channels]; `channels` is 1 (grey) or 3 (RGB).
+def decode_image(file, size: int, channels: int, exact: bool = False) -> np.ndarray:
+    """Returns an image file as uint8 [size, size, channels].
 
-    With `exact` it is a ValueError to have another size; otherwise the image is cropped and resized.
+    Args:
+      file: a path or an open file.
+      channels: 1 (grey) or 3 (RGB).
+      exact: raise a ValueError for an image of another size, instead of cropping and resizing it.
     """
     with Image.open(file) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"pixels of type {image.mode}; only 8 bits a channel are supported")
         image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = on_white(image)
         image = image.convert("L" if channels == 1 else "RGB")
     if exact and image.size != (size, size):
         raise ValueError(
@@ -46,33 +50,20 @@ class Source(Protocol):
     """Encoded images on disk that any number of threads may decode."""
 
     num_classes: int  # 0: unlabelled
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]  # H, W, C
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Returns the number of images."""
 
-    def labels(self) -> np.ndarray:
-        """All labels, int32 [N], without decoding an image."""
+    def read_labels(self) -> np.ndarray:
+        """Returns all labels, int32 [N], without decoding an image."""
 
     def read(self, indices) -> list[tuple[np.ndarray, int]]:
-        """The image, uint8 [H, W, C], and the label (0 where unlabelled) of each index."""
+        """Returns the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index."""
 
 
-class Decoded:
-    """A set decoded to arrays: images uint8 [N, H, W, C], labels int32 [N]."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int):
-        self.images, self.labels, self.num_classes = images, labels, num_classes
-        self.image_shape = images.shape[1:]
-
-    def __len__(self):
-        return len(self.images)
-
-    def get(self, indices):
-        return np.take(self.images, indices, axis=0), np.take(self.labels, indices)
-
-
-class OnDemand:
-    """A set decoded while it is read, by grain's threads."""
+class StreamingDataset:
+    """A data set decoded whenever it is read, by grain's threads."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -83,7 +74,7 @@ class OnDemand:
 
     @functools.cached_property
     def labels(self):
-        return self._source.labels()
+        return self._source.read_labels()
 
     def get(self, indices):
         import grain
@@ -100,25 +91,31 @@ class OnDemand:
         return images, labels
 
 
-def keep_decoded(dataset: OnDemand, directory: Path) -> Decoded:
-    """The whole set, decoded into `directory` unless it is there, and mapped into memory.
+def open_source(source: Source, directory: Path, most_gb: float = math.inf) -> ArrayDataset | StreamingDataset:
+    """Returns the decoded images of `source`, mapped into memory from `directory`, which is filled if it is not there.
 
-    The directory gets its name when it is complete, so processes may start, or be killed, at any time.
+    Args:
+      directory: gets its name when it is complete, so processes may start, or be killed, at any time.
+      most_gb: the disk space, in 10^9 bytes, that the decoded copy may take; a set that needs more is a
+        StreamingDataset.
     """
+    dataset = StreamingDataset(source)
+    if len(dataset) * math.prod(dataset.image_shape) > most_gb * 1e9:
+        return dataset
     if not directory.exists():
         with locked(directory.parent):
             if not directory.exists():
                 height, width, _ = dataset.image_shape
-                say(f"Decoding {len(dataset):,} images to {width}x{height} (once) ...")
+                announce(f"Decoding {len(dataset):,} images to {width}x{height} (once) ...")
                 for abandoned in directory.parent.glob(".decoding-*"):  # by a process that was killed
                     shutil.rmtree(abandoned)
                 with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".decoding-") as temporary:
                     _write(dataset, Path(temporary, "complete")).rename(directory)
     images = np.load(directory / "images.npy", mmap_mode="r")
-    return Decoded(np.asarray(images), np.load(directory / "labels.npy"), dataset.num_classes)
+    return ArrayDataset(images, np.load(directory / "labels.npy"), dataset.num_classes)
 
 
-def _write(dataset: OnDemand, directory: Path) -> Path:
+def _write(dataset: StreamingDataset, directory: Path) -> Path:
     directory.mkdir()
     n = len(dataset)
     images = np.lib.format.open_memmap(directory / "images.npy", "w+", dtype=np.uint8, shape=(n, *dataset.image_shape))

@@ -1,15 +1,15 @@
-"""Handwritten digits, and images stacked of three of them."""
+"""Handwritten digits, and images made of three stacked digits."""
 
 import numpy as np
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError
 
-SPLITS = {"train": 50_000, "test": 10_000}  # how many images; of different originals
+SPLITS = {"train": 50_000, "test": 10_000}  # images in each split; the splits share no original
 
 
 def load_digits(held_out: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The digits that scikit-learn ships (UCI, Alpaydin & Kaynak 1998): uint8 [n, 8, 8], classes int32 [n].
+    """Returns the digits that scikit-learn ships (UCI, Alpaydin & Kaynak 1998): uint8 [n, 8, 8], classes int32 [n].
 
     Every fifth of each class is held out, of 1,797 in all. Their 16 grey levels are spread over 0..255.
     """
@@ -29,13 +29,18 @@ class StackedDigits:
 
     The label is 100 r + 10 g + b. A plane is a class drawn uniformly, then one of its originals, resized
     from 8x8 bilinearly. Image i is always the same, whatever the seed of the run.
+
+    Args:
+      split: train (50,000 images) or test (10,000 images of held-out originals).
+      image_size: 8 to 64 pixels.
+      setting: what `split` came from, for the error.
     """
 
     num_classes = 1000
 
-    def __init__(self, split: str, image_size: int, key: str = "split"):
+    def __init__(self, split: str, image_size: int, setting: str = "split"):
         if split not in SPLITS:
-            raise ConfigError(f"config.data.{key}={split!r}: stacked_digits has the splits {', '.join(SPLITS)}")
+            raise ConfigError(f"{setting}={split!r}: stacked_digits has the splits {', '.join(SPLITS)}")
         if not 8 <= image_size <= 64:
             raise ConfigError(f"config.data.image_size={image_size}: stacked_digits takes 8 to 64 pixels")
         self.image_shape = (image_size, image_size, 3)

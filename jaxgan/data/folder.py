@@ -8,15 +8,19 @@ from PIL import Image
 
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
-from jaxgan.data import decoding as decode
+from jaxgan.data.decoding import DECODING_VERSION, decode_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class FolderSource:
-    """The images `names` (with "/") below `root`, as RGB; the first part of a name is the class.
+    """Image files as RGB; the first part of a name is the class.
 
-    `size` None: the size of the first image, which all of them must have.
+    Args:
+      root: the directory of images.
+      names: the files below it, with "/".
+      size: pixels; None is the size of the first image, which all of them must have.
+      setting: what `root` came from, for the error.
     """
 
     def __init__(self, root: Path, names: list[str], size: int | None, setting: str):
@@ -40,7 +44,7 @@ class FolderSource:
     def __len__(self):
         return len(self._names)
 
-    def labels(self):
+    def read_labels(self):
         return self._labels
 
     def read(self, indices):
@@ -48,7 +52,7 @@ class FolderSource:
 
     def _image(self, i):
         with _readable(self._root / self._names[i]) as path:
-            return decode.decode(path, self.image_shape[0], self.image_shape[2], self._exact)
+            return decode_image(path, self.image_shape[0], self.image_shape[2], self._exact)
 
 
 @contextlib.contextmanager
@@ -59,10 +63,13 @@ def _readable(path: Path):
         raise OSError(f"{path} is not a readable image: {error}") from error
 
 
-def open_folder(directory: str, size: int | None, setting: str) -> tuple[FolderSource, Path]:
-    """All images below `directory`, sorted by name, and where they are kept when decoded: `files.cache_home`.
+def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderSource, Path]:
+    """Returns all images below `directory`, sorted by name, and where their decoded copy belongs.
 
-    `setting` is what `directory` came from, for the error.
+    Args:
+      directory: hidden files and directories below it are left out.
+      size: pixels to crop and resize to; None is the size of the first image, which all of them must have.
+      setting: what `directory` came from, for the error.
     """
     root = Path(directory).expanduser().resolve()
     if not directory or not root.is_dir():
@@ -75,6 +82,5 @@ def open_folder(directory: str, size: int | None, setting: str) -> tuple[FolderS
     # A file that is replaced changes its size or its time, so the folder is decoded again.
     stats = [(root / name).stat() for name in names]
     key = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(names, stats, strict=True)]
-    return FolderSource(root, names, size, setting), files.cache_home(
-        "decoded", str(root), f"{size} {decode.VERSION}", *key
-    )
+    decoded = files.keyed_cache_directory("decoded", str(root), f"{size} {DECODING_VERSION}", *key)
+    return FolderSource(root, names, size, setting), decoded

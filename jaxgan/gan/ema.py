@@ -1,32 +1,58 @@
 """Moving averages of the generator, counted in images so that they mean the same at any batch size.
 
-Exponential ones have a half-life. Those with a power function for a profile (Karras et al. 2024, EDM2, section 3) grow
-with the run: at image T the weights of image t count as t^exponent. Of a few such averages, stored now and then, one
-of another width or of an earlier time is a weighted sum: their `posthoc_weights`.
+An exponential one has a half-life. One with a power function for a profile (Karras et al. 2024, EDM2, section 3) grows
+with the run: at image T the weights of image t count as t^exponent. A weighted sum of a few such averages, stored now
+and then, makes one of another width or of an earlier time: post-hoc EMA, by `posthoc_weights`.
 """
 
+import math
+
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan.gan.schedules import Schedule
 
-def decay(images_seen, images_per_step: int, half_life: float, rampup: float):
-    """Weight of the old average in one step, in [0, 1).
 
-    Args:
-      images_seen: real images shown to D so far, after this step.
-      images_per_step: of them in this step.
-      half_life: in images, may be traced; 0 turns averaging off.
-      rampup: the half-life is at most this share of `images_seen` (Karras et al. 2020, StyleGAN2-ADA); 0: no ramp.
+@flax.struct.dataclass
+class ExponentialEma:
+    """An average with a half-life.
+
+    Attributes:
+      half_life: schedule, in images; at 0 there is no averaging.
+      rampup: the half-life is at most this fraction of the images seen so far (Karras et al. 2020, StyleGAN2-ADA); inf:
+        no such limit.
     """
-    half_life = jnp.asarray(half_life, jnp.float32)
-    if rampup:
-        half_life = jnp.minimum(half_life, rampup * images_seen)
-    return 0.5 ** (images_per_step / half_life)  # 0 at half-life 0
+
+    half_life: Schedule
+    rampup: float = math.inf
+
+    def decay(self, images_seen, images_per_step: int) -> jax.Array:
+        """Returns the weight of the old average in one step, in [0, 1).
+
+        Args:
+          images_seen: real images shown to D so far, after this step.
+          images_per_step: how many of them this step has shown.
+        """
+        half_life = jnp.minimum(self.half_life(images_seen), self.rampup * images_seen)
+        return 0.5 ** (images_per_step / half_life)  # 0 at half-life 0
+
+
+@flax.struct.dataclass
+class PowerEma:
+    """An average whose profile is a power function of the relative std that `power_exponent` tells (EDM2)."""
+
+    exponent: float
+
+    def decay(self, images_seen, images_per_step: int) -> jax.Array:
+        """Returns the weight of the old average in one step, in [0, 1) (EDM2, eq. 127); 0 in the first."""
+        # Not (1 - fraction)^..., whose rounding in float32 is as large as the fraction is late in a long run.
+        return jnp.exp((self.exponent + 1) * jnp.log1p(-images_per_step / jnp.float32(images_seen)))
 
 
 def update(average, new, weight):
-    """average <- weight * average + (1 - weight) * new, for every array of the variables.
+    """Returns weight * average + (1 - weight) * new, for every array of the variables.
 
     Batch statistics are averaged like the parameters that they were measured under (Brock et al. 2019).
     """
@@ -34,7 +60,7 @@ def update(average, new, weight):
 
 
 def power_exponent(sigma_rel: float) -> float:
-    """Exponent of the power function whose standard deviation is `sigma_rel` of the run's length (EDM2, eq. 126).
+    """Returns the exponent of the power function with this relative standard deviation (EDM2, eq. 126).
 
     It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2], at most that of a mean.
     """
@@ -44,25 +70,18 @@ def power_exponent(sigma_rel: float) -> float:
     return max(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max(), 0.0)
 
 
-def power_decay(images_seen, images_per_step: int, sigma_rel: float):
-    """Weight of the old average in one step of a power-function average, in [0, 1) (EDM2, eq. 127); 0 in the first.
-
-    Args:
-      images_seen, images_per_step: as for `decay`.
-      sigma_rel: width of the profile, relative to the run so far.
-    """
-    # Not (1 - share)^..., whose rounding in float32 is as large as the share is late in a long run.
-    return jnp.exp((power_exponent(sigma_rel) + 1) * jnp.log1p(-images_per_step / jnp.float32(images_seen)))
-
-
 def posthoc_weights(images_seen, sigma_rel, target_images: float, target_sigma_rel: float) -> np.ndarray:
-    """How to add up N stored averages for one of another width or time: float64 [N], sums to 1 (EDM2, algorithm 3).
+    """Returns how to add up N stored averages for one of another width or time, float64 [N] (EDM2, algorithm 3).
 
-    Of all sums of the stored profiles it is nearest to the wanted one, by least squares over all images.
+    The sum of the stored profiles is as near to the wanted one as can be, by least squares over all images. The
+    weights sum to 1.
 
     Args:
-      images_seen, sigma_rel: [N], when each average was stored, and its width.
-      target_images, target_sigma_rel: the same of the average that is wanted; a ValueError if after all stored ones.
+      images_seen, sigma_rel: [N], when each average was stored, and its relative std.
+      target_images, target_sigma_rel: the same of the average that is wanted.
+
+    Raises:
+      ValueError: it is of a later time than all stored ones.
     """
     times = np.asarray(images_seen, np.float64)
     if not 0 < target_images <= times.max():
@@ -76,7 +95,7 @@ def posthoc_weights(images_seen, sigma_rel, target_images: float, target_sigma_r
 
 
 def _inner(time_a, exponent_a, time_b, exponent_b):
-    """Integral over t of the profiles (e + 1) / T * (t / T)^e of a and of b, each on [0, T]."""
+    """Returns the integral over t of the profiles (e + 1) / T * (t / T)^e of a and of b, each on [0, T]."""
     until = np.minimum(time_a, time_b)
     powers = (until / time_a) ** exponent_a * (until / time_b) ** exponent_b
     scale = (exponent_a + 1) * (exponent_b + 1) / (exponent_a + exponent_b + 1)
@@ -84,9 +103,9 @@ def _inner(time_a, exponent_a, time_b, exponent_b):
 
 
 def combine(averages, weights):
-    """The weighted sum of N variables (pytrees of arrays), such as stored averages by `posthoc_weights`, [N].
+    """Returns the weighted sum of N variables (pytrees of arrays), such as stored averages by `posthoc_weights`, [N].
 
-    One after the other, so that an iterator of `averages` need not have all in memory.
+    It takes one after the other, so that an iterator of `averages` need not have all in memory.
     """
     total = None
     for average, weight in zip(averages, weights, strict=True):

@@ -1,11 +1,13 @@
 """GAN losses: (logits_real, logits_fake), float32 [B] each, to one value an example, [B]; the caller averages.
 
-All are finite, with finite gradients, for any finite logits: logarithms of sigmoids are written as softplus.
+To add one, write its two sides and a line in `LOSSES`, or put a `Loss` into a recipe. All here are finite, with finite
+gradients, for any finite logits: logarithms of sigmoids are written as softplus.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,12 +17,24 @@ PerExample = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Loss(NamedTuple):
-    """The two sides of one game."""
+    """The two sides of one game, functions of (logits_real, logits_fake).
+
+    Attributes:
+      d: what D minimises, [B].
+      g: what G minimises, [B]; its logits_real is None unless the loss is relativistic.
+      relativistic: whether G's side looks at reals, so that the step of G needs a real batch of its own.
+      decision_threshold: logits above it mean real; None: only differences of logits mean something.
+
+    Example:
+      >>> squared = Loss(lambda real, fake: (real - 1) ** 2 + fake**2, lambda real, fake: (fake - 1) ** 2)
+      >>> float(squared.g(None, jnp.zeros(1))[0])
+      1.0
+    """
 
     d: PerExample
     g: PerExample
-    relativistic: bool = False  # G's loss compares with reals, so its step needs a real batch of its own
-    border: float | None = 0.0  # logits above it mean real; None: only differences of logits mean something
+    relativistic: bool = False
+    decision_threshold: float | None = 0.0
 
 
 def cross_entropy_d(logits_real, logits_fake):
@@ -77,64 +91,91 @@ LOSSES = {
     "minimax": Loss(cross_entropy_d, minimax_g),
     "ns": Loss(cross_entropy_d, non_saturating_g),
     "hinge": Loss(hinge_d, negative_logits_g),
-    "lsgan": Loss(least_squares_d, least_squares_g, border=0.5),
-    "wgan": Loss(wasserstein_d, negative_logits_g, border=None),
-    "rpgan": Loss(relativistic_d, relativistic_g, relativistic=True, border=None),
+    "lsgan": Loss(least_squares_d, least_squares_g, decision_threshold=0.5),
+    "wgan": Loss(wasserstein_d, negative_logits_g, decision_threshold=None),
+    "rpgan": Loss(relativistic_d, relativistic_g, relativistic=True, decision_threshold=None),
 }
 
 
 def class_cross_entropy(class_logits, labels) -> jax.Array:
-    """-log P(y | x), P the softmax of D's class logits [B, K], [B] (AC-GAN, Odena et al. 2017)."""
+    """Returns -log P(y | x), P the softmax of D's class logits [B, K], [B] (AC-GAN, Odena et al. 2017)."""
     return -jnp.take_along_axis(jax.nn.log_softmax(class_logits), labels[:, None], axis=-1)[:, 0]
 
 
 def multi_hinge(class_logits, labels) -> jax.Array:
-    """max(0, 1 - C_y + the largest other C), C D's class logits [B, K >= 2], [B] (Kavalerov et al. 2021)."""
+    """Returns max(0, 1 - C_y + the largest other C), C D's class logits [B, K >= 2], [B] (Kavalerov et al. 2021)."""
     own = jax.nn.one_hot(labels, class_logits.shape[-1], dtype=bool)
     others = jnp.max(jnp.where(own, -jnp.inf, class_logits), axis=-1)
     return relu(1.0 - jnp.sum(jnp.where(own, class_logits, 0.0), axis=-1) + others)
 
 
-def d2d_cross_entropy(embedding, proxy, labels, everyone, everyone_labels, temperature, margin_own, margin_other):
-    """ReACGAN's data-to-data cross entropy, [b] (D2D-CE, Kang et al. 2021).
+def d2d_cross_entropy(
+    embedding, proxy, labels, all_embeddings, all_labels, temperature=0.5, margin_own=0.98, margin_other=0.02
+) -> jax.Array:
+    """Returns ReACGAN's data-to-data cross entropy, [b] (D2D-CE, Kang et al. 2021, with the paper's constants).
 
     -log(p / (p + sum of n_j)) over the images j of other classes: p = exp(min(f.v - margin_own, 0) / temperature) and
     n_j = exp(max(f.f_j - margin_other, 0) / temperature).
 
     Args:
-      embedding, proxy: f and v [b, E], of this device's images and of their classes, of norm 1.
+      embedding, proxy: f and v [b, E], of this device's images and of their classes, with norm 1.
       labels: [b].
-      everyone, everyone_labels: [B, E] and [B], of the images of all devices.
+      all_embeddings, all_labels: [B, E] and [B], of the images on all devices.
+      temperature: of the softmax of cosines.
+      margin_own: an image and its class are close enough above this cosine.
+      margin_other: images of two classes are far enough apart below this cosine.
     """
     own = jnp.minimum(jnp.sum(embedding * proxy, axis=-1) - margin_own, 0.0) / temperature
-    cosines = jnp.matmul(embedding, everyone.T, precision=lax.Precision.HIGHEST)
+    cosines = jnp.matmul(embedding, all_embeddings.T, precision=lax.Precision.HIGHEST)
     others = jnp.maximum(cosines - margin_other, 0.0) / temperature
-    others = jnp.where(labels[:, None] != everyone_labels, others, -jnp.inf)
+    others = jnp.where(labels[:, None] != all_labels, others, -jnp.inf)
     return jax.nn.logsumexp(jnp.concatenate([own[:, None], others], axis=-1), axis=-1) - own
 
 
-def feature_matching(features_real, features_fake, axis_name: str | None = None) -> jax.Array:
-    """|mean of f(x) - mean of f(G(z))|^2 from D's features [B, F], a scalar (Salimans et al. 2016, section 3.1).
+# What config.model.conditioning adds to both players' losses: (outputs of D, labels [b], gather) -> [b], where
+# gather(x) puts the examples of all devices together.
+CLASS_LOSSES = {
+    "ac": lambda outputs, labels, gather: class_cross_entropy(outputs["classes"], labels),
+    "multi_hinge": lambda outputs, labels, gather: multi_hinge(outputs["classes"], labels),
+    "d2dce": lambda outputs, labels, gather: d2d_cross_entropy(
+        outputs["embedding"], outputs["proxy"], labels, gather(outputs["embedding"]), gather(labels)
+    ),
+}
 
-    The means are over the batches on all devices of `axis_name`.
+
+@flax.struct.dataclass
+class ClassLoss:
+    """A loss that fits what D says of the class to the labels.
+
+    Attributes:
+      fn: one of `CLASS_LOSSES` or of its kind.
+      weight_d: its weight in D's loss, on reals.
+      weight_g: its weight in G's loss, on fakes.
+      on_fakes: whether D's loss has it on fakes too (Odena et al. 2017).
     """
-    difference = jnp.mean(features_real, axis=0) - jnp.mean(features_fake, axis=0)
-    if axis_name is not None:
-        difference = lax.pmean(difference, axis_name)
-    return jnp.sum(jnp.square(difference))
+
+    fn: Callable = flax.struct.field(pytree_node=False)
+    weight_d: float = 1.0
+    weight_g: float = 1.0
+    on_fakes: bool = flax.struct.field(pytree_node=False, default=False)
 
 
-def top_k(logits, everyone, share) -> jax.Array:
-    """Weights [b] of mean 1 over the whole batch: equal for the share of it with the highest logits, otherwise 0.
+def top_k_weights(logits, all_logits, fraction) -> jax.Array:
+    """Returns weights [b] with a mean of 1 over the whole batch: equal for the highest logits, 0 for the others.
 
-    So that G learns from the fakes that D likes best (Sinha et al. 2020).
+    They make G learn from the fakes that D likes best (Sinha et al. 2020).
 
     Args:
       logits: [b], of this device's fakes.
-      everyone: [B], of those of all devices.
-      share: in (0, 1], may be traced; at least one example is kept.
+      all_logits: [B], of the fakes on all devices.
+      fraction: how much of the batch is kept, in (0, 1], may be traced; at least one example is.
+
+    Example:
+      >>> logits = jnp.array([3.0, 1.0, 2.0, 0.0])
+      >>> top_k_weights(logits, logits, 0.5).tolist()
+      [2.0, 0.0, 2.0, 0.0]
     """
-    size = len(everyone)
-    kept = jnp.clip(jnp.round(share * size), 1, size)
-    lowest = jnp.sort(everyone)[(size - kept).astype(jnp.int32)]
+    size = len(all_logits)
+    kept = jnp.clip(jnp.round(fraction * size), 1, size)
+    lowest = jnp.sort(all_logits)[(size - kept).astype(jnp.int32)]
     return jnp.where(logits >= lowest, size / kept, 0.0)

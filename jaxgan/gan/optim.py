@@ -1,34 +1,82 @@
-"""Optimizers, from the `optim_g` and `optim_d` sections of a config."""
+"""Optimizers whose scalars are arguments of the compiled step, so that another learning rate compiles nothing anew."""
 
+from collections.abc import Callable, Mapping
+
+import flax.struct
+import jax
 import optax
 
-from jaxgan.gan import schedules
-
-OPTIMIZERS = {
-    # name -> function of the section, the learning rate and b2
-    "adam": lambda o, lr, b2: optax.adam(lr, b1=o.b1, b2=b2, eps=o.eps),
-    "adamw": lambda o, lr, b2: optax.adamw(lr, b1=o.b1, b2=b2, eps=o.eps, weight_decay=o.weight_decay),
-    "rmsprop": lambda o, lr, b2: optax.rmsprop(lr, decay=b2, eps=o.eps, momentum=o.momentum or None),
-    "sgd": lambda o, lr, b2: optax.sgd(lr, momentum=o.momentum or None),
-}
+from jaxgan.gan.schedules import Schedule
 
 
-def make_optimizer(optim, train_kimg: float, images_per_update: int) -> optax.GradientTransformation:
-    """The optax optimizer of one net; its own count of updates, times `images_per_update`, drives the schedules.
+@flax.struct.dataclass
+class Optimizer:
+    """An optax optimizer made anew in each step from the present values of its scalars.
 
     Where b2 has a schedule, Adam's bias correction is 1 - b2^count with the present b2, as PyTorch's is when the betas
     of a parameter group are changed (Huang et al. 2024).
+
+    Attributes:
+      make: (**scalars) -> optax.GradientTransformation; the structure of its state must not depend on the scalars.
+      scalars: a schedule each.
+
+    Example:
+      >>> optimizer = Optimizer(optax.sgd, {"learning_rate": Schedule(0.1)})
+      >>> state = optimizer.init({"w": 1.0})
+      >>> updates, state = optimizer.update({"w": 2.0}, state, {"w": 1.0}, images_seen=0)
+      >>> float(updates["w"])
+      -0.20000000298023224
     """
 
-    def scheduled(name):
-        schedule = schedules.of(optim, name, train_kimg)
-        return schedule, lambda count: schedule(count * images_per_update)
+    make: Callable[..., optax.GradientTransformation] = flax.struct.field(pytree_node=False)
+    scalars: Mapping[str, Schedule] = flax.struct.field(default_factory=dict)
 
-    (_, lr), (schedule, b2) = scheduled("lr"), scheduled("b2")
-    if schedule.varies:
-        optimizer = optax.inject_hyperparams(lambda b2: OPTIMIZERS[optim.name](optim, lr, b2))(b2=b2)
-    else:
-        optimizer = OPTIMIZERS[optim.name](optim, lr, optim.b2)
-    if optim.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(optim.clip_norm), optimizer)
-    return optimizer
+    def values(self, images_seen) -> dict[str, jax.Array]:
+        """Returns the scalars after so many real images."""
+        return {name: schedule(images_seen) for name, schedule in self.scalars.items()}
+
+    def init(self, params) -> optax.OptState:
+        """Returns the state before the first update."""
+        return self.make(**self.values(0)).init(params)
+
+    def update(self, grads, opt_state, params, images_seen) -> tuple:
+        """Returns what to add to the parameters, and the new state."""
+        return self.make(**self.values(images_seen)).update(grads, opt_state, params)
+
+
+def as_optimizer(optimizer: Optimizer | optax.GradientTransformation) -> Optimizer:
+    """Returns an `Optimizer`; one of optax's own keeps the scalars that it was made with."""
+    return optimizer if isinstance(optimizer, Optimizer) else Optimizer(lambda: optimizer)
+
+
+def _clipped(optimizer, clip_norm):
+    return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def adam(learning_rate, b1, b2, eps, clip_norm=None):
+    """Adam (Kingma & Ba 2015), after clipping the global norm of the gradient to `clip_norm`, if given."""
+    return _clipped(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps), clip_norm)
+
+
+def adamw(learning_rate, b1, b2, eps, weight_decay=0.0, clip_norm=None):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    return _clipped(optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), clip_norm)
+
+
+def rmsprop(learning_rate, b2, eps, momentum=None, clip_norm=None):
+    """RMSProp (Tieleman & Hinton 2012); `b2` is the decay of the squared gradients."""
+    return _clipped(optax.rmsprop(learning_rate, decay=b2, eps=eps, momentum=momentum), clip_norm)
+
+
+def sgd(learning_rate, momentum=None, clip_norm=None):
+    """Gradient descent."""
+    return _clipped(optax.sgd(learning_rate, momentum=momentum), clip_norm)
+
+
+OPTIMIZERS = {
+    # name: (maker, scalars that it always has, scalars that it has where they are not 0)
+    "adam": (adam, ("b1", "b2", "eps"), ("clip_norm",)),
+    "adamw": (adamw, ("b1", "b2", "eps"), ("weight_decay", "clip_norm")),
+    "rmsprop": (rmsprop, ("b2", "eps"), ("momentum", "clip_norm")),
+    "sgd": (sgd, (), ("momentum", "clip_norm")),
+}

@@ -1,52 +1,193 @@
-"""Penalties on D: a critic (images [B, H, W, C] -> logits [B]) and images to one value an example, [B].
+"""Penalties: what is added to D's or to G's loss beside the game itself, each a value with a weight and an interval.
 
-A critic whose logits mix examples (batch norm in D) has no per-example gradient; a gradient penalty's value is then
-that of the sum of the logits.
+To add one, write a function of `PenaltyInputs` and a line in `PENALTIES` (then `config.penalty` has a section for it),
+or put a `Penalty` into a recipe.
+
+A gradient penalty on a discriminator whose logits depend on the batch (batch norm in D) has no gradient of one example;
+its value is then that of the sum of the logits.
 """
 
+from collections.abc import Callable, Mapping
+
+import flax.struct
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from jaxgan.core import rng
+from jaxgan.core.parallel import pmean
+from jaxgan.core.rng import Stream
+from jaxgan.data.pixels import random_flip
+from jaxgan.gan.augment import diffaugment
+from jaxgan.gan.schedules import Schedule
+from jaxgan.gan.views import PenaltyInputs
+
+LECAM_DECAY = 0.99  # of the averages, a D step (Tseng et al. 2021)
 
 
-def squared_gradient_norm(critic, images: jax.Array) -> jax.Array:
-    """|grad D|^2 at `images`, summed over pixels, [B]: R1 at reals, R2 at fakes (Mescheder et al. 2018, eq. 9).
+@flax.struct.dataclass
+class Penalty:
+    """Something to keep small beside the loss.
 
-    With the papers' gamma the weight is gamma / 2.
+    Attributes:
+      fn: `PenaltyInputs` to one value an example, [b], or a scalar; the step averages and weighs it. With `running`
+        scalars it returns a pair: that, and the scalars after this step.
+      weight: schedule of its weight. R1 papers write gamma / 2 for it.
+      interval: it is applied in every interval-th step, lazily (Karras et al. 2020), and counts interval times as much
+        then.
+      running: scalars that follow the run, as they begin; they are in the training state, equal on all devices.
+      net: whose loss it is added to, "d" or "g".
+      gradients: at which images ("real", "fake") it looks at the gradient of D's logits, `inputs.real.gradient`; the
+        forward pass is shared with the loss.
+      needs_reals: a penalty on G that looks at `inputs.real`, so that the step of G needs a real batch.
+
+    Example:
+      >>> centred = Penalty(lambda inputs: (inputs.real.logits + inputs.fake.logits) ** 2, weight=Schedule(0.01))
     """
-    grads = jax.grad(lambda x: jnp.sum(critic(x)))(images)
-    return jnp.sum(jnp.square(grads), axis=tuple(range(1, images.ndim)))
+
+    fn: Callable[[PenaltyInputs], jax.Array | tuple] = flax.struct.field(pytree_node=False)
+    weight: Schedule = Schedule(1.0)
+    interval: int = flax.struct.field(pytree_node=False, default=1)
+    running: Mapping[str, float] = flax.struct.field(default_factory=dict)
+    net: str = flax.struct.field(pytree_node=False, default="d")
+    gradients: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+    needs_reals: bool = flax.struct.field(pytree_node=False, default=False)
 
 
-def gradient_penalty(critic, images_real: jax.Array, images_fake: jax.Array, mix: jax.Array) -> jax.Array:
-    """(|grad D| - 1)^2 at mix * real + (1 - mix) * fake, mix in [0, 1), [B] (Gulrajani et al. 2017, eq. 3)."""
-    mix = mix.reshape(-1, *[1] * (images_real.ndim - 1))
-    squared = squared_gradient_norm(critic, mix * images_real + (1.0 - mix) * images_fake)
-    # The square root has no derivative at 0: a critic that is flat there gets the value 1 and no gradient.
+def squared_norm(gradients: jax.Array) -> jax.Array:
+    """Returns the squared norm of each example's gradient [B, H, W, C], summed over pixels, [B]."""
+    return jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
+
+
+def r1(inputs: PenaltyInputs) -> jax.Array:
+    """Returns |grad D(x)|^2 at reals (Mescheder et al. 2018, eq. 9)."""
+    return squared_norm(inputs.real.gradient)
+
+
+def r2(inputs: PenaltyInputs) -> jax.Array:
+    """Returns |grad D(G(z))|^2 at fakes (Mescheder et al. 2018, eq. 9)."""
+    return squared_norm(inputs.fake.gradient)
+
+
+def one_centred_norm(discriminate, images_a: jax.Array, images_b: jax.Array, mix: jax.Array) -> jax.Array:
+    """Returns (|grad D| - 1)^2 at mix * a + (1 - mix) * b, [B] (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+      discriminate: images [B, H, W, C] to logits [B].
+      mix: in [0, 1), [B].
+    """
+    mix = mix.reshape(-1, *[1] * (images_a.ndim - 1))
+    between = mix * images_a + (1.0 - mix) * images_b
+    squared = squared_norm(jax.grad(lambda x: jnp.sum(discriminate(x)))(between))
+    # The square root has no derivative at 0: a D that is flat there gets the value 1 and no gradient.
     flat = squared == 0.0
     norm = jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squared)))
     return jnp.square(norm - 1.0)
 
 
-def dragan(critic, images: jax.Array, noise: jax.Array, mix: jax.Array) -> jax.Array:
-    """(|grad D| - 1)^2 on the way from an image to a disturbed one, [B] (Kodali et al. 2017, section 2.3 and code).
+def wgan_gp(inputs: PenaltyInputs) -> jax.Array:
+    """Returns (|grad D| - 1)^2 between a real and a fake (Gulrajani et al. 2017; its weight there is 10)."""
+    mix = rng.uniform(inputs.context.keys(Stream.INTERPOLATE))
+    return one_centred_norm(inputs.real.discriminate, inputs.real.images, inputs.fake.images, mix)
+
+
+def dragan(inputs: PenaltyInputs) -> jax.Array:
+    """Returns (|grad D| - 1)^2 between a real and a disturbed one (Kodali et al. 2017, section 2.3 and code; 10).
+
+    The disturbance is uniform, up to half of the image's own standard deviation. (The code takes the whole batch's,
+    which is another at another batch size.)
+    """
+    keys, images = inputs.context.keys(Stream.DRAGAN), inputs.real.images
+    noise, mix = rng.uniform(rng.fold(keys, 0), images.shape[1:]), rng.uniform(rng.fold(keys, 1))
+    reach = 0.5 * jnp.std(images, axis=tuple(range(1, images.ndim)), keepdims=True)
+    return one_centred_norm(inputs.real.discriminate, images + reach * noise, images, mix)
+
+
+def _inconsistency(view, keys) -> jax.Array:
+    """Returns (D(x) - D(T(x)))^2, T a random flip and a shift (Zhang et al. 2020, eq. 2)."""
+    shifted = diffaugment(rng.fold(keys, 1), random_flip(rng.fold(keys, 0), view.images), policy="translation")
+    return jnp.square(view.logits - view.discriminate(shifted))
+
+
+def consistency(inputs: PenaltyInputs) -> jax.Array:
+    """Returns how much D's logit on a real changes by a flip and a shift (Zhang et al. 2020; 10)."""
+    return _inconsistency(inputs.real, inputs.context.keys(Stream.CONSISTENCY_REAL))
+
+
+def balanced_consistency(inputs: PenaltyInputs) -> jax.Array:
+    """Returns `consistency` on reals plus the same on fakes (Zhao et al. 2021; 10)."""
+    return consistency(inputs) + _inconsistency(inputs.fake, inputs.context.keys(Stream.CONSISTENCY_FAKE))
+
+
+def lecam(inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
+    """Returns (D(x) - average on fakes)^2 + (D(G(z)) - average on reals)^2 (Tseng et al. 2021, eq. 4).
+
+    The averages are those of D's logits over the steps so far; in the first step, where there are none, the value is 0.
+    The official code has a ReLU inside the squares, the paper has not.
+    """
+    real, fake, averages = inputs.real.logits, inputs.fake.logits, inputs.running
+    started = inputs.context.images_seen > 0
+    distance = jnp.square(real - averages["fake"]) + jnp.square(fake - averages["real"])
+    decay = jnp.where(started, LECAM_DECAY, 0.0)
+    means = {"real": inputs.context.mean(real), "fake": inputs.context.mean(fake)}
+    running = {name: decay * averages[name] + (1.0 - decay) * mean for name, mean in means.items()}
+    return jnp.where(started, distance, 0.0), running
+
+
+def feature_matching(inputs: PenaltyInputs) -> jax.Array:
+    """Returns |mean f(x) - mean f(G(z))|^2 of D's features, a scalar (Salimans et al. 2016, section 3.1).
+
+    The means are over the batches on all devices.
+    """
+    real, fake = (jnp.mean(view.outputs["features"], axis=0) for view in (inputs.real, inputs.fake))
+    return jnp.sum(jnp.square(pmean(real - fake, inputs.context.axis_name)))
+
+
+def path_lengths(synthesis, ws, noise, mean, decay: float = 0.01, axis_name: str | None = None):
+    """Returns path-length regularisation, (|J^T noise| - running mean)^2, [B] (Karras et al. 2020, section 3.2).
 
     Args:
-      noise: uniform in [0, 1), as the images; it disturbs by half of an image's standard deviation. (The code takes the
-        whole batch's: an image's own is the same at any batch size.)
-      mix: uniform in [0, 1), [B]: how far on the way.
+      synthesis: styles [B, L, W] to images [B, H, W, C].
+      ws: styles, [B, L, W].
+      noise: standard normal, of the images' shape; it is scaled by 1 / sqrt(H W) here.
+      mean: of the lengths so far, float32; it starts with 0.
+      decay: weight of this batch in the new mean.
+      axis_name: of the devices that share the batch, to average the mean over them.
+
+    Returns:
+      The penalty, and the new mean. A length is the root of the mean over layers of the squared norm over W.
     """
-    spread = 0.5 * jnp.std(images, axis=tuple(range(1, images.ndim)), keepdims=True)
-    return gradient_penalty(critic, images + spread * noise, images, mix)
+    pixels = noise.shape[1] * noise.shape[2]
+    grads = jax.grad(lambda ws: jnp.sum(synthesis(ws) * noise) / pixels**0.5)(ws)
+    lengths = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(grads), axis=2), axis=1))  # [B]
+    mean = mean + decay * (pmean(jnp.mean(lengths), axis_name) - mean)  # the gradient sees this batch's part of it
+    return jnp.square(lengths - mean), lax.stop_gradient(mean)
 
 
-def consistency(critic, logits: jax.Array, images: jax.Array) -> jax.Array:
-    """(D(x) - D(T(x)))^2 from the logits D(x), [B], and `images` T(x), [B] (Zhang et al. 2020, eq. 2)."""
-    return jnp.square(logits - critic(images))
+def path_length(inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
+    """Returns `path_lengths` of fakes of its own, for a G with styles (the paper's weight is 2, every 4 steps)."""
+    keys, generator = inputs.context.keys(Stream.PATH), inputs.generator
+    z, noise_keys = rng.normal(rng.fold(keys, 0), (generator.z_dim,)), rng.fold(keys, 1)
+    ws = generator.apply(z, inputs.fake.labels, train=True, keys=noise_keys, method="mapping")
+    direction = rng.normal(rng.fold(keys, 2), inputs.fake.images.shape[1:])
+    values, mean = path_lengths(
+        lambda ws: generator.apply(ws, noise_keys, method="synthesis"),
+        ws,
+        direction,
+        inputs.running["length"],
+        axis_name=inputs.context.axis_name,
+    )
+    return values, {"length": mean}
 
 
-def lecam(logits_real, logits_fake, average_real, average_fake) -> jax.Array:
-    """(D(x) - average on fakes)^2 + (D(G(z)) - average on reals)^2, [B] (Tseng et al. 2021, eq. 4).
-
-    The averages are those of D's logits over the steps so far, scalars.
-    """
-    return jnp.square(logits_real - average_fake) + jnp.square(logits_fake - average_real)
+PENALTIES = {
+    "r1": Penalty(r1, gradients=("real",)),
+    "r2": Penalty(r2, gradients=("fake",)),
+    "gp": Penalty(wgan_gp),
+    "dragan": Penalty(dragan),
+    "cr": Penalty(consistency),
+    "bcr": Penalty(balanced_consistency),
+    "lecam": Penalty(lecam, running={"real": 0.0, "fake": 0.0}),
+    "fm": Penalty(feature_matching, net="g", needs_reals=True),
+    "path": Penalty(path_length, net="g", running={"length": 0.0}),
+}

@@ -10,8 +10,8 @@ Each may begin with "warmup K kimg, ": times min(images / 1000 K, 1). Linear and
 
 import math
 import re
-from typing import NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -23,46 +23,65 @@ _FORM = re.compile(
 )
 
 
-class Schedule(NamedTuple):
-    """A scalar as a function of the real images that D has seen."""
+@flax.struct.dataclass
+class Schedule:
+    """A scalar as a function of the real images that D has seen.
+
+    Its numbers are leaves of a pytree, so that they may be arguments of a compiled program, or vmapped over; its form
+    is static.
+
+    Example:
+      >>> float(Schedule(start=2.0, shape="linear", end=0.0, over=1000.0)(250))
+      1.5
+    """
 
     start: float
-    shape: str = "constant"  # constant, linear, cosine, inverse sqrt
     end: float = 0.0  # linear, cosine
     over: float = 0.0  # images; linear, cosine: from start to end; inverse sqrt: until it begins to fall
     warmup: float = 0.0  # images
+    shape: str = flax.struct.field(pytree_node=False, default="constant")  # constant, linear, cosine, inverse sqrt
+    warms_up: bool = flax.struct.field(pytree_node=False, default=False)
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The largest and smallest values that it comes to, but for a warm-up's and what falls towards 0."""
+        """The extreme values that it comes to, but for a warm-up's and what falls towards 0."""
         return (self.start, self.end) if self.shape in ("linear", "cosine") else (self.start,)
 
     @property
     def varies(self) -> bool:
-        return self.shape != "constant" or self.warmup > 0
+        return self.shape != "constant" or self.warms_up
 
-    def __bool__(self) -> bool:
-        """Whether it is ever other than 0."""
-        return any(self.values)
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is 0 all the time."""
+        return not any(self.values)
 
     def __call__(self, images_seen) -> jax.Array:
-        """Its value after `images_seen` images, float32."""
+        """Returns its value after `images_seen` images, float32."""
         images = jnp.asarray(images_seen, jnp.float32)
-        value = jnp.float32(self.start)
+        value = jnp.asarray(self.start, jnp.float32)
         if self.shape == "inverse sqrt":
             value *= jnp.sqrt(self.over / jnp.maximum(images, self.over))
         elif self.shape != "constant":
-            share = jnp.clip((images - self.warmup) / max(self.over, 1.0), 0.0, 1.0)
+            done = jnp.clip((images - self.warmup) / jnp.maximum(self.over, 1.0), 0.0, 1.0)
             if self.shape == "cosine":
-                share = 0.5 - 0.5 * jnp.cos(jnp.pi * share)
-            value += (self.end - self.start) * share
-        return value * jnp.minimum(images / self.warmup, 1.0) if self.warmup else value
+                done = 0.5 - 0.5 * jnp.cos(jnp.pi * done)
+            value += (self.end - self.start) * done
+        return value * jnp.minimum(images / self.warmup, 1.0) if self.warms_up else value
 
 
-def parse(start: float, text: str, run_kimg: float) -> Schedule:
-    """The schedule that `text` describes, of a value that starts at `start`; ValueError if it describes none.
+def parse_schedule(start: float, text: str, run_kimg: float) -> Schedule:
+    """Returns the schedule that `text` describes, of a value that starts at `start`.
 
-    `run_kimg` is the length of the run, whose warm-up is not part of "by the end of the run".
+    Args:
+      run_kimg: length of the run, for "by the end of the run", to which a warm-up does not count.
+
+    Raises:
+      ValueError: `text` describes no schedule.
+
+    Example:
+      >>> parse_schedule(2e-4, "linear to 0", run_kimg=100.0).over
+      100000.0
     """
     found = _FORM.fullmatch(text)
     try:
@@ -76,14 +95,11 @@ def parse(start: float, text: str, run_kimg: float) -> Schedule:
     over = numbers["over"] or numbers["knee"]
     if found["shape"] and not found["over"]:
         over = max(run_kimg - numbers["warmup"], 0.0)
-    return Schedule(start, shape, numbers["end"], 1e3 * over, 1e3 * numbers["warmup"])
+    return Schedule(
+        start, numbers["end"], 1e3 * over, 1e3 * numbers["warmup"], shape=shape, warms_up=numbers["warmup"] > 0
+    )
 
 
-def of(section, name: str, run_kimg: float) -> Schedule:
-    """The schedule of the setting `name` of a section of a config."""
-    return parse(section[name], section[f"{name}_schedule"], run_kimg)
-
-
-def follows_run(text: str) -> bool:
-    """Whether the length of the run is part of what `text` means."""
-    return parse(0.0, text, math.inf).over == math.inf
+def depends_on_run_length(text: str) -> bool:
+    """Returns whether the length of the run is part of what `text` means."""
+    return parse_schedule(0.0, text, math.inf).over == math.inf

@@ -1,140 +1,352 @@
-"""One GAN update: n steps of D, one step of G, the moving average. Pure; it reads like the algorithm box.
+"""One GAN update: n steps of D, one step of G, the moving averages. Pure; it reads like the algorithm box.
 
-`update(state, batch, key) -> (state, metrics)` runs on each device of the axis `AXIS`, on the device's share of the
-batch. Gradients and metrics are averaged over the devices here, in one visible place each; batch norm does its own.
-Every draw belongs to an example's index in the global batch, so the number of devices changes nothing but rounding.
+    state, metrics = train_step(recipe, state, batch, key)
+
+`train_step` runs on each device that shares the batch, on that device's examples; `parallelize` puts it on all of
+them. Gradients are averaged over the devices in `apply_gradients` and metrics in `train_step`, each in one visible
+place; batch norm does its own. Every draw belongs to an example's index in the global batch, so the number of devices
+changes nothing but rounding.
 """
 
+import functools
+import math
+
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxgan.core.errors import lookup
-from jaxgan.core.parallel import AXIS
+from jaxgan.core import rng
+from jaxgan.core.parallel import AXIS, Devices, axis_index, pmean
 from jaxgan.core.rng import Stream
-from jaxgan.gan import augment, ema, schedules
-from jaxgan.gan.losses import LOSSES
-from jaxgan.gan.objectives import At, Objectives, mirror
-from jaxgan.gan.state import Nets, NetState, TrainState
-from jaxgan.settings import images_per_step
+from jaxgan.data.pixels import random_flip, to_float
+from jaxgan.gan import ema
+from jaxgan.gan.losses import top_k_weights, wasserstein_d
+from jaxgan.gan.recipe import Recipe
+from jaxgan.gan.state import NetState, TrainState
+from jaxgan.gan.views import D_STREAMS, G_STREAMS, BoundGenerator, DInputs, Discriminator, PenaltyInputs, StepContext
 
 
-def real_batches_per_step(config) -> int:
-    """Batches of reals that one update consumes: one a D step, and one for G where it compares with reals."""
-    matching = schedules.of(config.penalty.fm, "weight", config.train_kimg)
-    return config.d_steps + (lookup(LOSSES, config.loss, "config.loss").relativistic or bool(matching))
+@flax.struct.dataclass
+class Mean:
+    """A metric that knows how many steps it is a mean of: none, where a lazy penalty was not applied.
 
-
-def normalise(images: jax.Array) -> jax.Array:
-    """uint8 in 0..255 to float32 in [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
-
-
-def make_update(config, nets: Nets):
-    """The update step of a config.
-
-    Returns:
-      update(state, batch, key): `batch` is {"images": uint8 [n, b, H, W, C], "labels": int32 [n, b]} with
-      n = real_batches_per_step(config) and b examples on this device; `key` is the run's key. The metrics are
-      float32 scalars; a lazy penalty is NaN in a step that does not apply it.
+    Example:
+      >>> float(Mean(6.0, 2.0))
+      3.0
     """
-    objectives = Objectives(config, nets)
-    lr_g, lr_d = (schedules.of(o, "lr", config.train_kimg) for o in (config.optim_g, config.optim_d))
-    half_life = schedules.of(config.ema, "half_life_kimg", config.train_kimg)
-    step_images = images_per_step(config)
-    num_real = real_batches_per_step(config)
 
-    def reals(batch, n, at: At):
-        """Batch n of an update, in [-1, 1], mirrored with probability 1/2 if the config says so."""
-        images, labels = normalise(batch["images"][n]), batch["labels"][n]
-        return mirror(at.keys(Stream.FLIP), images) if config.data.flip else images, labels
+    total: jax.Array
+    count: jax.Array
 
-    def descend(net: NetState, grads, extra, optimizer, name, metrics):
-        """One optimizer step on gradients averaged over the devices."""
-        grads, metrics = lax.pmean((grads, metrics), AXIS)
-        updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
-        params = nets.normalise(optax.apply_updates(net.params, updates))
-        metrics |= {
-            f"norm/grad_{name}": optax.tree.norm(grads),
-            f"norm/update_{name}": optax.tree.norm(updates),
-            f"norm/param_{name}": optax.tree.norm(params),
-        }
-        return NetState(params, extra, opt_state), metrics
-
-    def step_d(d: NetState, aux: dict, g: NetState, images_real, labels, at: At):
-        gradient = jax.grad(objectives.d, has_aux=True)
-        grads, (extra, metrics) = gradient(d.params, d, g, aux, images_real, labels, at)
-        d, metrics = descend(d, grads, extra, nets.optim_d, "d", metrics)
-        return d, objectives.average_logits(aux, metrics, at), metrics
-
-    def step_g(g: NetState, aux: dict, d: NetState, images_real, labels, at: At):
-        gradient = jax.grad(objectives.g, has_aux=True)
-        grads, (extra, metrics, aux) = gradient(g.params, g, d, aux, images_real, labels, at)
-        g, metrics = descend(g, grads, extra, nets.optim_g, "g", metrics)
-        return g, aux, metrics
-
-    def average(state: TrainState, g: NetState) -> dict:
-        """The moving averages of G after this step, as fields of the state."""
-        images_seen = (state.step + 1).astype(jnp.float32) * step_images
-        new = {"params": g.params, **g.extra}
-
-        def of_width(average, sigma_rel):
-            return ema.update(average, new, ema.power_decay(images_seen, step_images, sigma_rel))
-
-        if not config.ema.sigma_rel:
-            weight = ema.decay(images_seen, step_images, 1e3 * half_life(images_seen), config.ema.rampup)
-            return {"ema": ema.update(state.ema, new, weight)}
-        averages = {"ema": of_width(state.ema, config.ema.sigma_rel)}
-        if nets.posthoc:
-            averages["posthoc"] = {name: of_width(average, float(name)) for name, average in state.posthoc.items()}
-        return averages
-
-    def update(state: TrainState, batch, key) -> tuple[TrainState, dict]:
-        local = batch["images"].shape[1]
-        index = lax.axis_index(AXIS) * local + jnp.arange(local)  # of this device's examples, in the global batch
-        seen = state.step.astype(jnp.float32) * step_images
-
-        def at(count, images_seen):
-            return At(key, count, images_seen, index, config.batch_size)
-
-        def one_d(carry, n):
-            count = state.step * config.d_steps + n  # D steps done
-            real = reals(batch, n, at(state.step * num_real + n, seen))
-            d, aux, metrics = step_d(*carry, state.g, *real, at(count, count.astype(jnp.float32) * config.batch_size))
-            return (d, aux), metrics
-
-        (d, aux), metrics_d = lax.scan(one_d, (state.d, getattr(state, "aux", {})), jnp.arange(config.d_steps))
-        real = reals(batch, num_real - 1, at(state.step * num_real + num_real - 1, seen))
-        g, aux, metrics_g = step_g(state.g, aux, d, *real, at(state.step, seen))
-
-        metrics = mean_metrics(metrics_d) | metrics_g | {"lr/g": lr_g(seen), "lr/d": lr_d(seen)}
-        if objectives.augment is not None:
-            metrics["ada/p"] = jnp.float32(objectives.strength(at(state.step, seen), aux))
-        if objectives.adaptive:
-            adapted = augment.adapt(
-                aux["ada_p"], metrics["ada/sign"], step_images, config.augment.target, config.augment.speed_kimg
-            )
-            aux = aux | {"ada_p": adapted}
-        changed = dict(step=state.step + 1, g=g, d=d) | average(state, g) | ({"aux": aux} if aux else {})
-        return state.replace(**changed), metrics
-
-    return update
+    def __float__(self) -> float:
+        return float(self.total) / float(self.count) if float(self.count) else math.nan
 
 
-def mean_metrics(metrics: dict) -> dict:
-    """Mean over the leading axis; a lazy penalty's over the steps that applied it."""
+def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict[str, Mean]]:
+    """Returns the state after one update, and its metrics.
+
+    Args:
+      recipe: what to train and how.
+      batch: {"images": uint8 [n, b, H, W, C], "labels": int32 [n, b]} with n = recipe.real_batches_per_step and the b
+        examples of this device.
+      key: the run's key, the same in every step.
+    """
+    local = batch["images"].shape[1]
+    index = axis_index(recipe.axis_name) * local + jnp.arange(local)  # this device's examples in the global batch
+    images_seen = state.step.astype(jnp.float32) * recipe.images_per_step
+
+    def context(count, images_seen, streams):
+        return StepContext(key, count, images_seen, index, recipe.batch_size, streams, recipe.axis_name)
+
+    def reals(n):
+        """Returns the n-th batch of reals in [-1, 1] and its labels; each image is flipped with probability 1/2."""
+        images, labels = to_float(batch["images"][n]), batch["labels"][n]
+        if recipe.flip:
+            count = state.step * recipe.real_batches_per_step + n
+            images = random_flip(context(count, images_seen, None).keys(Stream.FLIP), images)
+        return images, labels
+
+    def one_d_step(carry, n):
+        d, g_model_state, running = carry
+        now = state.replace(d=d, g=state.g.replace(model_state=g_model_state), running=running)
+        count = state.step * recipe.d_steps + n
+        seen = count.astype(jnp.float32) * recipe.batch_size
+        now, metrics = d_step(recipe, now, *reals(n), context(count, seen, D_STREAMS))
+        return (now.d, now.g.model_state, now.running), metrics
+
+    carry = state.d, state.g.model_state, state.running
+    (d, g_model_state, running), metrics = lax.scan(one_d_step, carry, jnp.arange(recipe.d_steps))
+    state = state.replace(d=d, g=state.g.replace(model_state=g_model_state), running=running)
+    last = reals(recipe.real_batches_per_step - 1)
+    state, metrics_g = g_step(recipe, state, *last, context(state.step, images_seen, G_STREAMS))
+    state = ema_step(recipe, state)
+
+    metrics = sum_metrics(metrics) | metrics_g
+    if recipe.augment is not None and recipe.augment.adaptive:
+        sign = metrics["ada/sign"]
+        adapted = recipe.augment.adapt(state.running["augment"], sign.total / sign.count, recipe.images_per_step)
+        state = state.replace(running=state.running | {"augment": adapted})
+    return state.replace(step=state.step + 1), metrics
+
+
+def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
+    """Returns the state after one optimizer step of D on a batch of reals and as many fakes, and metrics.
+
+    G does not learn here, but what its forward pass moves (batch statistics, vectors of spectral norm) moves.
+    """
+    discriminator = discriminator_at(recipe, state, context)
+    fakes, fake_labels, g_model_state = generate_fakes(recipe, state.g.params, state.g.model_state, labels, context)
+    inputs = d_inputs(recipe, images, labels, lax.stop_gradient(fakes), fake_labels, context)
+    lazy = penalty_groups(recipe.penalties_d)
+    wanted = {side: {i for i, group in lazy.items() if side in gradients_of(group)} for side in inputs}
+    differentiated = frozenset(side for side in inputs if wanted[side])
+
+    def objective(params):
+        views, model_state, pull = discriminator.view_both(
+            params, state.d.model_state, inputs, differentiated, together=wanted["real"] == wanted["fake"]
+        )
+        real, fake = views["real"], views["fake"]
+        loss = jnp.mean(recipe.loss.d(real.logits, fake.logits))
+        metrics = {"loss/d": loss} | logit_metrics(recipe, real.logits, fake.logits)
+        total = loss
+        if "direction" in real.outputs:  # SAN: the loss of omega is Wasserstein's, whatever that of the features
+            metrics["san/direction"] = jnp.mean(wasserstein_d(real.outputs["direction"], fake.outputs["direction"]))
+            total += metrics["san/direction"]
+        if recipe.class_loss is not None:
+            class_loss = jnp.mean(recipe.class_loss.fn(real.outputs, real.labels, context.gather))
+            if recipe.class_loss.on_fakes:
+                class_loss += jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
+            metrics["classes/d"] = class_loss
+            total += recipe.class_loss.weight_d * class_loss
+        penalty, running, penalty_metrics = add_up_penalties(lazy, views, pull, state.running, context)
+        return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
+
+    grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.d.params)
+    d, metrics = apply_gradients(recipe, "d", state.d, grads, model_state, metrics, context)
+    return state.replace(d=d, g=state.g.replace(model_state=g_model_state), running=running), metrics
+
+
+def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
+    """Returns the state after one optimizer step of G, and metrics; the reals are for losses that compare with them."""
+    discriminator = discriminator_at(recipe, state, context)
+    lazy = penalty_groups(recipe.penalties_g)
+
+    def objective(params):
+        fakes, fake_labels, model_state = generate_fakes(recipe, params, state.g.model_state, labels, context)
+        inputs = d_inputs(recipe, images, labels, fakes, fake_labels, context)
+        views, _, pull = discriminator.view_both(
+            state.d.params,
+            state.d.model_state,
+            inputs if recipe.g_needs_reals else {"fake": inputs["fake"]},
+            gradients_of(recipe.penalties_g),
+            together=False,  # no gradient goes through the reals
+        )
+        logits_real = views["real"].logits if recipe.loss.relativistic else None
+        values, fake = recipe.loss.g(logits_real, views["fake"].logits), views["fake"]
+        if recipe.top_k_fraction is not None:
+            logits = lax.stop_gradient(fake.logits)
+            values *= top_k_weights(logits, context.gather(logits), recipe.top_k_fraction(context.images_seen))
+        loss = jnp.mean(values)
+        metrics, total = {"loss/g": loss}, loss
+        if recipe.class_loss is not None:
+            metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
+            total += recipe.class_loss.weight_g * metrics["classes/g"]
+        generator = bind_generator(recipe, params, state.g.model_state)
+        penalty, running, penalty_metrics = add_up_penalties(lazy, views, pull, state.running, context, generator)
+        return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
+
+    grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.g.params)
+    if recipe.augment is not None:
+        metrics |= as_means({"ada/p": discriminator.strength})
+    g, metrics = apply_gradients(recipe, "g", state.g, grads, model_state, metrics, context)
+    return state.replace(g=g, running=running), metrics
+
+
+def ema_step(recipe: Recipe, state: TrainState) -> TrainState:
+    """Returns the state with G's moving averages after this step.
+
+    Batch statistics are averaged like the parameters that they were measured under (Brock et al. 2019).
+    """
+    images_seen = (state.step + 1).astype(jnp.float32) * recipe.images_per_step
+
+    def averaged(kind, average):
+        return ema.update(average, state.g.variables, kind.decay(images_seen, recipe.images_per_step))
+
+    posthoc = {name: averaged(kind, state.posthoc_ema[name]) for name, kind in recipe.posthoc_ema.items()}
+    return state.replace(ema=averaged(recipe.ema, state.ema), posthoc_ema=posthoc)
+
+
+def apply_gradients(recipe: Recipe, name: str, net: NetState, grads, model_state, metrics, context: StepContext):
+    """Returns net "g" or "d" after one optimizer step, and metrics; both of values averaged over the devices."""
+    module, optimizer = {
+        "g": (recipe.generator, recipe.optimizer_g),
+        "d": (recipe.discriminator, recipe.optimizer_d),
+    }[name]
+    grads, metrics = pmean((grads, metrics), recipe.axis_name)
+    updates, opt_state = optimizer.update(grads, net.opt_state, net.params, context.images_seen)
+    params = module.normalise_params(optax.apply_updates(net.params, updates))
+    norms = {
+        f"norm/grad_{name}": optax.tree.norm(grads),
+        f"norm/update_{name}": optax.tree.norm(updates),
+        f"norm/param_{name}": optax.tree.norm(params),
+    }
+    rate = optimizer.values(context.images_seen).get("learning_rate")
+    rates = {} if rate is None else {f"lr/{name}": rate}
+    return NetState(params, model_state, opt_state), metrics | as_means(norms | rates)
+
+
+def generate_fakes(recipe: Recipe, params, model_state: dict, labels, context: StepContext):
+    """Returns fakes around [-1, 1], their labels, and G's new model state."""
+    if recipe.conditional and recipe.fake_labels == "uniform":
+        labels = rng.randint(context.keys(context.streams.labels), recipe.generator.num_classes)
+    z = rng.normal(context.keys(context.streams.z), (recipe.z_dim,))
+    images, model_state = recipe.generator.apply(
+        {"params": params, **model_state},
+        z,
+        labels,
+        train=True,
+        keys=context.keys(context.streams.noise_generator),
+        mutable=list(model_state),
+    )
+    return images, labels, model_state
+
+
+def bind_generator(recipe: Recipe, params, model_state: dict) -> BoundGenerator:
+    """Returns G with these parameters, for penalties."""
+
+    def apply(*args, **kwargs):
+        return recipe.generator.apply({"params": params, **model_state}, *args, **kwargs)
+
+    return BoundGenerator(apply, recipe.z_dim)
+
+
+def discriminator_at(recipe: Recipe, state: TrainState, context: StepContext) -> Discriminator:
+    """Returns D with the augmentation at its present strength."""
+    strength = None
+    if recipe.augment is not None:
+        strength = recipe.augment.strength(state.running.get("augment"), context.images_seen)
+    return Discriminator(recipe.discriminator, recipe.augment, strength)
+
+
+def d_inputs(recipe: Recipe, images, labels, fakes, fake_labels, context: StepContext) -> dict[str, DInputs]:
+    """Returns what D is given of a step, by "real" and "fake"."""
+    streams = context.streams
+    shared = recipe.augment is not None and recipe.augment.shared_draws
+    augment_fake = streams.augment_real if shared else streams.augment_fake
     return {
-        name: (jnp.nanmean if name.startswith("penalty/") else jnp.mean)(values, axis=0)
-        for name, values in metrics.items()
+        "real": DInputs(images, labels, context.keys(streams.noise_real), context.keys(streams.augment_real)),
+        "fake": DInputs(fakes, fake_labels, context.keys(streams.noise_fake), context.keys(augment_fake)),
     }
 
 
-def scan_steps(update):
-    """Several updates in one dispatch: every array of the batch has a leading axis of steps; metrics are means."""
+def logit_metrics(recipe: Recipe, logits_real, logits_fake) -> dict[str, jax.Array]:
+    """Returns means of D's logits, and how often they are on the right side of the decision threshold."""
+    threshold = recipe.loss.decision_threshold
+    if threshold is None:
+        threshold = 0.5 * (logits_real + logits_fake)  # only differences of a pair mean something
+    metrics = {
+        "logits/real": jnp.mean(logits_real),
+        "logits/fake": jnp.mean(logits_fake),
+        "acc/real": jnp.mean(logits_real > threshold),
+        "acc/fake": jnp.mean(logits_fake < threshold),
+    }
+    if recipe.augment is not None and recipe.augment.adaptive:
+        metrics["ada/sign"] = jnp.mean(jnp.sign(logits_real - threshold))
+    return metrics
 
-    def call(state, batches, key):
-        state, metrics = lax.scan(lambda s, batch: update(s, batch, key), state, batches)
-        return state, mean_metrics(metrics)
 
-    return call
+def penalty_groups(penalties) -> dict[int, dict]:
+    """Returns penalties by their interval: those of one interval are applied together and share gradients."""
+    intervals = sorted({penalty.interval for penalty in penalties.values()})
+    return {i: {name: p for name, p in penalties.items() if p.interval == i} for i in intervals}
+
+
+def gradients_of(penalties) -> frozenset[str]:
+    """Returns the sides of whose images these penalties want D's gradient."""
+    return frozenset(side for penalty in penalties.values() for side in penalty.gradients)
+
+
+def add_up_penalties(groups, views, pull, running: dict, context: StepContext, generator=None):
+    """Returns the weighted sum of the penalties, the running scalars after them, and their means as metrics.
+
+    A lazy penalty is computed in every interval-th step only, where it counts `interval` times as much.
+    """
+
+    def apply(penalties):
+        gradients = pull(gradients_of(penalties))
+        seen = {side: view._replace(gradient=gradients.get(side)) for side, view in views.items()}
+        means, scalars = {}, {}
+        for name, penalty in penalties.items():
+            inputs = PenaltyInputs(seen.get("real"), seen["fake"], running.get(name, {}), context, generator)
+            values = penalty.fn(inputs)
+            if penalty.running:
+                values, scalars[name] = values
+            means[name] = jnp.mean(values)
+        return means, scalars
+
+    def skip(penalties):
+        scalars = {name: running[name] for name, penalty in penalties.items() if penalty.running}
+        return {name: jnp.float32(0.0) for name in penalties}, scalars
+
+    total, metrics, after = 0.0, {}, dict(running)
+    for interval, penalties in groups.items():
+        applied = context.is_due(interval)
+        if interval == 1:
+            means, scalars = apply(penalties)
+        else:
+            means, scalars = lax.cond(applied, functools.partial(apply, penalties), functools.partial(skip, penalties))
+        after |= scalars
+        for name, mean in means.items():
+            total += penalties[name].weight(context.images_seen) * interval * mean
+            metrics[f"penalty/{name}"] = Mean(mean, applied.astype(jnp.float32))
+    return total, after, metrics
+
+
+def as_means(metrics: dict[str, jax.Array]) -> dict[str, Mean]:
+    """Returns metrics of one step as means."""
+    return {name: Mean(jnp.asarray(value, jnp.float32), jnp.float32(1.0)) for name, value in metrics.items()}
+
+
+def sum_metrics(metrics: dict[str, Mean]) -> dict[str, Mean]:
+    """Returns the means over the leading axis of steps."""
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
+
+
+def scan_steps(recipe: Recipe, state: TrainState, batches: dict, key: jax.Array):
+    """Returns what `train_step` does for several updates: every array of `batches` has a leading axis of steps."""
+    state, metrics = lax.scan(lambda s, batch: train_step(recipe, s, batch, key), state, batches)
+    return state, sum_metrics(metrics)
+
+
+class Step:
+    """The update of a recipe on devices: step(state, batch, key) -> (state, metrics); the state's buffers are donated.
+
+    State, key and metrics are replicated; `batch` is as `data.batches.Batches` makes it, [D, K, n, b, ...] on the
+    devices: D devices, K updates a dispatch. The scalars of the recipe are arguments of the compiled program.
+    """
+
+    def __init__(self, recipe: Recipe, devices: Devices):
+        self.devices = devices
+        self.recipe = devices.replicate(recipe.on_axis(AXIS))
+        self._call = devices.parallelize(scan_steps)
+
+    def __call__(self, state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict[str, Mean]]:
+        return self._call(self.recipe, state, batch, key)
+
+    def compile(self, state: TrainState, batch: dict, key: jax.Array) -> None:
+        """Compiles the program for such arguments ahead of its first call."""
+        self._call = self.devices.compile(self._call, self.recipe, state, batch, key)
+
+
+def parallelize(recipe: Recipe, devices: Devices | None = None) -> Step:
+    """Returns the update of a recipe on all devices, or on those given.
+
+    Example:
+      >>> step = parallelize(recipe)  # doctest: +SKIP
+      >>> state = step.devices.replicate(init_state(recipe, key))  # doctest: +SKIP
+      >>> for batch in Batches.for_recipe(dataset, recipe, step.devices, last_step=100):  # doctest: +SKIP
+      ...     state, metrics = step(state, batch, key)
+    """
+    return Step(recipe, devices or Devices())

@@ -1,58 +1,17 @@
-"""Arrays or metrics.jsonl records in, pictures out: sample grids and the curves of a run."""
+"""The curves of a run, from the records of metrics.jsonl."""
 
 import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from jaxgan.core.files import atomic_write
 
-COMFORTABLE = 96  # pixels a side that an image is enlarged to, or just beyond
 MAX_POINTS = 600  # a curve is thinned out to at most twice this: more than its panel has pixels
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#555555"  # colour-blind safe
 INK, RULE = "#222222", "#E4E4E4"
-
-
-def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = None) -> np.ndarray:
-    """Lay images out row by row on white, uint8 [rows * (H * scale + pad) + pad, ..., 3].
-
-    Args:
-      images: uint8 [N, H, W, C] with C = 1 or 3; a last row that they do not fill stays white.
-      columns: images in a row.
-      pad: pixels between images and around them.
-      scale: whole factor of enlargement without interpolation; None: until a side has 96 pixels.
-    """
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
-        raise ValueError(f"images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {images.shape}")
-    count, height, width, _ = images.shape
-    if scale is None:
-        scale = -(-COMFORTABLE // max(height, width))
-    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
-    cell_y, cell_x = height * scale + pad, width * scale + pad
-    canvas = np.full((-(-count // columns) * cell_y + pad, columns * cell_x + pad, 3), 255, np.uint8)
-    for i, image in enumerate(images):
-        y, x = pad + i // columns * cell_y, pad + i % columns * cell_x
-        canvas[y : y + height * scale, x : x + width * scale] = image  # one channel is broadcast to three
-    return canvas
-
-
-def planes(images: np.ndarray) -> np.ndarray:
-    """The colour planes of each image side by side in grey: [N, H, W, C] to [N, H, C * W, 1]."""
-    count, height, width, channels = images.shape
-    return images.transpose(0, 1, 3, 2).reshape(count, height, channels * width, 1)
-
-
-def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write an image, uint8 [H, W, 3], whole or not at all; the directory is made if need be."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)

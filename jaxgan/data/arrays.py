@@ -1,0 +1,107 @@
+"""Images in memory: numpy arrays, or an .npz file of them."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxgan.core.errors import ConfigError, require
+
+
+class ArrayDataset:
+    """A data set of arrays.
+
+    Args:
+      images: uint8 [N, H, W, C] or [N, H, W], or floats in 0..1, which are rounded to uint8. C is 1, 3, or 4 (RGBA),
+        which is laid on white. A uint8 array, such as a memory map, is kept without a copy.
+      labels: integers [N] in 0..num_classes - 1; None where there are none.
+      num_classes: None is the largest label plus one, or 0 without labels.
+
+    Raises:
+      ConfigError: the arrays are something else; the message says what they are and what would be right.
+
+    Example:
+      >>> dataset = ArrayDataset(np.zeros((5, 32, 32, 3), np.uint8), labels=[0, 1, 2, 1, 0])
+      >>> dataset.image_shape, dataset.num_classes
+      ((32, 32, 3), 3)
+    """
+
+    def __init__(self, images, labels=None, num_classes: int | None = None):
+        self.images = _checked_images(np.asarray(images))
+        if labels is None:
+            require(not num_classes, "num_classes", num_classes, "labels are not given")
+            labels, num_classes = np.zeros(len(self.images), np.int32), 0
+        labels = np.asarray(labels)
+        if labels.shape != (len(self.images),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ConfigError(
+                f"labels={labels.dtype}{list(labels.shape)}: give integers, one for each of {len(self.images)} images"
+            )
+        low, high = int(labels.min(initial=0)), int(labels.max(initial=-1))
+        self.num_classes = high + 1 if num_classes is None else num_classes
+        if low < 0 or high >= max(self.num_classes, 1):
+            allowed = f"in 0..{num_classes - 1}, num_classes={num_classes}" if num_classes else "0 or more"
+            raise ConfigError(f"labels={low}..{high}: must be {allowed}")
+        self.labels = labels.astype(np.int32)
+        self.image_shape = self.images.shape[1:]
+
+    @classmethod
+    def from_npz(cls, path, setting: str = "path") -> "ArrayDataset":
+        """Returns the data set in an .npz file: `images` (or `arr_0`), and `labels` (or `arr_1`) if there are any.
+
+        Args:
+          path: the file.
+          setting: what `path` came from; with its value it begins the message of an error.
+
+        Raises:
+          ConfigError: the file cannot be read, or its arrays are none that `ArrayDataset` takes.
+        """
+        given = f"{setting}={str(path)!r}"
+        try:
+            with Path(path).expanduser().open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                images, labels = (
+                    next((arrays[name] for name in names if name in arrays), None)
+                    for names in (("images", "arr_0"), ("labels", "arr_1"))
+                )
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"{given}: cannot be read: {error}") from error
+        if images is None:
+            raise ConfigError(f"{given}: holds no array `images` or `arr_0`")
+        try:
+            return cls(images, labels)
+        except ConfigError as error:
+            raise ConfigError(f"{given}: {error}") from error
+
+    def __len__(self):
+        return len(self.images)
+
+    def get(self, indices):
+        return np.take(self.images, indices, axis=0), np.take(self.labels, indices)
+
+
+def _checked_images(images: np.ndarray) -> np.ndarray:
+    """Returns `images` as uint8 [N, H, W, 1 or 3]."""
+    given = f"images={images.dtype}{list(images.shape)}"
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        raise ConfigError(f"{given}: give [N, H, W, C] with C = 1, 3 or 4")
+    if np.issubdtype(images.dtype, np.floating):
+        low, high = images.min(initial=0.0), images.max(initial=0.0)
+        if not (low >= 0.0 and high <= 1.0):  # a NaN fails too
+            raise ConfigError(f"{given}: floats must be in 0..1, these are in {low:.3g}..{high:.3g}; or give uint8")
+        images = np.rint(images * 255.0).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise ConfigError(f"{given}: give uint8, or floats in 0..1")
+    if images.shape[3] == 4:
+        opaque = np.empty((*images.shape[:3], 3), np.uint8)
+        for i, image in enumerate(images):
+            opaque[i] = on_white(Image.fromarray(image))
+        images = opaque
+    return images
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Returns a transparent image laid on white, in RGB."""
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -1,0 +1,112 @@
+"""Where images come from: the data sets that `config.data.name` may name, and anyone's files."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxgan.core.errors import ConfigError
+from jaxgan.data.arrays import ArrayDataset
+from jaxgan.data.cifar10 import open_cifar10
+from jaxgan.data.decoding import open_source
+from jaxgan.data.digits import StackedDigits
+from jaxgan.data.folder import scan_folder
+from jaxgan.data.spec import Dataset
+from jaxgan.data.tfds import open_tfds
+
+
+def open_stacked_digits(data_config, split: str, setting: str) -> Dataset:
+    """Opens a split of the 1,000 modes, see `StackedDigits`."""
+    return StackedDigits(split, data_config.image_size, setting)
+
+
+def open_folder(data_config, split: str, setting: str) -> Dataset | None:
+    """Opens the images below config.data.dir, whose sub-directories are the classes; resized, decoded once."""
+    if split != data_config.split:
+        return None
+    source, directory = scan_folder(data_config.dir, data_config.image_size, "config.data.dir")
+    return open_source(source, directory, data_config.cache_gb)
+
+
+def open_npz(data_config, split: str, setting: str) -> Dataset | None:
+    """Opens the arrays in the file config.data.dir, see `ArrayDataset.from_npz`; they are not resized."""
+    if split != data_config.split:
+        return None
+    dataset = ArrayDataset.from_npz(data_config.dir, "config.data.dir")
+    height, width, _ = dataset.image_shape
+    if (height, width) != (data_config.image_size,) * 2:
+        raise ConfigError(
+            f"config.data.image_size={data_config.image_size}: the images in {data_config.dir} have {width}x{height} "
+            "pixels, and arrays are not resized"
+        )
+    return dataset
+
+
+# Functions that open the data set of that config.data.name; any other name is looked up in tensorflow-datasets. Each
+# takes the section `config.data`, the split, and the setting that the split came from, which an error names, and
+# returns a Dataset. One without splits stands whole for config.data.split and returns None for any other split, so it
+# is never taken for held-out data. To add one:
+#     def open_mine(data_config, split, setting):
+#         return ArrayDataset.from_npz(f"{data_config.dir}/{split}.npz", setting)
+#     jaxgan.DATASETS["mine"] = open_mine
+DATASETS: dict[str, Callable[..., Dataset | None]] = {
+    "cifar10": open_cifar10,
+    "stacked_digits": open_stacked_digits,
+    "folder": open_folder,
+    "npz": open_npz,
+}
+
+
+def _open(data_config, split: str, setting: str) -> Dataset | None:
+    opener = DATASETS.get(data_config.name, functools.partial(open_tfds, other_names=tuple(DATASETS)))
+    return opener(data_config, split, setting)
+
+
+def load(data_config, split: str | None = None) -> Dataset:
+    """Returns the data set that `data_config.name` names, prepared and decoded if this is the first time.
+
+    Args:
+      data_config: the section `config.data`.
+      split: None is `data_config.split`.
+
+    Raises:
+      ConfigError: there is no such data set or split.
+      OSError: an image file cannot be read.
+    """
+    setting = "config.data.split" if split is None else "split"
+    split = data_config.split if split is None else split
+    dataset = _open(data_config, split, setting)
+    if dataset is None:
+        raise ConfigError(f"{setting}={split!r}: the data set {data_config.name!r} has no splits")
+    return dataset
+
+
+def load_held_out(data_config) -> Dataset | None:
+    """Returns the split `data_config.eval_split`; None if that is "" or the data set has no splits."""
+    if not data_config.eval_split:
+        return None
+    return _open(data_config, data_config.eval_split, "config.data.eval_split")
+
+
+def open_images(path: str, setting: str) -> ArrayDataset:
+    """Returns the images at `path`, at least two, all of one size and never resized.
+
+    Args:
+      path: a directory of image files, see `scan_folder`; its sub-directories are the labels. Or an .npz, see
+        `ArrayDataset.from_npz`. Grey images stay grey until a feature extractor wants colours, which are then three
+        times the grey.
+      setting: what `path` came from; with its value it begins the message of a ConfigError.
+
+    Raises:
+      ConfigError: there is no such thing, or it holds something else.
+      OSError: an image file cannot be read or has another size than the first.
+    """
+    file = Path(path).expanduser()
+    if file.suffix == ".npz" and file.is_file():
+        dataset = ArrayDataset.from_npz(path, setting)
+    elif file.is_dir():
+        dataset = open_source(*scan_folder(path, None, setting))
+    else:
+        raise ConfigError(f"{setting}={path!r}: name a directory of images or a FILE.npz")
+    if len(dataset) < 2:
+        raise ConfigError(f"{setting}={path!r}: holds {len(dataset)} image(s); a score needs two at least")
+    return dataset

@@ -1,0 +1,212 @@
+"""What a step of D or of G is about: its examples and their draws, and what D says of reals and fakes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.core import rng
+from jaxgan.core.parallel import all_gather, pmean
+from jaxgan.core.rng import Stream
+from jaxgan.gan.augment import Augmentation
+
+
+class StepStreams(NamedTuple):
+    """The streams of what both kinds of steps draw, each kind its own."""
+
+    z: Stream
+    labels: Stream
+    noise_generator: Stream
+    noise_real: Stream  # inside D
+    noise_fake: Stream
+    augment_real: Stream
+    augment_fake: Stream
+
+
+D_STREAMS = StepStreams(
+    Stream.Z_D,
+    Stream.LABELS_D,
+    Stream.NOISE_D_G,
+    Stream.NOISE_D_REAL,
+    Stream.NOISE_D_FAKE,
+    Stream.AUGMENT_D_REAL,
+    Stream.AUGMENT_D_FAKE,
+)
+G_STREAMS = StepStreams(
+    Stream.Z_G,
+    Stream.LABELS_G,
+    Stream.NOISE_G_G,
+    Stream.NOISE_G_REAL,
+    Stream.NOISE_G_FAKE,
+    Stream.AUGMENT_G_REAL,
+    Stream.AUGMENT_G_FAKE,
+)
+
+
+class StepContext(NamedTuple):
+    """A step of D or of G, and the examples of the global batch that this device has."""
+
+    key: jax.Array  # the run's
+    count: jax.Array  # int32, steps of this kind done
+    images_seen: jax.Array  # float32, reals that D has seen before this step
+    index: jax.Array  # int32 [b], the examples' places in the global batch
+    batch_size: int  # global
+    streams: StepStreams
+    axis_name: str | None  # of the devices that share the batch
+
+    def keys(self, stream: Stream) -> jax.Array:
+        """Returns a key an example, [b]."""
+        _, batch = stream.value
+        return rng.example_keys(rng.stream_key(self.key, stream, self.count), self.index + batch * self.batch_size)
+
+    def mean(self, values) -> jax.Array:
+        """Returns the mean over the examples of all devices."""
+        return pmean(jnp.mean(values), self.axis_name)
+
+    def gather(self, values) -> jax.Array:
+        """Returns the values [B, ...] of the examples of all devices from those of this one, [b, ...]."""
+        return all_gather(values, self.axis_name)
+
+    def is_due(self, interval: int) -> jax.Array:
+        """Returns whether this is an interval-th step, the last one before a log line among them."""
+        return (self.count + 1) % interval == 0
+
+
+class DInputs(NamedTuple):
+    """A batch as D is given it: it may be given other images in the same way."""
+
+    images: jax.Array  # float32 [b, H, W, C], before the augmentation
+    labels: jax.Array  # int32 [b]
+    noise_keys: jax.Array  # [b], for what is random inside D
+    augment_keys: jax.Array  # [b]
+
+
+class DView(NamedTuple):
+    """What D says of the reals, or of the fakes, of a step.
+
+    Attributes:
+      images, labels: [b, H, W, C] before the augmentation, and [b].
+      logits: [b].
+      outputs: what D returns beside them, such as "features" [b, F].
+      discriminate: other images to their logits [b]; they are augmented, and D draws, as for these images.
+      gradient: of the logits by `images`, through the augmentation, [b, H, W, C]; None unless the penalty that looks
+        names these images in its `gradients`. It takes no second forward pass.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    logits: jax.Array
+    outputs: dict[str, jax.Array]
+    discriminate: Callable[[jax.Array], jax.Array]
+    gradient: jax.Array | None = None
+
+
+class BoundGenerator(NamedTuple):
+    """G with the parameters that are being trained: `apply(*args, method=..., **kwargs)` is the module's."""
+
+    apply: Callable[..., Any]
+    z_dim: int
+
+
+class PenaltyInputs(NamedTuple):
+    """What a penalty sees of a step.
+
+    Attributes:
+      real, fake: views of D; `real` is None in a step of G that needs no reals.
+      running: the penalty's own running scalars.
+      context: the step, with `keys(stream)`, `mean(values)`, `gather(values)` and `images_seen`.
+      generator: in a step of G.
+    """
+
+    real: DView | None
+    fake: DView
+    running: dict[str, jax.Array]
+    context: StepContext
+    generator: BoundGenerator | None = None
+
+
+class Discriminator(NamedTuple):
+    """D with its augmentation at the present strength, as a function of its variables and inputs."""
+
+    module: nn.Module
+    augment: Augmentation | None
+    strength: jax.Array | None
+
+    def __call__(self, params, model_state: dict, inputs: DInputs) -> tuple[jax.Array, dict, dict]:
+        """Returns logits [b], what D returns beside them, and the new model state."""
+        images = inputs.images
+        if self.augment is not None:
+            images = self.augment.fn(inputs.augment_keys, images, self.strength)
+        answer, new_state = self.module.apply(
+            {"params": params, **model_state},
+            images,
+            inputs.labels,
+            train=True,
+            keys=inputs.noise_keys,
+            mutable=list(model_state),
+        )
+        logits, outputs = answer if isinstance(answer, tuple) else (answer, {})
+        return logits, outputs, new_state
+
+    def view(self, params, model_state: dict, inputs: DInputs, differentiated: bool):
+        """Returns what D says of a batch, the new model state, and, if `differentiated`, () -> the view's gradient."""
+
+        def forward(images):
+            logits, *rest = self(params, model_state, inputs._replace(images=images))
+            return logits, rest
+
+        pull = None
+        if differentiated:
+            logits, pullback, (outputs, new_state) = jax.vjp(forward, inputs.images, has_aux=True)
+            pull = lambda: pullback(jnp.ones_like(logits))[0]  # noqa: E731
+        else:
+            logits, (outputs, new_state) = forward(inputs.images)
+        view = DView(inputs.images, inputs.labels, logits, outputs, self._like(params, model_state, inputs))
+        return view, new_state, pull
+
+    def view_both(
+        self,
+        params,
+        model_state: dict,
+        inputs: dict[str, DInputs],
+        differentiated: frozenset[str],
+        together: bool = True,
+    ):
+        """Returns what D says of reals and of fakes.
+
+        Args:
+          inputs: by "real" and "fake".
+          differentiated: of which of them gradients are wanted.
+          together: whether they may share one pass. They then do, unless a logit depends on its batch. Apart, a
+            gradient on one side costs no pass back through the other.
+
+        Returns:
+          Views by "real" and "fake", the new model state, and a function of some of the names in `differentiated` that
+          returns the gradient of each.
+        """
+        if together and not self.module.batch_dependent:
+            both = jax.tree.map(lambda *pair: jnp.concatenate(pair), inputs["real"], inputs["fake"])
+            view, new_state, pull = self.view(params, model_state, both, bool(differentiated))
+            logits, outputs = split_halves(view.logits), split_halves(view.outputs)
+            views = {
+                side: DView(x.images, x.labels, logits[side], outputs[side], self._like(params, model_state, x))
+                for side, x in inputs.items()
+            }
+            return views, new_state, lambda sides: split_halves(pull()) if sides else {}
+        views, pulls, new_state = {}, {}, model_state
+        for side, x in inputs.items():
+            # Unless a logit depends on its batch, the new state depends on the parameters alone: both passes make it.
+            before = new_state if self.module.batch_dependent else model_state
+            views[side], new_state, pulls[side] = self.view(params, before, x, side in differentiated)
+        return views, new_state, lambda sides: {side: pulls[side]() for side in sides}
+
+    def _like(self, params, model_state: dict, inputs: DInputs) -> Callable[[jax.Array], jax.Array]:
+        """Returns the function from images to logits that looks at all as at `inputs`."""
+        return lambda images: self(params, model_state, inputs._replace(images=images))[0]
+
+
+def split_halves(tree) -> dict:
+    """Returns the halves of every array of a tree as "real" and "fake"."""
+    return {side: jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], tree) for i, side in enumerate(("real", "fake"))}

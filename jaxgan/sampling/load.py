@@ -1,0 +1,76 @@
+"""From a checkpoint to a generator."""
+
+import json
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxgan.core import checkpoint
+from jaxgan.core.errors import require
+from jaxgan.data import DataSpec
+from jaxgan.gan import ema
+from jaxgan.gan.recipe import make_generator
+from jaxgan.sampling.generator import Generator
+from jaxgan.settings import from_dict, images_per_step
+
+
+def locate(path) -> epath.Path:
+    """Returns where a workdir's checkpoints are if its config keeps them elsewhere; any other path as it is."""
+    path = epath.Path(path)
+    config = path / "config.json"
+    elsewhere = json.loads(config.read_text())["checkpoint"]["dir"] if config.exists() else ""
+    return epath.Path(elsewhere or path)
+
+
+def load(path, step: int | None = None, sigma_rel: float | None = None) -> Generator:
+    """Loads the EMA generator of a workdir, a checkpoint directory or one checkpoint, onto one device of any kind.
+
+    Args:
+      path: the run or the checkpoint; gs:// works where the extra `gcs` is installed.
+      step: which checkpoint of a run; the newest undamaged one if None.
+      sigma_rel: relative standard deviation of a post-hoc EMA (Karras et al. 2024, EDM2, section 3.2), reconstructed
+        from those that the run's checkpoints hold up to `step`. The more of them (config.checkpoint.keep_every_kimg),
+        the nearer it comes. None: the EMA that the run itself used.
+
+    Raises:
+      ConfigError: `sigma_rel` for a run whose EMA is no power function.
+      ValueError: a `sigma_rel` that no power function has.
+      CheckpointError: there is no checkpoint, not this one, or all are damaged.
+
+    Example:
+      >>> jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)
+    """
+    path = locate(path)
+    items, run, step = checkpoint.restore_items(path, step, ["ema"])
+    config, data = from_dict(run["config"]), DataSpec(**run["data"])
+    variables = items["ema"]
+    if sigma_rel is not None:
+        right = "the EMA of this run is no power function; train with config.ema.sigma_rel above 0"
+        require(config.ema.sigma_rel > 0, "sigma_rel", sigma_rel, right)
+        variables = reconstruct_ema(path, config, step, sigma_rel)
+        config.ema.sigma_rel = sigma_rel
+    module = make_generator(config, data)
+    z_dim = config.model.z_dim
+    return Generator(module, jax.device_put(variables), z_dim=z_dim, step=step, config=config, data=data)
+
+
+def reconstruct_ema(path, config, step: int, sigma_rel: float):
+    """Returns the variables of the post-hoc EMA at `step`, a weighted sum of those stored until then.
+
+    Each checkpoint stores one of config.ema.sigma_rel and those of config.ema.posthoc. They are read one after the
+    other, so that memory holds the sum and one checkpoint.
+    """
+    steps = [stored for stored in checkpoint.find(path)[1] if stored <= step]
+    stored_sigmas = [config.ema.sigma_rel, *config.ema.posthoc]
+    images = np.repeat(steps, len(stored_sigmas)) * images_per_step(config)
+    weights = ema.posthoc_weights(images, np.tile(stored_sigmas, len(steps)), images[-1], sigma_rel)
+
+    def averages():
+        names = ["ema", "posthoc_ema"] if config.ema.posthoc else ["ema"]
+        for stored in steps:
+            items, _, _ = checkpoint.restore_items(path, stored, names)
+            yield items["ema"]
+            yield from (items["posthoc_ema"][f"{sigma:g}"] for sigma in config.ema.posthoc)
+
+    return ema.combine(averages(), weights)

@@ -1,0 +1,88 @@
+"""Pictures: grids of images, and image files to arrays and back."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jaxgan.core.errors import require
+from jaxgan.core.files import atomic_write
+from jaxgan.data.decoding import decode_image
+from jaxgan.data.folder import SUFFIXES
+
+COMFORTABLE = 96  # pixels; an image is enlarged until a side has this many
+
+
+def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = None) -> np.ndarray:
+    """Lays images out row by row on white, uint8 [rows * (H * scale + pad) + pad, ..., 3].
+
+    Args:
+      images: uint8 [N, H, W, C] with C = 1 or 3; a last row that they do not fill stays white.
+      columns: images in a row.
+      pad: pixels between images and around them.
+      scale: whole factor of enlargement without interpolation; None: until a side has 96 pixels.
+
+    Raises:
+      ValueError: images of another type or shape.
+    """
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+        raise ValueError(f"images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {images.shape}")
+    count, height, width, _ = images.shape
+    if scale is None:
+        scale = -(-COMFORTABLE // max(height, width))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    cell_y, cell_x = height * scale + pad, width * scale + pad
+    canvas = np.full((-(-count // columns) * cell_y + pad, columns * cell_x + pad, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = pad + i // columns * cell_y, pad + i % columns * cell_x
+        canvas[y : y + height * scale, x : x + width * scale] = image  # one channel is broadcast to three
+    return canvas
+
+
+def planes(images: np.ndarray) -> np.ndarray:
+    """Puts the colour planes of each image side by side in grey: [N, H, W, C] to [N, H, C * W, 1]."""
+    count, height, width, channels = images.shape
+    return images.transpose(0, 1, 3, 2).reshape(count, height, channels * width, 1)
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes an image, uint8 [H, W, 1 or 3], whole or not at all; the directory is made if need be."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, buffer.getvalue())
+
+
+def save_images(path: str | os.PathLike, images: np.ndarray, columns: int, **arrays: np.ndarray) -> None:
+    """Writes images, uint8 [N, H, W, C], as the ending of the path says; the directory is made if need be.
+
+    FILE.png holds a grid with so many columns, FILE.npz the array `images` and the further `arrays`, and a path without
+    an ending is a directory with a PNG for each image.
+    """
+    path = Path(path)
+    if path.suffix == ".png":
+        save_png(path, grid(images, columns))
+    elif path.suffix == ".npz":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, images=images, **arrays)
+    else:
+        for i, image in enumerate(images):
+            save_png(path / f"{i:06d}.png", image)
+
+
+def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray:
+    """Reads one image file, or those of a directory by name, as uint8 [n, size, size, channels].
+
+    Images of another size are cropped to their central square and resized.
+
+    Raises:
+      ConfigError: the directory holds no image.
+      OSError: there is no such file, or it is no image.
+    """
+    path = Path(path)
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
+    return np.stack([decode_image(file, size, channels) for file in files])
