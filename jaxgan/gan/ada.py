@@ -84,7 +84,7 @@ def sample_parameters(keys: jax.Array, p, pipe: dict[str, float], shape: tuple[i
 
 
 def transform(images: jax.Array, parameters: dict[str, jax.Array]) -> jax.Array:
-    """Applies the transforms whose parameters are given, as by `sample_parameters`; each stage only to examples that it changes."""
+    """Applies the transforms whose parameters are given, each stage only to the examples that it changes."""
     if images.shape[3] not in (1, 3):
         raise ValueError(f"images have {images.shape[3]} channels: give 3, or 1")
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
@@ -127,7 +127,7 @@ _0, _00 = np.zeros((1, 1), np.float32), np.zeros((1, 2), np.float32)
 
 
 def _geometry(images, xflip=_0, rotate90=_0, xint=_00, scale=_0, rotate=_00, aniso=_0, xfrac=_00):
-    """Applies all geometric transforms at once, by the inverse matrix from output to input pixels, both from the centre."""
+    """Applies all geometric transforms at once, by the matrix from output to input pixels, both from the centre."""
     height, width = images.shape[1:3]
     shrink, squeeze = jnp.exp2(-scale[:, 0]), jnp.exp2(-aniso[:, 0])
     cos, sin = (jnp.round(f(0.5 * jnp.pi * rotate90[:, 0])) for f in (jnp.cos, jnp.sin))  # exactly 0 and +-1
@@ -166,7 +166,7 @@ _REACH = 6  # the filter's, in pixels of the enlarged image
 
 @functools.lru_cache
 def _resolution(size):
-    """Returns two matrices: the first enlarges an axis, [6 size - 2, size], the second reduces it again, [size, 2 size + 12].
+    """Returns a matrix that enlarges an axis, [6 size - 2, size], and one that reduces it, [size, 2 size + 12].
 
     The first reflects size - 1 pixels at each end, enlarges by 2, and adds a zero at each end. Pixel i of an axis is at
     2 i of the enlarged one; the second matrix begins and ends `_REACH` beyond the image.
@@ -204,7 +204,7 @@ def _along(rows, columns, images):
 
 
 def _bilinear(image, y, x):
-    """Interpolates the image [H, W, C], whose border is zero as is all beyond it, between its pixels, at indices y, x [...]."""
+    """Interpolates the image [H, W, C] at indices y, x [...]; its border is zero, as is all beyond it."""
     y, x = (jnp.clip(at, 0.0, n - 1.0) for at, n in zip((y, x), image.shape))
     top, left = (jnp.minimum(at.astype(jnp.int32), n - 2) for at, n in zip((y, x), image.shape))
     y, x = ((at - whole)[..., None].astype(image.dtype) for at, whole in ((y, top), (x, left)))
@@ -238,7 +238,7 @@ def _recolor(images, brightness=_0, contrast=_0, lumaflip=_0, hue=_0, saturation
 
 @functools.lru_cache
 def _bands(size):
-    """Returns the filters of four octaves, the lowest first, along an axis that is reflected at its ends: [4, size, size].
+    """Returns the filters of four octaves along an axis reflected at its ends, the lowest first: [4, size, size].
 
     With the wavelet sym2, H(z), low(z) = H(z) H(1/z) / 2 and high = 1 - low, a band is low(z) low(z^2) ... high(z^2^k).
     They have no phase, and sum to the identity.

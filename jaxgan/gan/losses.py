@@ -1,6 +1,7 @@
 """GAN losses: (logits_real, logits_fake), float32 [B] each, to one value an example, [B]; the caller averages.
 
-To add one, write its two sides and a line in `LOSSES`, or put a `Loss` into a recipe. All are finite, with finite gradients, for any finite logits: logarithms of sigmoids are written as softplus.
+To add one, write its two sides and a line in `LOSSES`, or put a `Loss` into a recipe. All here are finite, with finite
+gradients, for any finite logits: logarithms of sigmoids are written as softplus.
 """
 
 from collections.abc import Callable

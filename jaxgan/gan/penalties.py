@@ -139,9 +139,8 @@ def feature_matching(inputs: PenaltyInputs) -> jax.Array:
 
     The means are over the batches on all devices.
     """
-    means = (jnp.mean(view.outputs["features"], axis=0) for view in (inputs.real, inputs.fake))
-    real, fake = pmean(tuple(means), inputs.context.axis_name)
-    return jnp.sum(jnp.square(real - fake))
+    real, fake = (jnp.mean(view.outputs["features"], axis=0) for view in (inputs.real, inputs.fake))
+    return jnp.sum(jnp.square(pmean(real - fake, inputs.context.axis_name)))
 
 
 def path_lengths(synthesis, ws, noise, mean, decay: float = 0.01, axis_name: str | None = None):

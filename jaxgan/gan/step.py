@@ -8,6 +8,7 @@ place; batch norm does its own. Every draw belongs to an example's index in the 
 changes nothing but rounding.
 """
 
+import functools
 import math
 
 import flax.struct
@@ -22,7 +23,6 @@ from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
 from jaxgan.gan.losses import top_k_weights, wasserstein_d
-from jaxgan.gan.optim import Optimizer
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import NetState, TrainState
 from jaxgan.gan.views import D_STREAMS, G_STREAMS, BoundGenerator, DInputs, Discriminator, PenaltyInputs, StepContext
@@ -83,7 +83,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
     state, metrics_g = g_step(recipe, state, *last, context(state.step, images_seen, G_STREAMS))
     state = ema_step(recipe, state)
 
-    metrics = pmean(sum_metrics(metrics) | metrics_g, recipe.axis_name)
+    metrics = sum_metrics(metrics) | metrics_g
     if recipe.augment is not None and recipe.augment.adaptive:
         sign = metrics["ada/sign"]
         adapted = recipe.augment.adapt(state.running["augment"], sign.total / sign.count, recipe.images_per_step)
@@ -124,8 +124,8 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
         return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
     grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.d.params)
-    d, norms = apply_gradients(recipe, "d", recipe.optimizer_d, state.d, grads, model_state, context)
-    return state.replace(d=d, g=state.g.replace(model_state=g_model_state), running=running), metrics | norms
+    d, metrics = apply_gradients(recipe, "d", state.d, grads, model_state, metrics, context)
+    return state.replace(d=d, g=state.g.replace(model_state=g_model_state), running=running), metrics
 
 
 def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
@@ -158,10 +158,10 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
         return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
     grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.g.params)
-    g, norms = apply_gradients(recipe, "g", recipe.optimizer_g, state.g, grads, model_state, context)
     if recipe.augment is not None:
-        metrics |= as_means({"ada/p": jnp.float32(discriminator.strength)})
-    return state.replace(g=g, running=running), metrics | norms
+        metrics |= as_means({"ada/p": discriminator.strength})
+    g, metrics = apply_gradients(recipe, "g", state.g, grads, model_state, metrics, context)
+    return state.replace(g=g, running=running), metrics
 
 
 def ema_step(recipe: Recipe, state: TrainState) -> TrainState:
@@ -178,20 +178,23 @@ def ema_step(recipe: Recipe, state: TrainState) -> TrainState:
     return state.replace(ema=averaged(recipe.ema, state.ema), posthoc_ema=posthoc)
 
 
-def apply_gradients(recipe, name: str, optimizer: Optimizer, net: NetState, grads, model_state, context: StepContext):
-    """Returns a net after one optimizer step on gradients averaged over the devices, and metrics."""
-    module = {"g": recipe.generator, "d": recipe.discriminator}[name]
-    grads = pmean(grads, recipe.axis_name)
+def apply_gradients(recipe: Recipe, name: str, net: NetState, grads, model_state, metrics, context: StepContext):
+    """Returns net "g" or "d" after one optimizer step, and metrics; both of values averaged over the devices."""
+    module, optimizer = {
+        "g": (recipe.generator, recipe.optimizer_g),
+        "d": (recipe.discriminator, recipe.optimizer_d),
+    }[name]
+    grads, metrics = pmean((grads, metrics), recipe.axis_name)
     updates, opt_state = optimizer.update(grads, net.opt_state, net.params, context.images_seen)
     params = module.normalise_params(optax.apply_updates(net.params, updates))
-    metrics = {
+    norms = {
         f"norm/grad_{name}": optax.tree.norm(grads),
         f"norm/update_{name}": optax.tree.norm(updates),
         f"norm/param_{name}": optax.tree.norm(params),
     }
-    if (rate := optimizer.values(context.images_seen).get("learning_rate")) is not None:
-        metrics[f"lr/{name}"] = rate
-    return NetState(params, model_state, opt_state), as_means(metrics)
+    rate = optimizer.values(context.images_seen).get("learning_rate")
+    rates = {} if rate is None else {f"lr/{name}": rate}
+    return NetState(params, model_state, opt_state), metrics | as_means(norms | rates)
 
 
 def generate_fakes(recipe: Recipe, params, model_state: dict, labels, context: StepContext):
@@ -270,32 +273,35 @@ def add_up_penalties(groups, views, pull, running: dict, context: StepContext, g
 
     A lazy penalty is computed in every interval-th step only, where it counts `interval` times as much.
     """
-    total, metrics = 0.0, {}
+
+    def apply(penalties):
+        gradients = pull(gradients_of(penalties))
+        seen = {side: view._replace(gradient=gradients.get(side)) for side, view in views.items()}
+        means, scalars = {}, {}
+        for name, penalty in penalties.items():
+            inputs = PenaltyInputs(seen.get("real"), seen["fake"], running.get(name, {}), context, generator)
+            values = penalty.fn(inputs)
+            if penalty.running:
+                values, scalars[name] = values
+            means[name] = jnp.mean(values)
+        return means, scalars
+
+    def skip(penalties):
+        scalars = {name: running[name] for name, penalty in penalties.items() if penalty.running}
+        return {name: jnp.float32(0.0) for name in penalties}, scalars
+
+    total, metrics, after = 0.0, {}, dict(running)
     for interval, penalties in groups.items():
-
-        def apply(penalties=penalties):
-            gradients = pull(gradients_of(penalties))
-            seen = {side: view._replace(gradient=gradients.get(side)) for side, view in views.items()}
-            means, scalars = {}, {}
-            for name, penalty in penalties.items():
-                inputs = PenaltyInputs(seen.get("real"), seen["fake"], running.get(name, {}), context, generator)
-                values = penalty.fn(inputs)
-                if penalty.running:
-                    values, scalars[name] = values
-                means[name] = jnp.mean(values)
-            return means, scalars
-
-        def skip(penalties=penalties):
-            scalars = {name: running[name] for name, penalty in penalties.items() if penalty.running}
-            return {name: jnp.float32(0.0) for name in penalties}, scalars
-
-        due = context.is_due(interval)
-        means, scalars = apply() if interval == 1 else lax.cond(due, apply, skip)
-        running = running | scalars
+        applied = context.is_due(interval)
+        if interval == 1:
+            means, scalars = apply(penalties)
+        else:
+            means, scalars = lax.cond(applied, functools.partial(apply, penalties), functools.partial(skip, penalties))
+        after |= scalars
         for name, mean in means.items():
             total += penalties[name].weight(context.images_seen) * interval * mean
-            metrics[f"penalty/{name}"] = Mean(mean, jnp.float32(1.0) if interval == 1 else due.astype(jnp.float32))
-    return total, running, metrics
+            metrics[f"penalty/{name}"] = Mean(mean, applied.astype(jnp.float32))
+    return total, after, metrics
 
 
 def as_means(metrics: dict[str, jax.Array]) -> dict[str, Mean]:

@@ -167,7 +167,12 @@ class Discriminator(NamedTuple):
         return view, new_state, pull
 
     def view_both(
-        self, params, model_state: dict, inputs: dict[str, DInputs], differentiated: frozenset[str], together: bool = True
+        self,
+        params,
+        model_state: dict,
+        inputs: dict[str, DInputs],
+        differentiated: frozenset[str],
+        together: bool = True,
     ):
         """Returns what D says of reals and of fakes.
 
@@ -204,6 +209,4 @@ class Discriminator(NamedTuple):
 
 def split_halves(tree) -> dict:
     """Returns the halves of every array of a tree as "real" and "fake"."""
-    return {
-        side: jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], tree) for i, side in enumerate(("real", "fake"))
-    }
+    return {side: jax.tree.map(lambda x, i=i: jnp.split(x, 2)[i], tree) for i, side in enumerate(("real", "fake"))}

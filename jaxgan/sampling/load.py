@@ -16,10 +16,11 @@ from jaxgan.settings import from_dict, images_per_step
 
 
 def locate(path) -> epath.Path:
-    """Returns where the checkpoints of a workdir are, which its config may keep elsewhere; any other path as it is."""
+    """Returns where a workdir's checkpoints are if its config keeps them elsewhere; any other path as it is."""
     path = epath.Path(path)
-    settings = path / "config.json"
-    return epath.Path(settings.exists() and json.loads(settings.read_text())["checkpoint"]["dir"] or path)
+    config = path / "config.json"
+    elsewhere = json.loads(config.read_text())["checkpoint"]["dir"] if config.exists() else ""
+    return epath.Path(elsewhere or path)
 
 
 def load(path, step: int | None = None, sigma_rel: float | None = None) -> Generator:

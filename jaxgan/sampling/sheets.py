@@ -9,6 +9,7 @@ import numpy as np
 from jaxgan.sampling.directions import semantic_directions, traverse
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.inversion import invert
+from jaxgan.sampling.pictures import read_images
 
 
 class Sheet(NamedTuple):
@@ -55,10 +56,13 @@ def semantics(
 
 
 def inversions(
-    generator: Generator, targets: np.ndarray, columns: int = 0, *, seed=0, labels=None, steps=500,
-    features: Callable | None = None,
-) -> Sheet:  # fmt: skip
-    """Returns images and, beside each, the nearest that the generator can make (0 columns: 2), see `invert`."""
+    generator: Generator, path, columns: int = 0, *, seed=0, labels=None, steps=500, features: Callable | None = None
+) -> Sheet:
+    """Returns the images of a path and, beside each, the nearest that the generator can make, see `invert`.
+
+    `path` is as in `read_images`; 0 columns are 2.
+    """
+    targets = read_images(path, *generator.image_shape[1:])
     labels = None if labels is None else np.resize(labels, len(targets))
     found = invert(generator, targets, steps, features=features, seed=seed, labels=labels)
     pairs = np.stack([targets, found.images], axis=1).reshape(-1, *targets.shape[1:])

@@ -54,8 +54,5 @@ def standing_statistics(module, variables: dict, batches: Iterable[tuple]) -> di
       variables: its Flax variables; there must be a batch norm among them.
       batches: (latents [B, Z], labels [B], noise keys [B]), at least one.
     """
-    total, count = None, 0
-    for count, batch in enumerate(batches, start=1):
-        moments = _measure_moments(module, variables, *batch)
-        total = moments if total is None else jax.tree.map(jnp.add, total, moments)
-    return replace_moments(variables, jax.tree.map(lambda x: x / count, total))
+    moments = [_measure_moments(module, variables, *batch) for batch in batches]
+    return replace_moments(variables, jax.tree.map(lambda *x: sum(x) / len(x), *moments))
