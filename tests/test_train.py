@@ -338,7 +338,7 @@ def test_a_setting_that_cannot_work_is_named_before_anything_is_written(tmp_path
 
 def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
     few = ArrayDataset(images().images[:15])
-    with pytest.raises(ConfigError, match="config.batch_size=16: must be at most the number of images, 15"):
+    with pytest.raises(ConfigError, match=r"config\.batch_size=16: must be at most the number of images, 15"):
         train(tiny_config(), tmp_path / "run", few)
     assert not (tmp_path / "run").exists()
 
