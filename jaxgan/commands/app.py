@@ -100,7 +100,7 @@ class Command:
             lines += ["", "Settings, as this config has them (their meaning is in jaxgan/settings.py):"]
             lines += [f"  --config.{key}={value!r}" for key, value in flatten(config).items()]
         elif "config" in self.flags:
-            lines += ["", f"Configs: {', '.join(config_files.names())}. With --config=NAME --help lists its settings."]
+            lines += ["", f"Configs: {', '.join(config_files.packaged())}. With --config=NAME --help lists its settings."]
         return "\n".join(lines)
 
 
