@@ -23,7 +23,7 @@ def test_sefa_is_the_singular_value_decomposition():
             sefa(weight, k)
 
 
-@pytest.mark.parametrize("model", ["dcgan", "sngan", "r3gan"])
+@pytest.mark.parametrize("model", ["dcgan", "r3gan"])
 def test_a_direction_moves_the_first_layer_by_its_strength(model):
     net = tiny_generator(model, 16, num_classes=10)
     directions, strengths = semantic_directions(net, 3)

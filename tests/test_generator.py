@@ -29,16 +29,16 @@ def test_an_image_depends_on_its_seed_and_index_alone(plain):
     np.testing.assert_array_equal(plain.sample(5), images[:5])
     assert (plain.sample(5, seed=1) != images[:5]).any()
     smaller = dataclasses.replace(plain, batch_size=3)
-    np.testing.assert_array_equal(smaller.sample(7), smaller.sample(10)[:7])
-    np.testing.assert_allclose(smaller.sample(7).astype(int), images[:7].astype(int), atol=1)  # another program
+    np.testing.assert_array_equal(smaller.sample(4), smaller.sample(6)[:4])
+    np.testing.assert_allclose(smaller.sample(4).astype(int), images[:4].astype(int), atol=1)  # another program
 
 
 def test_labels(plain, styled):
-    assert set(styled.labels(500)) == set(range(10))
-    np.testing.assert_array_equal(styled.labels(9), styled.latents(9)[1])
-    among = styled.labels(2000, among=[7, 7, 7, 2])
-    assert set(among) == {2, 7}
-    assert 0.2 < (among == 2).mean() < 0.3
+    labels = styled.labels(640, seed=3)
+    np.testing.assert_array_equal(labels, styled.latents(640, seed=3)[1])
+    np.testing.assert_allclose(np.bincount(labels), 64, atol=4 * 64**0.5)
+    among = styled.labels(640, seed=3, among=[7, 7, 7, 2])
+    np.testing.assert_allclose(np.bincount(among)[[2, 7]], [160, 480], atol=4 * 120**0.5)
     np.testing.assert_array_equal(plain.labels(3), 0)
     np.testing.assert_array_equal(styled.sample(3, labels=4), styled.sample(3, labels=[4, 4, 4]))
 
@@ -94,10 +94,10 @@ def test_what_is_no_truncation(plain, styled, value):
             styled.sample(1, truncation=value)
 
 
-@pytest.mark.parametrize("model", ["sngan", "biggan"])
-def test_standing_statistics_are_means_over_batches(model):
+@pytest.mark.parametrize(("model", "image_size"), [("mlp", 8), ("sagan", 16)])
+def test_standing_statistics_are_means_over_batches(model, image_size):
     """Those of the first batch norm are computed from the weights; all of them do not depend on the old ones."""
-    old = tiny_generator(model, 16)
+    old = tiny_generator(model, image_size)
     new = old.with_standing_statistics(batches=3, batch_size=8, seed=5)
     moments = batch_norm_moments(old.variables)
     shifted = replace_moments(old.variables, jax.tree.map(lambda x: x + 7.0, moments))
@@ -113,25 +113,26 @@ def test_standing_statistics_are_means_over_batches(model):
     expected = jax.tree.map(lambda *x: np.mean(x, axis=0), *batches)
     for path, value in batch_norm_moments(new.variables).items():
         np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=str(path))
-    if model == "sngan":
-        dense = old.variables["params"]["dense"]
-        x = np.stack([z @ dense["kernel"] + dense["bias"] for z, _, _ in draws]).reshape(3, -1, 16)
-        np.testing.assert_allclose(new.variables["batch_stats"]["norm_0a"]["norm"]["var"], x.var(1).mean(0), rtol=1e-4)
+    if model == "mlp":
+        dense = old.variables["params"]["dense_0"]
+        x = np.stack([z @ dense["kernel"] + dense["bias"] for z, _, _ in draws])  # [batches, 8, 16]
+        first = new.variables["batch_stats"]["norm_0"]["norm"]
+        np.testing.assert_allclose(first["mean"], x.mean((0, 1)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(first["var"], x.var(1).mean(0), rtol=1e-4)
     # Parameters and spectral norm's vectors are the same arrays as before.
     before, after = (jax.tree_util.tree_leaves_with_path(g.variables) for g in (old, new))
     for (path, x), (_, y) in zip(before, after, strict=True):
         assert x is y or path[-1].key in ("mean", "var")
 
 
-def test_standing_statistics_by_seed_and_device():
-    old = tiny_generator("dcgan", 16)
-    z = np.asarray(old.latents(64)[0])
+def test_standing_statistics_by_seed_and_device(plain):
+    z = np.asarray(plain.latents(64)[0])
     assert not (np.asarray(draw_latents(0, 16, 0, -1 - np.arange(64))[0])[:, None] == z).all(-1).any()
-    first = old.with_standing_statistics(2, 4).sample(4)
-    np.testing.assert_array_equal(old.with_standing_statistics(2, 4).sample(4), first)
-    assert (old.with_standing_statistics(2, 4, seed=1).sample(4) != first).any()
+    first = plain.with_standing_statistics(2, 4).sample(4)
+    np.testing.assert_array_equal(plain.with_standing_statistics(2, 4).sample(4), first)
+    assert (plain.with_standing_statistics(2, 4, seed=1).sample(4) != first).any()
     with jax.default_device(jax.devices()[1]):
-        moved = dataclasses.replace(old, variables=jax.device_put(old.variables, jax.devices()[1]))
+        moved = dataclasses.replace(plain, variables=jax.device_put(plain.variables, jax.devices()[1]))
         again = moved.with_standing_statistics(2, 4)
         np.testing.assert_array_equal(again.sample(4), first)
     assert again.variables["batch_stats"]["norm_0"]["norm"]["mean"].devices() == {jax.devices()[1]}

@@ -26,9 +26,10 @@ def test_an_image_of_the_generator_is_found_again(model):
     label = 3 if model == "stylegan2" else None
     net = tiny_generator(model, num_classes=10 if label else 0)
     images = net.sample(2, seed=9, labels=label)
-    start = invert(net, images, steps=0, labels=label)
+    candidates = net.sample(64, labels=label)
+    nearest = np.mean(np.square((candidates[:, None] - images.astype(float)) / 127.5), axis=(2, 3, 4)).min(axis=0)
     found = invert(net, images, steps=300, labels=label)
-    assert (found.distances < start.distances / 10).all()
+    assert (found.distances < nearest / 10).all()
     np.testing.assert_array_equal(net.generate(found.latents, found.labels, found.keys), found.images)
     if label:
         assert found.latents.shape == (2, 4, 16)
