@@ -140,7 +140,6 @@ class Evaluator:
     def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
         labels = self.check(fakes)
-        self.references  # noqa: B018  first the reals, so that their progress is shown first
         n, seed = self.protocol.num, self.protocol.seed
         index = np.arange(n, dtype=np.int32)[process_share(n)]
         if isinstance(fakes, Generator):
@@ -268,6 +267,9 @@ class Evaluator:
         return generator.with_standing_statistics(batches, seed=seed) if measured else generator
 
     def _check_reals(self) -> None:
+        if self.reals is not None:
+            n, there = self.protocol.num_reals, len(self.reals)
+            require(n <= there, self._setting("num_reals"), n, f"there are {there} reals")
         for name, metric in self.metrics.items():
             if metric.reference is None:
                 continue

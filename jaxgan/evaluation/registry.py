@@ -1,12 +1,9 @@
 """Every metric by its name, which way it is better, and what has to hold before anything is computed."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from jaxgan.core.errors import ConfigError, lookup, require
+from jaxgan.core.errors import lookup, require
 from jaxgan.evaluation.features import FeatureSet
 from jaxgan.evaluation.metrics.classes import check_label_range, class_accuracy, class_balance
 from jaxgan.evaluation.metrics.frechet import (
@@ -103,9 +100,7 @@ HIGHER, LOWER = True, False
 METRICS = {
     "fid": Metric("inception/pool", {"fid": LOWER}, _fid, _gaussian),
     "sfid": Metric("inception/spatial", {"sfid": LOWER}, _fid, _gaussian),
-    "fid_infinity": Metric(
-        "inception/pool", {"fid_infinity": LOWER}, _fid_infinity, _gaussian, min_fakes=5001
-    ),
+    "fid_infinity": Metric("inception/pool", {"fid_infinity": LOWER}, _fid_infinity, _gaussian, min_fakes=5001),
     "fid_per_class": Metric(
         "inception/pool",
         {"fid_per_class": LOWER},
@@ -189,9 +184,7 @@ METRICS = {
         dataset="cifar10",
     ),
     "authpct_cifar": Metric("cifar/pool", {"authpct_cifar": None}, _authpct, _all, dataset="cifar10"),
-    "is_cifar": Metric(
-        "cifar/logits", {"is_cifar": HIGHER, "is_cifar_std": None}, _is, splits=True, dataset="cifar10"
-    ),
+    "is_cifar": Metric("cifar/logits", {"is_cifar": HIGHER, "is_cifar_std": None}, _is, splits=True, dataset="cifar10"),
     "balance_cifar": Metric(
         "cifar/logits", {"class_kl_cifar": LOWER}, _balance, class_key="fraction_of_{}_cifar", dataset="cifar10"
     ),
@@ -224,9 +217,7 @@ def higher_is_better(key: str) -> bool:
 
 def _directions(names: Iterable[str]) -> dict[str, bool]:
     """Returns the results of these metrics that have a better direction, and whether that is up."""
-    return {
-        key: higher for name in names for key, higher in METRICS[name].keys.items() if higher is not None
-    }
+    return {key: higher for name in names for key, higher in METRICS[name].keys.items() if higher is not None}
 
 
 def check_metrics(
@@ -270,5 +261,7 @@ def check_metrics(
         require(conditional or metric.check_labels is None, setting("metrics"), name, right)
     if best_metric:
         known = {f"eval/{key}" for key in _directions(names)}
-        right = f"is no result that is evaluated and better in one direction; there is {', '.join(sorted(known)) or 'none'}"
+        right = (
+            f"is no result that is evaluated and better in one direction; there is {', '.join(sorted(known)) or 'none'}"
+        )
         require(best_metric in known, setting("best_metric"), best_metric, right)
