@@ -2,6 +2,6 @@
 
 loop.py has the loop, hooks.py what happens between two steps (evaluation, health, the log line, samples, checkpoints),
 resume.py what a resumed run may change, log.py the record of a run, console.py what a person sees of it, health.py the
-warnings, plots.py the curves. The mathematics of a step belongs to `jaxgan.gan`, and nothing here knows a net, a loss,
-a metric or a data set by its name.
+warnings, plots.py the curves. The mathematics of a step does not belong here but to `jaxgan.gan`, and neither does what
+is special to a net, a loss, a metric or a data set.
 """

@@ -31,7 +31,7 @@ from jaxgan.core.checkpoint import Checkpoints, all_finite
 from jaxgan.core.errors import RunFailed
 from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.data import DataSpec
-from jaxgan.evaluation.evaluator import Evaluator
+from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
 from jaxgan.sampling.generator import Generator
@@ -167,7 +167,7 @@ class HookCaller:
 
 def evaluate(evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:
     """Scores the EMA generator; all processes get the same scores, as they must agree on the best checkpoint."""
-    return broadcast({f"eval/{name}": score for name, score in evaluator.score_generator(generator).items()})
+    return broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator).items()})
 
 
 def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state, metrics, generator):

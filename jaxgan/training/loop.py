@@ -21,7 +21,7 @@ from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import atomic_write
 from jaxgan.core.parallel import Devices, is_primary_process
-from jaxgan.evaluation.evaluator import Evaluator, Protocol, higher_is_better
+from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState
 from jaxgan.gan.step import parallelize
@@ -58,19 +58,19 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     """
     require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
-    devices = Devices(config.parallel)
     spec = held_out = None
     if dataset is not None:
         spec = data.DataSpec.from_dataset(dataset)
         config.data.name, config.data.image_size = "custom", spec.image_size
-    check(config, recipe_from_config(config, spec), len(devices.devices))  # before any data is prepared
+    check(config, recipe_from_config(config, spec), jax.device_count())  # before any data is prepared
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
     right = f"must be at most the number of images, {len(dataset)}"
     require(config.batch_size <= len(dataset), "config.batch_size", config.batch_size, right)
     recipe = recipe_from_config(config, spec)
-    evaluator = make_evaluator(config, dataset)
+    devices = Devices(config.parallel)
+    evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
 
     with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, spec, workdir, checkpoints)
@@ -120,11 +120,9 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
 
 
 def check(config, recipe: Recipe, num_devices: int) -> None:
-    """Raises a ConfigError for the first setting of the loop's own that cannot work.
-
-    The nets, the step, the metrics and the data check theirs where they are built.
-    """
+    """Raises a ConfigError for the first setting of the loop that cannot work; those of the step are in the recipe."""
     flat = flatten(config)
+    require(config.parallel in ("pmap", "shard_map"), "config.parallel", config.parallel, "choose pmap or shard_map")
     for key in ("steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
         require(flat[key] > 0, f"config.{key}", flat[key], "must be above 0")
     for key, value in flat.items():
@@ -143,15 +141,39 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
             right = f"must divide the {between} {net} steps between two log lines"
             right += f"; config.log.every_kimg={shortest:g} or a multiple would do"
             require(between % penalty.interval == 0, f"config.penalty.{name}.interval", penalty.interval, right)
+    check_metrics(
+        config.eval.metrics,
+        evaluation_protocol(config),
+        evaluation_setting,
+        data_name=config.data.name,
+        conditional=recipe.conditional,
+        best_metric=config.checkpoint.best_metric,
+    )
 
 
-def make_evaluator(config, dataset: data.Dataset) -> Evaluator:
-    """Returns what scores the run's samples against its training images."""
-    protocol = Protocol(num=config.eval.num_samples, num_real=config.eval.num_reals, split=config.data.split)
-    weights = {"inception": config.eval.inception_weights, "dinov2": config.eval.dinov2_weights}
-    evaluator = Evaluator(config.eval.metrics, protocol, weights, active=is_primary_process())
-    evaluator.compare_with(dataset, config.data.name)
-    return evaluator
+def evaluation_protocol(config) -> Protocol:
+    """Returns what the scores of a run in training depend on."""
+    return Protocol(num=config.eval.num_samples, num_reals=config.eval.num_reals, split=config.data.split)
+
+
+def evaluation_setting(name: str) -> str:
+    """Returns the setting of what `jaxgan.evaluation` calls `name`."""
+    known = {"num": "eval.num_samples", "best_metric": "checkpoint.best_metric", "reals": "data.name"}
+    return f"config.{known.get(name, f'eval.{name}')}"
+
+
+def make_evaluator(config, dataset: data.Dataset, per_device: int) -> Evaluator:
+    """Returns what scores the run's samples against its training images, as many at a time as are trained on."""
+    return Evaluator(
+        config.eval.metrics,
+        evaluation_protocol(config),
+        dataset,
+        reals_name=config.data.name,
+        weights={"inception": config.eval.inception_weights, "dinov2": config.eval.dinov2_weights},
+        batch_size=per_device,
+        setting=evaluation_setting,
+        show_progress=is_primary_process(),
+    )
 
 
 def open_checkpoints(config, workdir: pathlib.Path) -> Checkpoints:

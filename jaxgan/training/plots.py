@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxgan.core.files import atomic_write
+from jaxgan.evaluation import METRICS
 
 MAX_POINTS = 600  # a curve is thinned out to at most twice this: more than its panel has pixels
 
@@ -60,7 +61,9 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     names = sorted({name for record in records for name in record})
     penalties = [name for name in names if name.startswith("penalty/")]
     labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
-    scores = [n for n in names if n.startswith("eval/") and "_of_" not in n]  # those of single classes would bury all
+    # The scores of single classes would bury all else.
+    known = {f"eval/{key}" for metric in METRICS.values() for key in metric.keys}
+    scores = [name for name in names if name in known]
     evaluations = [_Panel(f"Evaluation: {n[5:]}", {n: ("", INK)}, smooth=False) for n in scores]
     drawn = []
     for panel in (*_PANELS, _Panel("Penalties", labels, log=True), *evaluations, _SPEED):
