@@ -50,21 +50,31 @@ def run_snippet(code: str, *arguments: str, devices: int = 8) -> str:
 
 
 def run_processes(code: str, *arguments: str, count: int = 2) -> list[str]:
-    """Returns the outputs of `count` processes of one JAX run, one device each, that run the same code and succeed.
+    """Returns the outputs of `count` processes of one JAX run, one device each, that run the same code.
 
-    The code finds the processes joined.
+    All must succeed. The code finds them joined and jax imported.
     """
     with socket.socket() as port:
         port.bind(("localhost", 0))
         coordinator = f"localhost:{port.getsockname()[1]}"
     join = "import jax; jax.distributed.initialize({!r}, {}, {})\n"
     processes = [start_python("-c", join.format(coordinator, count, i) + code, *arguments) for i in range(count)]
-    return [finish(process) for process in processes]
+    try:
+        return [finish(process) for process in processes]
+    finally:  # where one fails, the others wait for it
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def finish(process: subprocess.Popen, status: int = 0) -> str:
     """Returns a process's output once it has exited with `status`."""
-    output, _ = process.communicate(timeout=300)
+    try:
+        output, _ = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
     assert process.returncode == status, output
     return output
 
