@@ -47,7 +47,7 @@ def fails(tmp_path, monkeypatch, capsys):
         (["--config=cifar:both"], "the variants are conditional and unconditional"),
         (["--config=digits:conditional"], "it has no variants"),
         (["--config=digits", "extra"], "mean nothing here: extra"),
-        (["--config=digits", "--config.optim_g.learning_rate=1"], "nearest: config.optim_g.lr,"),
+        (["--config=digits", "--config.optim_g.learning_rate=1"], "config.optim_g.lr"),
         (["--config=digits", "--config.optm_g.lr=1"], "config.optim_g.lr"),
         (["--config=digits", "--config.optim_g=adam"], "config.optim_g is a section"),
         (["--config=digits", "--config.batch_size=many"], "--config.batch_size=many"),
