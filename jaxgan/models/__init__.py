@@ -1,3 +1,75 @@
+"""Architectures: pairs of a generator and a discriminator, by the name that `config.model.name` gives them.
+
+`MODELS` maps a name to (generator class, discriminator class). To add an architecture, write a module with two such
+classes and enter them here, or from outside: `jaxgan.MODELS["tiny"] = (Generator, Discriminator)`. A room rule: files
+here know no config, no loss and no optimizer.
+
+Both classes are Flax modules, derived from `layers.BaseGenerator` and `layers.BaseDiscriminator`:
+
+    images = Generator(**fields).apply(variables, z, labels, train, keys)
+    logits, outputs = Discriminator(**fields).apply(variables, images, labels, train, keys)
+
+What goes in and comes out:
+  z: float32 [B, Z], standard normal. An architecture takes any Z.
+  labels: int32 [B] in 0 .. num_classes - 1; to be ignored where the field `num_classes` is 0, and None then works too.
+  train: whether batch norm, dropout and the like behave as in training; a Python bool.
+  keys: PRNG keys [B], one an example, for all that is random inside a net (`core.rng`), so that a sample does not
+    depend on its batch or device. They have the default None; a net that needs them says so in a ValueError.
+  images: float32 [B, H, W, C], H = W = `image_size`, C = `image_channels`. What is in [-1, 1] is shown; a generator
+    may leave that range (StyleGAN2 and R3GAN have no tanh), and is then clipped when images are saved or scored.
+  logits: float32 [B], of any size and never squashed to probabilities; high means real.
+  outputs: a dict of what else D says, such as "features" for feature matching and, with a class loss, "classes" or
+    "embedding" and "proxy": see `layers.BaseDiscriminator`, whose `head` makes logits and outputs of features.
+
+Variables are those that `init` makes: "params", float32, and any collections of state, such as "batch_stats". State
+changes only where `apply` is given it as mutable, in training, and must be the same on all devices: what it averages
+over a batch is averaged over `axis_name` as well (`lax.pmean`; None means that there is one device).
+
+Fields. A net takes the fields of its base (`layers.COMMON_FIELDS`), which the recipe fills in, and may add its own,
+each annotated with bool, int, float or str and with a default: they are settings, config.model.g.<field> and
+config.model.d.<field>. `self.widths` gives `channels`, checked against `WIDTHS`, or the default of the image size. A
+net checks itself when it is made or called, by ValueErrors that begin with "field=value: ".
+
+Class attributes (without annotation, or `ClassVar`, as these are no fields):
+  WIDTHS: {image_size: default channels}, from input to output, for each size that works.
+  normalise_params: static, params -> params, applied after each optimizer step; the default changes nothing.
+  Generator.latent_layers: regular expression for the names of the affine layers that the latent enters, from which
+    semantic directions are computed; None, the default, if there are no such.
+  Discriminator.batch_dependent: whether a logit depends on the rest of its batch (batch norm, minibatch statistics),
+    so that reals and fakes must not be passed together. True is the default, and always right.
+  Discriminator.conditionings: which values of `conditioning` it has; by default all that `head` has.
+
+Styles are optional. A generator that has them, as StyleGAN2's, offers two methods more, whose composition is
+`__call__`; truncation, style mixing, inversion and the path-length penalty use them:
+
+    ws = mapping(z, labels, train, keys=None, psi=1.0, cutoff=None)     # [B, L, W], a style w for each of L layers
+    images = synthesis(ws, keys=None)                                   # without keys there is no noise
+
+  psi: truncation, ws = mean + psi * (w - mean) in the first `cutoff` layers (None: in all); `__call__` takes both too.
+  The mean of w is the variable "mean" of the collection "w_avg", a running mean kept in training.
+
+A generator without styles has no such methods. This pair is complete, and trains with every loss and penalty but the
+path length:
+
+    class Generator(BaseGenerator):
+        WIDTHS = {32: (256,), 64: (512,)}
+
+        @nn.compact
+        def __call__(self, z, labels, train, keys=None):
+            x = nn.relu(nn.Dense(*self.widths, name="dense")(z))
+            x = nn.Dense(self.image_size**2 * self.image_channels, name="pixels")(x)
+            return jnp.tanh(x).reshape(-1, self.image_size, self.image_size, self.image_channels)
+
+    class Discriminator(BaseDiscriminator):
+        WIDTHS = Generator.WIDTHS
+        batch_dependent = False
+
+        @nn.compact
+        def __call__(self, images, labels, train, keys=None):
+            x = nn.leaky_relu(nn.Dense(*self.widths, name="dense")(images.reshape(len(images), -1)))
+            return self.head(x, labels, nn.initializers.lecun_normal())
+"""
+
 from jaxgan.models import biggan, dcgan, dcgan_strided, mlp, r3gan, r3gan2, sagan, sngan, stylegan2
 
 MODELS = {

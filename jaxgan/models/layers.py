@@ -186,13 +186,13 @@ COMMON_FIELDS = frozenset(f.name for base in (BaseGenerator, BaseDiscriminator) 
 
 
 def broadcast_like(values: jax.Array, x: jax.Array) -> jax.Array:
-    """`values` in the shape and type of x, the type last: their gradients, sums over pixels, are made in float32."""
+    """Returns `values` in the shape and type of x, cast last, so that their gradients sum over pixels in float32."""
     wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     return jnp.broadcast_to(wide, x.shape).astype(x.dtype)
 
 
 class Conv(nn.Module):
-    """Convolution with bias, [B, H, W, C] to [B, H', W', features]; parameters are named and drawn as flax's."""
+    """Convolves [B, H, W, C] to [B, H', W', features]; names and initial values are those of flax's Conv."""
 
     features: int
     kernel_size: tuple[int, int]
@@ -217,7 +217,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution that multiplies the size by `stride`: kernel k, padding (k - stride) / 2 a side."""
+    """Multiplies the size by `stride` in a transposed convolution: kernel k, padding (k - stride) / 2 a side."""
 
     features: int
     kernel_size: int
@@ -237,9 +237,9 @@ class ConvTranspose(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over all devices of `axis_name`; with classes, a gain and a bias for each class.
+    """Applies batch norm over all devices of `axis_name`; with classes, each class has a gain and a bias.
 
-    Conditional form: gain = 1 + table[y], both tables start at zero (de Vries et al. 2017) or with `table_init`.
+    Those are 1 + gain[y] and bias[y]; both tables start at zero (de Vries et al. 2017) or with `table_init`.
     """
 
     num_classes: int = 0
@@ -272,64 +272,65 @@ class BatchNorm(nn.Module):
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
-    """Zero a share `rate` of each example's activations and rescale the rest; one key an example, [B]."""
+    """Zeroes a fraction `rate` of each example's activations and rescales the rest; `keys` [B] are one an example."""
     keep = rng.uniform(keys, x.shape[1:]) >= rate
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Nearest-neighbour enlargement by 2."""
+    """Doubles the height and width of x by repeating pixels."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def downsample(x: jax.Array) -> jax.Array:
-    """Mean over 2x2 blocks."""
+    """Halves the height and width of x by the mean of 2x2 blocks."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
-def _spread(kernel: jax.Array) -> jax.Array:
-    """The sum of a kernel [3, 3, I, O] at 2x2 positions, [4, 4, I, O]."""
+def _sum_of_shifts(kernel: jax.Array) -> jax.Array:
+    """Returns the sum of a kernel [3, 3, I, O] at 2x2 positions, [4, 4, I, O]."""
     wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     shifts = ((0, 1), (1, 0))
     return sum(jnp.pad(wide, (rows, columns, (0, 0), (0, 0))) for rows in shifts for columns in shifts)
 
 
-# For `Conv(convolve=...)`. What a resampling and a 3x3 convolution make together is one of 4x4, stride 2,
-# with 16 products for 36 and the large image on one side only. Stride, padding and groups are theirs.
+# The next two are for `Conv(convolve=...)`. A resampling and a 3x3 convolution are together a single 4x4 one of
+# stride 2, with 16 products instead of 36 and the large image on one side only. They set stride, padding and groups.
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, precision=None, **_) -> jax.Array:
-    """The convolution of `upsample(x)` with a kernel [3, 3, I, O]."""
-    kernel = jnp.flip(_spread(kernel), (0, 1)).astype(kernel.dtype)
+    """Returns the convolution of `upsample(x)` with a kernel [3, 3, I, O]."""
+    kernel = jnp.flip(_sum_of_shifts(kernel), (0, 1)).astype(kernel.dtype)
     return ops.conv_transpose(x, kernel, stride=2, padding=1, precision=precision)
 
 
 def conv_downsample(x: jax.Array, kernel: jax.Array, precision=None, **_) -> jax.Array:
-    """`downsample` of the convolution of x with a kernel [3, 3, I, O]."""
-    return ops.conv(x, (_spread(kernel) / 4).astype(kernel.dtype), stride=2, padding=1, precision=precision)
+    """Returns `downsample` of the convolution of x with a kernel [3, 3, I, O]."""
+    return ops.conv(x, (_sum_of_shifts(kernel) / 4).astype(kernel.dtype), stride=2, padding=1, precision=precision)
 
 
-# [..., in, out] as a matrix of `out` columns: W^T W = I, or W W^T = I where it is wider than tall (Saxe et al. 2014).
+# A kernel [..., in, out] is a matrix W of `out` columns here: W^T W = I, or W W^T = I where W is wider than tall
+# (Saxe et al. 2014).
 orthogonal = nn.initializers.orthogonal()
 
 
 def spectral_norm(layer: nn.Module, train: bool):
-    """`layer` with each kernel or table, as a matrix [rest, out], divided by its largest singular value.
+    """Wraps a layer: each kernel or table, as a matrix [rest, out], is divided by its largest singular value.
 
-    To be called in a compact method, on a layer with a name. One power iteration a call, which `train` keeps; the
-    gradient flows through sigma = v W u (Miyato et al. 2018, algorithm 1). Flax adds its epsilon 1e-12 to squared
-    norms, so it has the size of PyTorch's usual 1e-6 on norms.
+    Call this in a compact method, on a layer with a name. Each call makes one power iteration, which is kept with
+    `train`; the gradient flows through sigma = v W u (Miyato et al. 2018, algorithm 1). Flax adds its epsilon 1e-12 to
+    squared norms, which has the size of the 1e-6 that PyTorch users add to norms.
     """
     return functools.partial(nn.SpectralNorm(layer, name=f"sn_{layer.name}"), update_stats=train)
 
 
 class SelfAttention(nn.Module):
-    """x + sigma * attention(x): every pixel looks at all 2x2 max-pooled ones (Zhang et al. 2019, section 3).
+    """Returns x + sigma * attention(x): each pixel attends to all 2x2 max-pooled ones (Zhang et al. 2019, section 3).
 
     x is [B, H, W, C] with even H and W and C >= 8; queries and keys are C / 8 wide, values C / 2. All projections are
-    1x1 convolutions without bias, and sigma starts at 0: the identity. The pooling and the width of the values are
-    not the paper's but its code's, as in BigGAN; scores are not scaled.
+    1x1 convolutions without bias. As sigma starts at 0, the layer starts as the identity. The pooling and the width of
+    the values are not in the paper but in its code, as in BigGAN; scores are not scaled.
     """
 
     dtype: jnp.dtype = jnp.float32
@@ -339,7 +340,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         b, h, w, c = x.shape
         if c < 8 or h % 2 or w % 2:
-            raise ValueError(f"self-attention on {h}x{w} maps of {c} channels: sizes must be even, channels 8 or more")
+            raise ValueError(f"channels={c}: attention takes 8 or more, and maps of even height and width, not {h}x{w}")
 
         def project(y, width, name):
             return Conv(width, (1, 1), use_bias=False, kernel_init=self.kernel_init, dtype=self.dtype, name=name)(y)
@@ -357,10 +358,14 @@ class SelfAttention(nn.Module):
 
 
 def attention_block(size: int | None, image_size: int, ends: list[int]) -> int | None:
-    """The block that self-attention follows: the first of those ending at `ends` pixels that ends at `size`.
+    """Returns the index of the block that self-attention follows, or None where there is no attention.
 
-    `size` None is half the image's size; 0 is no attention, and so is the answer None. ValueError for a size that
-    no block ends at.
+    Args:
+      size: pixels of the maps to attend to; None: half of `image_size`; 0: no attention.
+      ends: pixels at the end of each block; the first block that ends at `size` is it.
+
+    Raises:
+      ValueError: no block ends at `size`.
     """
     size = image_size // 2 if size is None else size
     if size and size not in ends:

@@ -1,8 +1,8 @@
 """R3GAN (Huang et al. 2024): residual nets without normalisation, for a relativistic loss with R1 and R2.
 
 At 32 pixels with z of 64, G has 20,732,160 and D 20,683,776 parameters; with 10 classes 20,781,952 and 21,280,512.
-Every residual branch starts at zero (Fixup, Zhang et al. 2019): G and D are linear in their inputs at first. Classes
-are a learned vector next to z in G, and projection in D (Miyato & Koyama 2018).
+Every residual branch starts at zero (Fixup, Zhang et al. 2019), so G and D are linear in their inputs at first. G is
+conditioned on classes by a learned vector beside z, D by projection (Miyato & Koyama 2018).
 """
 
 from typing import ClassVar
@@ -16,34 +16,34 @@ from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, Conv
 from jaxgan.ops.blur import downsample, upsample
 
 _WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
-# Published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide, with group_width=32.
+# As published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide, with group_width=32.
 WIDTHS = {4 << i: _WIDTHS[: i + 1] for i in range(1, len(_WIDTHS))}  # G's; D's are the reverse
-IMAGENET_WIDTHS = {32: (1536,) * 4, 64: (1536,) * 5}  # of G and of D
+IMAGENET_WIDTHS = {32: (1536,) * 4, 64: (1536,) * 5}  # for both G and D
 
 LINEAR = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-FLOAT32 = dict(dtype=jnp.float32, precision=lax.Precision.HIGHEST)  # the real one: no TF32, no bfloat16 passes
+FLOAT32 = dict(dtype=jnp.float32, precision=lax.Precision.HIGHEST)  # neither TF32 nor bfloat16 passes
 
 
 def check_groups(width: int, group_width: int) -> None:
-    """ValueError where `width` channels do not split into groups of `group_width`."""
+    """Raises a ValueError unless `width` channels split into groups of `group_width`."""
     if width % group_width:
         raise ValueError(f"group_width={group_width}: must divide the {width} channels of a hidden layer")
 
 
 def in_float32(resample, x: jax.Array) -> jax.Array:
-    """resample(x), rounded to the type of x once, at the end."""
+    """Returns resample(x), rounded to the type of x once, at the end."""
     return resample(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def stage_policy(stage: int, num_stages: int, dtype) -> dict:
-    """`dtype` and `precision` of a stage, 0 being 4x4: low precision in the four largest, but never at 4x4."""
+    """Returns `dtype` and `precision` of a stage, 0 being 4x4: `dtype` in the four largest, but never at 4x4."""
     return FLOAT32 if stage == 0 or num_stages - stage > 4 else dict(dtype=dtype, precision=None)
 
 
 class Block(nn.Module):
-    """x + (1x1 to `expansion` times the width, 3x3 in groups of `group_width` channels, 1x1 back), LeakyReLU 0.2.
+    """Adds a branch to x: 1x1 to `expansion` times the width, 3x3 in groups of `group_width`, 1x1 back; LeakyReLU 0.2.
 
-    `num_blocks` is that of the whole net: the first two layers start smaller by its root of order 2 * (3 - 1).
+    `num_blocks` is the number in the whole net: the first two layers start smaller by its root of order 2 * (3 - 1).
     """
 
     num_blocks: int
@@ -68,9 +68,9 @@ class Block(nn.Module):
 
 
 class Generator(BaseGenerator):
-    """A learned 4x4 basis weighted by z, residual blocks, [upsampling, blocks] to full size, 1x1 to pixels; no tanh."""
+    """Weighs a learned 4x4 basis by z, then has residual blocks, [upsampling, blocks] to full size, 1x1; no tanh."""
 
-    blocks: int = 2  # a stage
+    blocks: int = 2  # in each stage
     expansion: int = 2
     group_width: int = 16
 
@@ -103,9 +103,9 @@ class Generator(BaseGenerator):
 
 
 class Discriminator(BaseDiscriminator):
-    """1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
+    """Has 1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
 
-    blocks: int = 2  # a stage
+    blocks: int = 2  # in each stage
     expansion: int = 2
     group_width: int = 16
 

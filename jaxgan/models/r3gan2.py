@@ -1,12 +1,12 @@
-"""R3GAN2, its authors' public successor to R3GAN (2026): the same game between magnitude-preserving nets.
+"""R3GAN2, the successor to R3GAN that its authors published (2026): the same game, magnitude-preserving nets.
 
 At 32 pixels, z of 64 and `channels` of 512, G has 17,335,425 and D 17,720,832 parameters with 10 classes.
 
-Magnitude preservation (Karras et al. 2024, EDM2): a weight acts by its direction only. Each output's filter is centred,
-divided by its RMS and by the root of its fan-in when used, so that inputs of variance 1 give outputs of variance 1; the
-outputs of a residual block are alpha times as large, alpha = tanh(v) in each channel with v = 0 at first. What the sums
-of a stage grow to, sqrt(1 + sum of alpha^2), is divided out where they are read. `normalise_params` after each
-optimizer step keeps the stored weights, hence the effective learning rate, at their size.
+Magnitude preservation (Karras et al. 2024, EDM2): only the direction of a weight matters. Each output's filter is
+centred, then divided by its RMS and the root of its fan-in when used, so that inputs of variance 1 give outputs of
+variance 1. A residual branch is scaled by alpha = tanh(v) in each channel, v = 0 at first. The sums of a stage grow to
+sqrt(1 + sum of alpha^2), which is divided out where they are read. `normalise_params` after each optimizer step keeps
+the stored weights, hence the effective learning rate, at their size.
 """
 
 import functools
@@ -25,18 +25,18 @@ from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
 
 _WIDTHS = (512, 512, 512, 512, 256, 128)  # at 8, 16, ... 256 pixels
-# Published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide.
+# As published: 32 pixels for CIFAR-10, 64 and 256 for FFHQ; ImageNet is twice as wide.
 WIDTHS = {8 << i: _WIDTHS[: i + 1] for i in range(len(_WIDTHS))}  # G's; D's are the reverse
-IMAGENET_WIDTHS = {32: (1024,) * 3, 64: (1024,) * 4}  # of G and of D
+IMAGENET_WIDTHS = {32: (1024,) * 3, 64: (1024,) * 4}  # for both G and D
 
 HIGHEST = FLOAT32["precision"]
-CENTRED = {"kernel": False, "kernel_centred": True}  # parameters that are normalised, by their name
-# Of LeakyReLU 0.2: by it the standard deviation of a standard normal variable stays 1.
+CENTRED = {"kernel": False, "kernel_centred": True}  # the names of normalised parameters, and whether they are centred
+# After LeakyReLU 0.2, this factor gives a standard normal variable a standard deviation of 1 again.
 GAIN = 1 / math.sqrt(((1 + 0.2**2) - (1 - 0.2) ** 2 / math.pi) / 2)
 
 
 def normalise_kernel(kernel: jax.Array, centred: bool) -> jax.Array:
-    """kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 in each output's filter."""
+    """Returns a kernel [..., outputs] with RMS 1 and, if `centred`, mean 0 in each output's filter."""
     axes = tuple(range(kernel.ndim - 1))
     if centred:
         kernel = kernel - jnp.mean(kernel, axes)
@@ -44,9 +44,9 @@ def normalise_kernel(kernel: jax.Array, centred: bool) -> jax.Array:
 
 
 def normalise_params(params: dict) -> dict:
-    """The parameters of a net of this file with every weight normalised as it is in use; the others stay.
+    """Returns the parameters of a net of this file with every weight normalised as it is in use.
 
-    For after each optimizer step. The net stays the same function, up to the 1e-4 that `normalise` adds to the RMS.
+    The net stays the same function, up to the 1e-4 that `normalise_kernel` adds to the RMS.
     """
 
     def leaf(path, value):
@@ -57,10 +57,10 @@ def normalise_params(params: dict) -> dict:
 
 
 class Weight(nn.Module):
-    """A learned weight [..., outputs] as it is in use: normalised, over the root of its fan-in; float32."""
+    """Returns a learned weight [..., outputs] as it is in use: normalised, over the root of its fan-in; float32."""
 
     shape: tuple[int, ...]
-    fan_in: int = 0  # numbers that a weighted sum is over; 0: all axes of the shape but the last
+    fan_in: int = 0  # terms of a weighted sum; 0: the product of all axes of the shape but the last
     centred: bool = True
     init: nn.initializers.Initializer = nn.initializers.normal(1.0)
 
@@ -71,7 +71,7 @@ class Weight(nn.Module):
 
 
 def class_vectors(num_classes: int, width: int, labels: jax.Array) -> jax.Array:
-    """Learned vectors of RMS 1, [B, width], which all classes have in common at first."""
+    """Returns learned vectors of RMS 1, [B, width], which start the same for all classes."""
 
     def init(key, shape):
         return jnp.tile(normalise_kernel(jax.random.normal(key, (width, 1)), centred=True), (1, num_classes))
@@ -80,13 +80,14 @@ def class_vectors(num_classes: int, width: int, labels: jax.Array) -> jax.Array:
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
+    """Applies LeakyReLU 0.2 and the factor that keeps a standard deviation of 1."""
     return GAIN * nn.leaky_relu(x, 0.2)
 
 
 def pointwise(x: jax.Array, kernel: jax.Array, gain=1.0, noise=None, precision=None) -> jax.Array:
-    """1x1 convolution of x * gain and of further inputs: the noise [B, H, W, 1], if any, and a constant 1 (the bias).
+    """Returns a 1x1 convolution of x * gain and two more inputs: the noise [B, H, W, 1], if any, and 1 for a bias.
 
-    Their rows of `kernel` [inputs, outputs] come last; being part of its filters, they share their normalisation.
+    The rows of those two come last in `kernel` [inputs, outputs]: they are normalised as parts of its filters.
     """
     width = x.shape[-1]
     scaled = (kernel[:width] * jnp.reshape(gain, (-1, 1))).astype(x.dtype)
@@ -97,36 +98,36 @@ def pointwise(x: jax.Array, kernel: jax.Array, gain=1.0, noise=None, precision=N
 
 
 def enlarge(x: jax.Array, width: int) -> jax.Array:
-    """[B, H, W, C] to [B, 2H, 2W, width]; to another width: channels become pixels, then the filter [1, 2, 1]."""
+    """Maps [B, H, W, C] to [B, 2H, 2W, width]; to another width, channels become pixels, then [1, 2, 1] smooths."""
     b, h, w, channels = x.shape
     if width == channels:
         return in_float32(upsample, x)
     if 4 * width % channels:
-        raise ValueError(f"channels: a stage of {channels} and then one of {width}; 4 x {width} must be a multiple")
+        raise ValueError(f"channels=(.., {channels}, {width}, ..): 4 x {width} must be a multiple of {channels}")
     x = x.repeat(4 * width // channels, axis=3).reshape(b, h, w, width, 2, 2)
     return smooth(x.transpose(0, 1, 4, 2, 5, 3).reshape(b, 2 * h, 2 * w, width))
 
 
 def reduce(x: jax.Array, width: int) -> jax.Array:
-    """[B, H, W, C] to [B, H/2, W/2, width]; to another width: the filter [1, 2, 1], then pixels become channels."""
+    """Maps [B, H, W, C] to [B, H/2, W/2, width]; to another width, [1, 2, 1] smooths, then pixels become channels."""
     b, h, w, channels = x.shape
     if width == channels:
         return in_float32(downsample, x)
     if 4 * channels % width:
-        raise ValueError(f"channels: a stage of {channels} and then one of {width}; 4 x {channels} must be a multiple")
+        raise ValueError(f"channels=(.., {channels}, {width}, ..): 4 x {channels} must be a multiple of {width}")
     x = smooth(x).reshape(b, h // 2, 2, w // 2, 2, channels).transpose(0, 1, 3, 5, 2, 4)
     return x.reshape(b, h // 2, w // 2, width, -1).mean(axis=4)
 
 
 def smooth(x: jax.Array) -> jax.Array:
-    """The filter [1, 2, 1] / 4 along both axes of the images, with zeros outside."""
+    """Applies the filter [1, 2, 1] / 4 along both axes of the images, with zeros outside."""
     return in_float32(functools.partial(upfirdn, taps=(0.25, 0.5, 0.25), padding=(1, 1)), x)
 
 
 class Block(nn.Module):
-    """x + alpha * (1x1 to `expansion` times the width, 3x3 in groups of `group_width`, 1x1 back), LeakyReLU 0.2.
+    """Adds alpha times a branch to x: 1x1 to `expansion` times the width, 3x3 in groups, 1x1 back; LeakyReLU 0.2.
 
-    `variance` is that of x in each channel if the stage began with 1; returned is the new pair.
+    `variance` [C] is that of x in each channel if the stage began with 1. Returns the new pair.
     """
 
     expansion: int
@@ -147,9 +148,9 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks at one size; returns what they sum to, and the factor that gives it the variance of x again.
+    """Has residual blocks at one size; returns their sum and the factor [C] that gives it the variance of x again.
 
-    `keys` [B]: for an image of noise into each block; None: no noise inputs.
+    With `keys` [B], each block takes an image of noise; with None there are no noise inputs.
     """
 
     blocks: int
@@ -166,12 +167,12 @@ class Stage(nn.Module):
 
 
 class Generator(BaseGenerator):
-    """Dense, a learned 4x4 basis in groups, upsampling to 8x8, [blocks, upsampling] to full size, 1x1; no tanh.
+    """Has a dense layer, a learned 4x4 basis in groups, upsampling to 8x8, [blocks, upsampling], 1x1; no tanh.
 
-    Every block takes an image of noise: `keys` are needed, in training and in use.
+    Every block takes an image of noise, so `keys` are needed in training and in use.
     """
 
-    blocks: int = 4  # a stage
+    blocks: int = 4  # in each stage
     expansion: int = 2
     group_width: int = 32
 
@@ -181,7 +182,7 @@ class Generator(BaseGenerator):
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
         if keys is None:
-            raise ValueError("keys=None: this generator draws noise, so give a key an example")
+            raise ValueError("keys=None: this generator draws noise, so give it one key an example")
         widths = self.widths
         hidden = self.expansion * widths[0]
         check_groups(hidden, self.group_width)
@@ -207,9 +208,9 @@ class Generator(BaseGenerator):
 
 
 class Discriminator(BaseDiscriminator):
-    """1x1, [blocks, downsampling] to 4x4, 1x1, a learned 4x4 basis in groups, dense; projection on class vectors."""
+    """Has 1x1, [blocks, downsampling] to 4x4, 1x1, a learned 4x4 basis in groups, dense; projects on class vectors."""
 
-    blocks: int = 4  # a stage
+    blocks: int = 4  # in each stage
     expansion: int = 2
     group_width: int = 32
 

@@ -1,6 +1,6 @@
 """SAGAN (Zhang et al. 2019): SNGAN's nets with self-attention at half the image's size and spectral norm in G too.
 
-As StudioGAN has it at 32 pixels: with 10 classes G has 4,386,308 and D 1,075,586 parameters, all orthogonal at first.
+As in StudioGAN, at 32 pixels with 10 classes G has 4,386,308 and D 1,075,586 parameters; all start orthogonal.
 """
 
 from jaxgan.models import sngan

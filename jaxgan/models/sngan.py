@@ -1,10 +1,10 @@
-"""SNGAN's residual nets (Miyato et al. 2018): at 32 pixels G has 4,276,739 and D 1,053,825 parameters.
+"""SNGAN, residual nets (Miyato et al. 2018): at 32 pixels G has 4,276,739 and D 1,053,825 parameters.
 
-Conditional form (cGAN-PD, Miyato & Koyama 2018): class-conditional batch norm in G's blocks and projection
-in D, 4,304,387 and 1,055,105 parameters. Glorot-uniform weights, gain sqrt 2 on the blocks' 3x3 convolutions.
-A 1x1 convolution commutes with nearest upsampling and with mean pooling, so skips convolve the smaller image.
+With classes (cGAN-PD, Miyato & Koyama 2018) the blocks of G have class-conditional batch norm and D has a projection:
+4,304,387 and 1,055,105 parameters. Weights start Glorot-uniform, with a gain of sqrt 2 in the 3x3 convolutions of the
+blocks. A 1x1 convolution commutes with nearest upsampling and with mean pooling, so skips convolve the smaller image.
 
-StudioGAN's SNGAN at 32 pixels is orthogonal_init=True, bn_eps=1e-4, relu_skips=True; its SAGAN is sagan.py.
+StudioGAN's SNGAN at 32 pixels has orthogonal_init=True, bn_eps=1e-4 and relu_skips=True; its SAGAN is in sagan.py.
 """
 
 from typing import ClassVar
@@ -83,11 +83,7 @@ class Discriminator(BaseDiscriminator):
     spectral: bool = True  # spectral norm on all weights; False: the critic of WGAN-GP
 
     WIDTHS: ClassVar = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
-    HALVINGS: ClassVar = {
-        16: 1,
-        32: 2,
-        64: 5,
-    }  # image_size -> the number of blocks, from the first, that halve the size
+    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # image_size -> how many blocks, from the first, halve the size
     widens_first = False  # whether a block widens in its first convolution or in its second
     batch_dependent = False
 

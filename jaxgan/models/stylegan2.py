@@ -1,8 +1,8 @@
-"""StyleGAN2 (Karras et al. 2020) as StyleGAN2-ADA (Karras et al. 2020b) has it; defaults: its nets for CIFAR-10.
+"""StyleGAN2 (Karras et al. 2020) as in StyleGAN2-ADA (Karras et al. 2020b), by default its nets for CIFAR-10.
 
 At 32 pixels G has 19,947,539 and D 20,720,641 parameters, conditional on 10 classes 20,215,315 and 23,089,664.
 At 64 pixels and above the papers train D with `architecture="resnet"` and groups of 4 or 8, and photographs with 8
-mapping layers in G, `style_mixing=0.9` and `path_length`.
+mapping layers in G, `style_mixing=0.9` and the path-length penalty.
 
 Learning rates are equalised (Karras et al. 2018, sec. 4.1): weights start as N(0, 1) and are scaled to their
 fan-in at run time, so that Adam's step is the same share of every weight.
@@ -34,16 +34,16 @@ WIDTHS = {size: resolution_widths(size) for size in SIZES}  # G's; D's are the r
 
 
 class Generator(BaseGenerator):
-    """z -> `mapping` -> a style w for each layer -> `synthesis` -> images, float32, around [-1, 1] but not bounded.
+    """Maps z by `mapping` to a style w for each layer, and these by `synthesis` to images that are not bounded.
 
     In training a mutable collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
 
     Attributes:
       image_size: a power of two in 8 .. 1024.
       channels: widths at 4, 8, .., image_size; if empty, the rule of `channel_base` and `channel_max`.
-      dtype: of the `low_precision` largest resolutions, but 4x4; all else is float32.
-      axis_name: of the devices that share a batch, for the mean w in training.
-      conv_clamp: bound of a layer's output, if dtype is narrower than float32.
+      dtype: compute type of the `low_precision` largest resolutions, but 4x4; all else is float32.
+      axis_name: axis of the devices that share a batch, for the mean w in training.
+      conv_clamp: bound on the output of each layer, if dtype is narrower than float32.
       w_dim: width of the mapping network and of a style.
       style_mixing: probability, in training, that an example's layers from a random one on follow a second z.
       w_avg_decay: weight of the old mean of w at each training step.
@@ -75,10 +75,10 @@ class Generator(BaseGenerator):
         return self.synthesis(self.mapping(z, labels, train, keys, psi, cutoff), keys)
 
     def mapping(self, z, labels, train, keys=None, psi=1.0, cutoff=None) -> jax.Array:
-        """Styles [B, num_ws, w_dim] from latents [B, Z], num_ws = 2 log2(image_size) - 2.
+        """Returns styles [B, num_ws, w_dim] of latents [B, Z], num_ws = 2 log2(image_size) - 2.
 
         Args:
-          psi: truncation (Karras et al. 2019, sec. B): 1 none, 0 the mean w for all.
+          psi: truncation (Karras et al. 2019, sec. B); 1: none, 0: the mean w for all.
           cutoff: how many layers, from the first, are truncated; all if None.
         """
         w = self.mapping_net(z, labels)
@@ -91,7 +91,7 @@ class Generator(BaseGenerator):
         layers = jnp.arange(self.num_ws)
         if train and self.style_mixing:
             if keys is None:
-                raise ValueError(f"style_mixing={self.style_mixing}: training needs keys, one an example")
+                raise ValueError(f"style_mixing={self.style_mixing}: needs keys in training, one an example")
             keys = rng.fold(keys, 0)
             second = self.mapping_net(rng.normal(rng.fold(keys, 0), z.shape[1:]), labels)
             start = 1 + rng.randint(rng.fold(keys, 1), self.num_ws - 1)
@@ -101,22 +101,22 @@ class Generator(BaseGenerator):
         return weight * ws + (1.0 - weight) * self.w_avg.value
 
     def synthesis(self, ws, keys=None) -> jax.Array:
-        """Images [B, H, W, C] from styles [B, num_ws, w_dim]; without keys there is no noise."""
+        """Returns images [B, H, W, C] of styles [B, num_ws, w_dim]; without keys there is no noise."""
         return self.synthesis_net(ws, keys)
 
 
 class Discriminator(BaseDiscriminator):
-    """Convolutions that halve the size down to 4x4, the groups' standard deviation, and two dense layers.
+    """Has convolutions that halve the size to 4x4, the standard deviation within groups, and two dense layers.
 
-    With classes the logit is the product of the features with a mapped class, over the square root of their number.
+    With classes the logit is the inner product of the features and a mapped class, over the root of their number.
 
     Attributes:
       image_size, dtype, conv_clamp: as in `Generator`.
       channels: widths at image_size, .., 8, 4; if empty, the rule of `channel_base` and `channel_max`.
-      axis_name: of the devices that share a batch: in training, groups are of the global batch. Otherwise, and with
-        train=False, they are of the batch given.
-      architecture: "orig", plain, or "resnet", residual.
-      group_size, group_channels: of `minibatch_stddev`; no channels turn it off.
+      axis_name: axis of the devices that share a batch. With it, groups in training are taken from the global batch;
+        without it, and with train=False, from the batch given.
+      architecture: "orig" for plain convolutions or "resnet" for residual ones.
+      group_size, group_channels: as in `minibatch_stddev`; group_channels=0 turns it off.
     """
 
     channel_base: int = CHANNEL_BASE
@@ -138,7 +138,7 @@ class Discriminator(BaseDiscriminator):
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
         if self.architecture not in ("orig", "resnet"):
-            raise ValueError(f"architecture={self.architecture!r}: give orig or resnet")
+            raise ValueError(f"architecture={self.architecture!r}: choose one of orig, resnet")
         *channels, last = self.widths
         dtypes, clamp = _dtypes(self)[::-1], _clamp(self)
         residual = self.architecture == "resnet"
@@ -167,7 +167,7 @@ class Discriminator(BaseDiscriminator):
 
 
 class Mapping(nn.Module):
-    """Latents and classes, each normalised to mean square 1, through dense layers of a small learning rate."""
+    """Maps latents and classes, each of mean square 1, to w [B, w_dim] by dense layers of a small learning rate."""
 
     w_dim: int
     layers: int
@@ -175,9 +175,9 @@ class Mapping(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array | None, labels: jax.Array | None) -> jax.Array:
-        inputs = [] if z is None else [_normalise(z)]
+        inputs = [] if z is None else [pixel_norm(z)]
         if self.num_classes:
-            inputs.append(_normalise(EqualDense(self.w_dim, name="classes")(jax.nn.one_hot(labels, self.num_classes))))
+            inputs.append(pixel_norm(EqualDense(self.w_dim, name="classes")(jax.nn.one_hot(labels, self.num_classes))))
         x = jnp.concatenate(inputs, axis=-1)
         for i in range(self.layers):
             x = leaky_relu(EqualDense(self.w_dim, lr_multiplier=0.01, name=f"dense_{i}")(x))
@@ -185,7 +185,7 @@ class Mapping(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """A learned 4x4 constant, two modulated convolutions a resolution, and a sum of upsampled images ("skip")."""
+    """Has a learned 4x4 constant, two modulated convolutions a resolution, and a sum of upsampled images ("skip")."""
 
     channels: tuple[int, ...]
     image_channels: int
@@ -211,7 +211,7 @@ class Synthesis(nn.Module):
 
 
 class StyleConv(nn.Module):
-    """A 3x3 convolution modulated by w and demodulated, noise, bias, leaky ReLU."""
+    """Applies a 3x3 convolution modulated by w and demodulated, noise, bias, leaky ReLU."""
 
     features: int
     convolve: Callable = conv
@@ -230,7 +230,7 @@ class StyleConv(nn.Module):
 
 
 class StyleToRGB(nn.Module):
-    """A 1x1 convolution modulated by w, not demodulated, to float32 pixels."""
+    """Applies a 1x1 convolution modulated by w, not demodulated, to float32 pixels."""
 
     features: int
     clamp: float | None = None
@@ -246,9 +246,10 @@ class StyleToRGB(nn.Module):
 
 
 class EqualDense(nn.Module):
-    """Dense layer at an equalised learning rate: [.., I] to [.., features], no activation.
+    """Applies a dense layer with an equalised learning rate, [.., I] to [.., features], and no activation.
 
-    `lr_multiplier` m makes it learn m times as fast: weights are stored divided by m, and all is multiplied by it.
+    With `lr_multiplier` m it learns m times as fast: weights are stored divided by m, and weights and bias multiplied
+    by m in use.
     """
 
     features: int
@@ -264,7 +265,7 @@ class EqualDense(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """Convolution at an equalised learning rate, bias, leaky ReLU, `gain`, clamp; in the type of x."""
+    """Applies a convolution with an equalised learning rate, bias, leaky ReLU, `gain` and clamp, in the type of x."""
 
     features: int
     size: int = 3
@@ -284,21 +285,21 @@ class EqualConv(nn.Module):
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-    """Leaky ReLU of slope 0.2, times sqrt 2, which keeps the mean square of a normal input, nearly."""
+    """Applies leaky ReLU of slope 0.2, times sqrt 2, which nearly keeps the mean square of a normal input."""
     return 2**0.5 * nn.leaky_relu(x, 0.2)
 
 
 def modulated_conv(x, kernel, styles, *, convolve=conv, demodulate: bool = True) -> jax.Array:
-    """Convolution with each example's own kernel: w[b] = styles[b, i] * kernel (Karras et al. 2020, sec. 2.2).
+    """Convolves each example with its own kernel w[b] = styles[b, i] * kernel (Karras et al. 2020, sec. 2.2).
 
-    Scaling the input by the style, and the output by the norm, equals that and shares one kernel (sec. B).
+    Scaling the input by the style, and the output by the norm, is the same and shares one kernel (sec. B).
 
     Args:
       x: [B, H, W, I].
       kernel: [k, k, I, O].
       styles: float32 [B, I].
-      convolve: `conv`, or `conv_up` or `conv_down`, of x and a kernel.
-      demodulate: divide w[b] by its norm over k, k and I (eq. 3).
+      convolve: `conv`, `conv_up` or `conv_down`.
+      demodulate: whether to divide w[b] by its norm over k, k and I (eq. 3).
     """
     out = convolve(x * styles[:, None, None].astype(x.dtype), kernel.astype(x.dtype))
     if demodulate:
@@ -308,27 +309,29 @@ def modulated_conv(x, kernel, styles, *, convolve=conv, demodulate: bool = True)
 
 
 def minibatch_stddev(x, group_size: int, channels: int = 1, axis_name: str | None = None) -> jax.Array:
-    """Append, as constant maps, the standard deviation over a group of examples (Karras et al. 2018, sec. 3).
+    """Appends, as constant maps, the standard deviation over a group of examples (Karras et al. 2018, sec. 3).
 
     A batch of n has n / group_size groups; example i is in group i mod their number. With `axis_name` the batch is
     that of all devices of the axis in their order, so that the number of devices changes nothing.
 
     Args:
       x: [B, H, W, C].
-      group_size: examples a group, or all if the batch has fewer.
-      channels: maps to append; each is the mean over its share of the C channels and over space.
+      group_size: examples in a group; all of a batch that has fewer.
+      channels: maps to append; each is the mean over its part of the C channels and over space.
 
     Returns:
       [B, H, W, C + channels].
 
     Raises:
-      ValueError: groups do not divide the batch, or maps the channels.
+      ValueError: groups do not divide the batch, or maps do not divide the channels.
     """
     everyone = x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
     n, *space, width = everyone.shape
     group_size = min(group_size, n)
-    if n % group_size or width % channels:
-        raise ValueError(f"{n} examples in groups of {group_size}, {width} channels for {channels}: must divide")
+    if n % group_size:
+        raise ValueError(f"group_size={group_size}: must divide the {n} examples of the batch")
+    if width % channels:
+        raise ValueError(f"group_channels={channels}: must divide the {width} channels")
     split = everyone.reshape(group_size, n // group_size, *space, channels, width // channels)
     stddev = jnp.sqrt(jnp.var(split, axis=0) + 1e-8).mean(axis=(1, 2, 4))  # [groups, channels]
     stddev = jnp.tile(stddev, (group_size, 1))  # [n, channels]
@@ -339,22 +342,24 @@ def minibatch_stddev(x, group_size: int, channels: int = 1, axis_name: str | Non
 
 
 def _dtypes(net) -> tuple[jnp.dtype, ...]:
-    """Compute type at 4, 8, .., image_size."""
+    """Returns the compute type at 4, 8, .., image_size."""
     if jnp.dtype(net.dtype) == jnp.float16:
-        raise ValueError("dtype=float16: the modulated convolutions would overflow; give bfloat16 or float32")
+        raise ValueError("dtype=float16: modulated convolutions would overflow; choose bfloat16 or float32")
     resolutions = [4 << i for i in range(len(net.widths))]
     low = max(8, 2 * net.image_size >> net.low_precision)
     return tuple(jnp.dtype(net.dtype if r >= low else jnp.float32) for r in resolutions)
 
 
 def _clamp(net) -> float | None:
+    """Returns the bound on the output of a layer; None: there is none."""
     return net.conv_clamp if jnp.dtype(net.dtype).itemsize < 4 else None
 
 
-def _clip(x, bound):
+def _clip(x, bound: float | None):
+    """Clips x to -bound .. bound, or returns it as it is."""
     return x if bound is None else jnp.clip(x, -bound, bound)
 
 
-def _normalise(x):
-    """To mean square 1 over the last axis."""
+def pixel_norm(x):
+    """Scales x to mean square 1 over the last axis (Karras et al. 2018, sec. 4.2)."""
     return x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-8)
