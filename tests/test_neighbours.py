@@ -103,7 +103,7 @@ def test_blocks_and_axes_do_not_matter():
     basis = np.linalg.qr(rng.normal(size=(16, 16)))[0]
     whole, authentic = prdc(fake, real), authpct(fake, real)
     assert prdc(fake @ basis + 3.0, real @ basis + 3.0) == whole
-    for rows in (1, 64):
+    for rows in (40, 64):
         assert prdc(fake, real, block_rows=rows) == whole
         assert authpct(fake, real, block_rows=rows) == authentic
 

@@ -170,6 +170,9 @@ def cached_features(
       flush_images: a kill loses fewer images than this.
     """
     n, indices = len(indices), indices[process_share(len(indices))]
+    widths = extractor.widths(dataset.image_shape)
+    if not len(indices):
+        return gather({name: np.empty((0, width), np.float32) for name, width in widths.items()}, n)
     about = {
         "format": FORMAT,
         "images": identity(dataset),
@@ -178,7 +181,7 @@ def cached_features(
     }
     with contextlib.ExitStack() as stack:
         stores = {}
-        for name, width in extractor.widths(dataset.image_shape).items():
+        for name, width in widths.items():
             network = extractor.networks[name.split("/")[0]]
             key = about | {"features": name, "weights": network.weights, "resize": network.resize}
             key = json.dumps(key, sort_keys=True)

@@ -219,10 +219,15 @@ def load(file: str | None = None) -> FeatureNetwork:
 
 def apply(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
     """Returns the features of images uint8 [B, H, W, 3], float32; see `Inception`."""
+    return describe(variables, resize(images))
+
+
+def describe(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
+    """Returns the features of resized images, float32 [B, 299, 299, 3] in 0..255."""
 
     def features(images):
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
-            return Inception().apply(variables, (resize(images) - 128.0) / 128.0)
+            return Inception().apply(variables, (images - 128.0) / 128.0)
 
     if jax.default_backend() == "cpu":
         single = lambda image: jax.tree.map(lambda x: x[0], features(image[None]))  # noqa: E731
