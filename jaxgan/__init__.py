@@ -13,7 +13,6 @@ what is added to them can be named too.
 """
 
 import importlib
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,7 +26,7 @@ _HOMES = {
     "parallelize": "jaxgan.gan.step",
     "load": "jaxgan.sampling.load",
     "Generator": "jaxgan.sampling.generator",
-    "evaluate": "jaxgan.evaluation",
+    "evaluate": "jaxgan.evaluation.evaluator",
     "Penalty": "jaxgan.gan.penalties",
     "Loss": "jaxgan.gan.losses",
     "Schedule": "jaxgan.gan.schedules",
@@ -38,7 +37,7 @@ _HOMES = {
     "LOSSES": "jaxgan.gan.losses",
     "PENALTIES": "jaxgan.gan.penalties",
     "AUGMENTATIONS": "jaxgan.gan.augment",
-    "METRICS": "jaxgan.evaluation.evaluator",
+    "METRICS": "jaxgan.evaluation.registry",
     "DATASETS": "jaxgan.data",
     "default_config": "jaxgan.settings",
     "config": "jaxgan.config_files",
@@ -47,7 +46,7 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):
     """Imports a name of the face when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxgan' has no attribute '{name}'")

@@ -13,22 +13,17 @@ from jaxgan.core.errors import ConfigError, require
 _ROOT = pathlib.Path(__file__).parent
 
 
-def _packaged() -> dict[str, pathlib.Path]:
-    """Returns name -> file; a wheel has them inside the package, a checkout beside it."""
+def packaged() -> dict[str, pathlib.Path]:
+    """Returns name -> file of every packaged config; a wheel has them inside the package, a checkout beside it."""
     files = [*_ROOT.glob("configs/*.py")] or [*_ROOT.parent.glob("configs/*.py")]
     return {file.stem: file for file in sorted(files)}
-
-
-def names() -> tuple[str, ...]:
-    """Returns the names of the packaged configs."""
-    return tuple(_packaged())
 
 
 def config(name: str) -> ConfigDict:
     """Returns the config of a packaged name or a file, such as "cifar", "cifar:unconditional" or "path/to/file.py".
 
     Args:
-      name: a name of `names()`, or a path that ends in ".py"; what follows a colon goes to the file's `get_config`.
+      name: a name in `packaged()`, or a path that ends in ".py"; what follows a colon goes to the file's `get_config`.
 
     Raises:
       ConfigError: there is no such config, or its file has an error, which is named with its line.
@@ -38,9 +33,8 @@ def config(name: str) -> ConfigDict:
       'biggan'
     """
     base, _, variant = name.partition(":")
-    packaged = _packaged()
-    choices = f"choose one of {', '.join(packaged)}, or the path of a FILE.py"
-    file = pathlib.Path(base) if base.endswith(".py") else packaged.get(base)
+    choices = f"choose one of {', '.join(packaged())}, or the path of a FILE.py"
+    file = pathlib.Path(base) if base.endswith(".py") else packaged().get(base)
     require(file is not None, "config", name, choices)
     require(file.is_file(), "config", name, f"there is no such file; {choices}")
     try:

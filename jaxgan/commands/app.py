@@ -1,11 +1,11 @@
 """What the commands share: flags of their own, one-line errors with an exit status, the compilation cache."""
 
+import contextlib
 import copy
 import dataclasses
 import difflib
 import inspect
 import os
-import pathlib
 import re
 import sys
 import textwrap
@@ -19,7 +19,28 @@ import jaxgan
 from jaxgan import config_files
 from jaxgan.core import memory
 from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.core.files import cache_directory
 from jaxgan.settings import default_config, flatten, unknown_key
+
+
+class _TupleParser(flags.ArgumentParser):
+    """Reads fid,is and (8, 16) and nothing at all as tuples; ml_collections wants quotes around words."""
+
+    def parse(self, argument: str | tuple) -> tuple:
+        if isinstance(argument, tuple):
+            return argument
+        words = [word.strip(" '\"") for word in argument.strip("()[] ").split(",")]
+        return tuple(_number(word) for word in words if word)
+
+
+def _number(word: str) -> int | float | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(word)
+    return word
+
+
+config_flags.register_flag_parser_for_type(tuple, _TupleParser())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +121,7 @@ class Command:
             lines += ["", "Settings, as this config has them (their meaning is in jaxgan/settings.py):"]
             lines += [f"  --config.{key}={value!r}" for key, value in flatten(config).items()]
         elif "config" in self.flags:
-            lines += ["", f"Configs: {', '.join(config_files.names())}. With --config=NAME --help lists its settings."]
+            lines += ["", f"Configs: {', '.join(config_files.packaged())}. With --config=NAME --help lists its settings."]
         return "\n".join(lines)
 
 
@@ -113,7 +134,7 @@ def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
     logging.set_verbosity(logging.WARNING)  # the console is the program's own
     cache_compilations()
-    memory.keep_freed()
+    memory.retain_freed()
     if main.cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
         jax.config.update("jax_num_cpu_devices", main.cpu_devices)
     status = main(sys.argv[1:])
@@ -125,8 +146,7 @@ def run(main: Command) -> None:
 def cache_compilations() -> None:
     """Keeps compiled programs between runs, in the user's cache unless JAX_COMPILATION_CACHE_DIR says otherwise."""
     if not jax.config.jax_compilation_cache_dir:
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jaxgan" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory("xla")))
 
 
 def _fail(message, status: int) -> int:

@@ -21,17 +21,17 @@ flags.DEFINE_bool("thorough", False, "Compile with full effort, as a run would: 
 def main(flags, config) -> None:
     import jax
 
-    from jaxgan import planning
-    from jaxgan.gan import recipe_from_config
+    from jaxgan.gan.recipe import recipe_from_config
+    from jaxgan.planning import plan
 
     jax.config.update("jax_platforms", "cpu")  # where the compiler runs, not what it compiles for
     jax.config.update("jax_enable_compilation_cache", False)  # programs for absent hardware cannot be read back
     recipe = recipe_from_config(config)
-    planned = planning.plan(recipe, flags.topology, flags.thorough)
+    planned = plan.plan(recipe, flags.topology, flags.thorough)
     largest = None
     if flags.search:
-        largest = planning.largest_batch(recipe, planned, flags.topology, flags.thorough)
+        largest = plan.largest_batch(recipe, planned, flags.topology, flags.thorough)
     if planned is None:
         tried = f"config.batch_size={recipe.batch_size}: does not fit into {flags.topology}"
         raise RunFailed(f"{tried}; {largest.batch_size} does" if largest else tried)
-    print(planning.report(planned, largest))
+    print(plan.report(planned, largest))

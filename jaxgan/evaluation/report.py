@@ -76,8 +76,11 @@ def evaluate_run(
       neighbours: FILE.png for the samples of the last checkpoint that are nearest to a real, each beside that real.
     """
     choices = PROTOCOLS[protocol]._replace(**changes)
-    steps = _choose_steps(path, choices.step)
-    first = load(path, steps[0][0], sigma_rel)
+    try:
+        steps = _choose_steps(path, choices.step)
+        first = load(path, steps[0][0], sigma_rel)
+    except (ValueError, OSError) as error:
+        raise ConfigError(error) from error
     metrics = _require_metrics(metrics or first.config.eval.metrics)
     if changes.get("standing_batches"):
         require(first.has_batch_norm, "--standing_batches", choices.standing_batches, "the net has no batch norm; give 0")

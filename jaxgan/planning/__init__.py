@@ -4,7 +4,3 @@
 to a compiler, `hlo` reads the compiled program. Nothing here runs a step, and nothing else imports this room but its
 command.
 """
-
-from jaxgan.planning.plan import Plan, largest_batch, plan, report
-
-__all__ = ["Plan", "largest_batch", "plan", "report"]
