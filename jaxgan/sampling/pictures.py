@@ -74,8 +74,8 @@ def save_images(
 ) -> None:
     """Writes images, uint8 [N, H, W, C], as the ending of the path says; the directory is made if need be.
 
-    FILE.png holds what `show_grid` makes of them, FILE.npz the array `images` and the further `arrays`, and a path without
-    an ending is a directory with a PNG for each image.
+    FILE.png holds what `show_grid` makes of them, FILE.npz the array `images` and the further `arrays`, and a path
+    without an ending is a directory with a PNG for each image.
     """
     path = Path(path)
     if path.suffix == ".png":
