@@ -28,7 +28,7 @@ BARS = {"frechet": "30 s", "prdc": "600 s, 4 GB"}
 
 
 def make_features(rows, width, seed):
-    """Float32 [rows, width], >= 0, of some 64 independent directions and a little noise, like those of a deep net."""
+    """Returns features float32 [rows, width], >= 0, of 64 directions and a little noise, like those of a deep net."""
     rng = np.random.default_rng(seed)
     directions = np.random.default_rng(0).normal(size=(64, width)).astype(np.float32) / 8.0
     features = np.empty((rows, width), np.float32)
