@@ -70,9 +70,9 @@ def test_train_explains_what_it_cannot_do(arguments, expected, fails):
         ("def get_config(: pass", ":1: SyntaxError"),
         ("\n1 / 0", ":2: ZeroDivisionError: division by zero"),
         ("x = 1", "the file defines no function get_config"),
-        ("import jaxgan\n\n\ndef get_config():\n    c = jaxgan.default_config()\n    c.sede = 1", ':6: AttributeError: Key "sede"'),
+        ("import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1", ':4: AttributeError: Key "sede"'),
     ],
-)  # fmt: skip
+)
 def test_an_error_in_a_config_file_is_named_with_its_line(content, expected, fails, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(content)
@@ -105,7 +105,7 @@ def test_help_and_version(name, capsys):
     screen = capsys.readouterr().out
     assert f"jaxgan {name} --" in screen
     assert all(f"  --{flag}\n" in screen for flag in command(name).flags)
-    assert max(map(len, screen.splitlines())) <= 120 or name in ("train", "plan")  # which end with the list of configs
+    assert max(map(len, screen.splitlines())) <= 120
     assert command(name)(["--version"]) == 0
     assert capsys.readouterr().out == f"jaxgan {jaxgan.__version__}\n"
 
@@ -142,7 +142,14 @@ def test_each_call_begins_with_the_defaults():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("", ()), ("()", ()), ("8", (8,)), ("(8, 16)", (8, 16)), ("0.1,1e-2", (0.1, 0.01)), ("('fid', 'is')", ("fid", "is"))],
+    [
+        ("", ()),
+        ("()", ()),
+        ("8", (8,)),
+        ("(8, 16)", (8, 16)),
+        ("0.1,1e-2", (0.1, 0.01)),
+        ("('fid', 'is')", ("fid", "is")),
+    ],
 )
 def test_tuples_are_written_as_people_do(text, value):
     seen = []
@@ -196,9 +203,9 @@ def test_processes(arguments, status, expected, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_importing_the_package_imports_nothing_else():
-    code = "import sys, jaxgan; print(*{m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
-    assert set(python("-c", code, check=True).stdout.split()) <= {"jaxgan", "__main__", "sitecustomize", "_distutils_hack"}
+def test_importing_the_package_imports_nothing_that_takes_time():
+    code = "import sys, jaxgan; print(*sys.modules)"
+    assert not {"jax", "numpy", "flax", "absl"} & set(python("-c", code, check=True).stdout.split())
 
 
 def test_the_face_is_there_and_documented():

@@ -145,5 +145,5 @@ def test_lookup_lists_the_choices():
 
 def test_require_names_setting_and_value():
     require(True, "--num", 1, "")
-    with pytest.raises(ConfigError, match="^--num=0: must be above 0$"):
+    with pytest.raises(ConfigError, match=r"^--num=0: must be above 0$"):
         require(False, "--num", 0, "must be above 0")

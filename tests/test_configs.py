@@ -1,4 +1,4 @@
-"""Every packaged config is sound as it stands: it makes a recipe, and has the parameters and the sources that it says."""
+"""Every packaged config makes a recipe as it stands, and its nets have the parameters that it says."""
 
 import ast
 import math

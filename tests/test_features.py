@@ -42,10 +42,12 @@ def network(weights="abc", scale=1.0):
 NAMES = ("simple/left", "simple/moments")
 
 
-def compute(dataset=None, indices=np.arange(50), **changes):
+def compute(dataset=None, indices=range(50), **changes):
     """Returns cached features, in blocks of 16 images on all devices, flushed after each."""
     extractor = FeatureExtractor({"simple": network(**changes)}, NAMES, batch_size=16 // jax.local_device_count())
-    return cached_features(dataset or Counted(), indices, extractor, "a test", show_progress=False, flush_images=16)
+    return cached_features(
+        dataset or Counted(), np.array(indices), extractor, "a test", show_progress=False, flush_images=16
+    )
 
 
 def test_features_are_those_of_one_device():

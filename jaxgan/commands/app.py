@@ -121,7 +121,8 @@ class Command:
             lines += ["", "Settings, as this config has them (their meaning is in jaxgan/settings.py):"]
             lines += [f"  --config.{key}={value!r}" for key, value in flatten(config).items()]
         elif "config" in self.flags:
-            lines += ["", f"Configs: {', '.join(config_files.packaged())}. With --config=NAME --help lists its settings."]
+            lines += ["", *textwrap.wrap(f"Configs: {', '.join(config_files.packaged())}", 114, subsequent_indent="  ")]
+            lines += ["With --config=NAME, --help also lists its settings."]
         return "\n".join(lines)
 
 

@@ -73,5 +73,5 @@ def main(flags) -> None:
         sheet = getattr(sheets, function)(generator, flags[first].value, **options)
     except (ValueError, OSError) as error:
         raise ConfigError(error) from error
-    pictures.save_images(out, sheet.images, sheet.columns, **sheet.arrays)
+    pictures.save_images(out, sheet.images, sheet.columns, generator.config.data.name, **sheet.arrays)
     print(f"{len(sheet.images)} images of {generator} in {out}")

@@ -83,7 +83,8 @@ def evaluate_run(
         raise ConfigError(error) from error
     metrics = _require_metrics(metrics or first.config.eval.metrics)
     if changes.get("standing_batches"):
-        require(first.has_batch_norm, "--standing_batches", choices.standing_batches, "the net has no batch norm; give 0")
+        right = "the net has no batch norm; give 0"
+        require(first.has_batch_norm, "--standing_batches", choices.standing_batches, right)
     named = None, "none"
     if first.num_classes or neighbours or _compares(metrics):
         named = open_reals(reals, first.config.data, choices.split, data_changes)

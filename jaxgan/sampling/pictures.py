@@ -69,15 +69,17 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def save_images(path: str | os.PathLike, images: np.ndarray, columns: int, **arrays: np.ndarray) -> None:
+def save_images(
+    path: str | os.PathLike, images: np.ndarray, columns: int, data_name: str = "", **arrays: np.ndarray
+) -> None:
     """Writes images, uint8 [N, H, W, C], as the ending of the path says; the directory is made if need be.
 
-    FILE.png holds a grid with so many columns, FILE.npz the array `images` and the further `arrays`, and a path without
-    an ending is a directory with a PNG for each image.
+    FILE.png holds what `show_grid` makes of them, FILE.npz the array `images` and the further `arrays`, and a path
+    without an ending is a directory with a PNG for each image.
     """
     path = Path(path)
     if path.suffix == ".png":
-        save_png(path, grid(images, columns))
+        save_png(path, show_grid(images, columns, data_name))
     elif path.suffix == ".npz":
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, images=images, **arrays)

@@ -35,9 +35,14 @@ def kid(
 
 def _squared_mmd(x, y):
     """Returns the unbiased squared MMD of x and y, float64 [m, d] (Gretton et al. 2012, eq. 3)."""
-    m, d = x.shape
+    m = len(x)
     within = 0.0
     for z in (x, y):
-        kernel = (z @ z.T / d + 1.0) ** 3
+        kernel = _kernel(z, z)
         within += kernel.sum() - np.trace(kernel)
-    return within / (m * (m - 1)) - 2.0 * np.mean((x @ y.T / d + 1.0) ** 3)
+    return within / (m * (m - 1)) - 2.0 * np.mean(_kernel(x, y))
+
+
+def _kernel(x, y):
+    products = x @ y.T / x.shape[1] + 1.0
+    return products * products * products  # several times as fast as ** 3
