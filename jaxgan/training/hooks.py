@@ -22,10 +22,10 @@ import pathlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxgan.core.checkpoint import Checkpoints, all_finite
 from jaxgan.core.errors import RunFailed
@@ -50,7 +50,7 @@ Hook = Callable[[int, TrainState, dict[str, float], Generator], dict[str, float]
 class Run:
     """The parts of a run that its hooks share."""
 
-    config: ConfigDict
+    config: Any  # a ConfigDict
     recipe: Recipe
     data: DataSpec
     workdir: pathlib.Path
