@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import jax
+
 from jaxgan import settings
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError
