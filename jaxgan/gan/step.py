@@ -329,7 +329,8 @@ class Step:
 
     def __init__(self, recipe: Recipe, devices: Devices):
         self.devices = devices
-        self.recipe = devices.replicate(recipe.on_axis(AXIS))
+        # As arrays: device_put compares Python's floats between processes, and finds them unequal to themselves.
+        self.recipe = devices.replicate(jax.tree.map(jnp.asarray, recipe.on_axis(AXIS)))
         self._call = devices.parallelize(scan_steps)
 
     def __call__(self, state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict[str, Mean]]:
