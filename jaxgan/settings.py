@@ -123,7 +123,7 @@ def default_config() -> ConfigDict:
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
     config.eval = ConfigDict()
     config.eval.every_kimg = 0.0
-    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/evaluator.py: fd_cifar, is_cifar, modes, fid, ...
+    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/registry.py: fd_cifar, is_cifar, modes, fid, ...
     config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
     config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
     config.eval.inception_weights = ""  # file; "": fetched on first use
