@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxgan.core.memory import retain_freed
-from jaxgan.ops import conv as ops
+from jaxgan.ops.conv import conv, conv_transpose
 
 try:
     import torch
@@ -76,9 +76,9 @@ SHAPES = [
 
 
 def jax_functions(shape, impl):
-    """Returns three functions of arrays x and kernel: forward, forward and gradients, the gradient of R1."""
+    """Returns functions of x and the kernel: forward, forward with both gradients, R1."""
     options = dict(stride=shape.stride, padding=(shape.kernel - 1) // 2, groups=shape.groups, impl=impl)
-    forward = partial(ops.conv_transpose if shape.transposed else ops.conv, **options)
+    forward = partial(conv_transpose if shape.transposed else conv, **options)
 
     def gradients(x, kernel):
         y, pull = jax.vjp(forward, x, kernel)
@@ -91,7 +91,7 @@ def jax_functions(shape, impl):
 
 
 def in_loop(function, steps=3):
-    """Returns the function `steps` times in a row, each with other inputs that depend on the step before."""
+    """Repeats the function `steps` times in a row, each with other inputs that depend on the step before."""
 
     def loop(x, kernel):
         def body(x, _):
@@ -104,7 +104,6 @@ def in_loop(function, steps=3):
 
 
 def torch_functions(shape, dtype):
-    """Returns the same three functions in PyTorch, with their arrays inside."""
     function = torch.nn.functional.conv_transpose2d if shape.transposed else torch.nn.functional.conv2d
     options = dict(stride=shape.stride, padding=(shape.kernel - 1) // 2, groups=shape.groups)
     size, kernel_shape = operand_shapes(shape)
@@ -131,7 +130,6 @@ def torch_functions(shape, dtype):
 
 
 def operand_shapes(shape):
-    """Returns the shapes of x and of the kernel."""
     small = (shape.batch, *[(shape.size + shape.stride - 1) // shape.stride] * 2, shape.features)
     large = (shape.batch, shape.size, shape.size, shape.channels)
     x = small if shape.transposed else large
@@ -142,7 +140,7 @@ def operand_shapes(shape):
 
 
 def medians(runs, repeats):
-    """Returns the median seconds of each callable, which take turns; fewer of them where a round takes seconds."""
+    """Returns the median seconds of each callable, taking turns; of fewer runs where a round takes seconds."""
     seconds = [[] for _ in runs]
     begin = time.perf_counter()
     for i in range(repeats):
@@ -156,7 +154,7 @@ def medians(runs, repeats):
 
 
 def measure(shape, dtype, repeats, loop):
-    """Returns rows of (gigaflops, seconds with XLA, fast and PyTorch or None) for the three functions."""
+    """Returns rows of (GFLOP, seconds with XLA, ours and PyTorch or None) for the three functions."""
     rng = np.random.default_rng(0)
     x_shape, kernel_shape = operand_shapes(shape)
     x = jnp.asarray(rng.normal(size=x_shape), dtype)
