@@ -47,7 +47,7 @@ def main():
             lines = read_metrics(pathlib.Path(workdir) / "metrics.jsonl")
         looped.append(statistics.median(line["perf/images_per_second"] for line in lines[1:]))
     alone, looped = statistics.median(alone), statistics.median(looped)
-    speeds = f"{alone:,.0f} images/s alone, {looped:,.0f} in the loop, {1 - looped / alone:.1%} less"
+    speeds = f"{alone:,.0f} images/s alone, {looped:,.0f} in the loop, {looped / alone:.2f} times as many"
     print(f"{args.steps_per_dispatch} steps per dispatch: {speeds}")
 
 

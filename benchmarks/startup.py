@@ -42,14 +42,14 @@ def main():
     first_step, two_steps = (code.format(args.config, step.settings(args.set)) for code in (FIRST_STEP, TWO_STEPS))
     with tempfile.TemporaryDirectory() as cache:
         bare = min(seconds("pass", cache) for _ in range(args.repeats))
-        for module in ("jaxgan", "jaxgan.main", "jaxgan.training"):
+        for module in ("jaxgan", "jaxgan.main", "jaxgan.training.loop"):
             taken = min(seconds(f"import {module}", cache) for _ in range(args.repeats))
-            print(f"import {module:16} {taken - bare:6.2f} s")
-        print(f"first step, cold        {seconds(first_step, cache):6.1f} s")
+            print(f"import {module:20} {taken - bare:6.2f} s")
+        print(f"first step, cold            {seconds(first_step, cache):6.1f} s")
         warm = min(seconds(first_step, cache) for _ in range(args.repeats))
-        print(f"first step, warm        {warm:6.1f} s")
+        print(f"first step, warm            {warm:6.1f} s")
         another = min(seconds(two_steps, cache) for _ in range(args.repeats)) - warm
-        print(f"the step itself         {another:6.1f} s")
+        print(f"the step itself             {another:6.1f} s")
 
 
 if __name__ == "__main__":
