@@ -1,8 +1,8 @@
-"""Times FID's Inception network on this machine and, where installed, pytorch-fid's: images a second.
+"""Measures images a second of FID's Inception network on this machine and, where installed, of pytorch-fid's.
 
     JAX_PLATFORMS=cpu python benchmarks/inception.py [--images=128] [--size=32] [--repeats=5]
 
-Ours runs as in `jaxgan.evaluate`, on two devices; pytorch-fid in batches of 50, its default. Both take turns in
+Ours runs as in `jaxgan evaluate`, on two devices; pytorch-fid in batches of 50, its default. Both take turns in
 one process, so that other load on the machine hurts them alike, from uint8 images to features in host memory; the
 figures are medians, and a core's time tells more than images a second where other work is going on.
 OMP_WAIT_POLICY=passive keeps PyTorch's idle threads from counting. Weights are random and the same for both, and the
@@ -18,10 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.commands import app as cli
 from jaxgan.core import memory
-from jaxgan.core.parallel import LocalMap
-from jaxgan.evaluation.features import CHUNK
+from jaxgan.core.parallel import DeviceMap
 from jaxgan.evaluation.networks import inception
 
 try:
@@ -32,7 +30,7 @@ except ImportError:
 
 
 def pytorch_fid_net():
-    """pytorch-fid's network with random weights, and their state dict."""
+    """Returns pytorch-fid's network with random weights, and their state dict."""
     with (
         mock.patch.object(torch.nn.Module, "load_state_dict"),
         mock.patch.object(pytorch_fid, "load_state_dict_from_url"),
@@ -63,10 +61,10 @@ def main():
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    cli.use_two_cpu_devices()
-    memory.keep_freed()
+    memory.retain_freed()
+    jax.config.update("jax_num_cpu_devices", 2)
     functions = {}
-    apply = LocalMap(inception.apply, CHUNK)
+    apply = DeviceMap(inception.apply, 64)
     if torch is None:
         variables = random_variables()
     else:

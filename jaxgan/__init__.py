@@ -29,6 +29,8 @@ _HOMES = {
     "evaluate": "jaxgan.evaluation.evaluator",
     "Penalty": "jaxgan.gan.penalties",
     "Loss": "jaxgan.gan.losses",
+    "Optimizer": "jaxgan.gan.optim",
+    "Augmentation": "jaxgan.gan.augment",
     "Schedule": "jaxgan.gan.schedules",
     "DataSpec": "jaxgan.data",
     "ArrayDataset": "jaxgan.data",

@@ -59,12 +59,13 @@ def default_config() -> ConfigDict:
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder
+    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder, npz
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
     config.data.image_size = 32  # pixels; larger or smaller sets are centre-cropped and resized
     config.data.flip = True  # flip each real image horizontally with probability 1/2, on the device
-    config.data.dir = ""  # folder: the directory of images. tfds: where sets are kept ("": ~/tensorflow_datasets)
+    config.data.dir = ""  # folder: the directory of images; npz: the file; tfds: where sets are kept
+    # ("": ~/tensorflow_datasets)
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
     config.data.cache_gb = 4.0  # a set whose decoded copy takes more disk than this is decoded as it is read
@@ -122,7 +123,7 @@ def default_config() -> ConfigDict:
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
     config.eval = ConfigDict()
     config.eval.every_kimg = 0.0
-    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/evaluator.py: fd_cifar, is_cifar, modes, fid, ...
+    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/registry.py: fd_cifar, is_cifar, modes, fid, ...
     config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
     config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
     config.eval.inception_weights = ""  # file; "": fetched on first use

@@ -97,14 +97,12 @@ def test_a_flipped_image_is_described_alike(shipped, describe, images):
 
 
 def test_other_sizes_are_resized(shipped, describe, images):
-    """An enlargement by whole pixels says nearly the same, a constant image of any size exactly the same."""
-    grey = {size: np.full((1, size, size, 3), 77, np.uint8) for size in (16, 32, 48)}
-    outputs = {size: describe(shipped.variables, image)["logits"] for size, image in grey.items()}
-    for size in (16, 48):
-        np.testing.assert_allclose(outputs[size], outputs[32], rtol=1e-3, atol=1e-3)
+    """An enlargement by whole pixels says nearly the same, a constant image exactly the same."""
     smooth = np.asarray(jax.image.resize(images[:, ::8, ::8].astype(np.float32), (6, 32, 32, 3), "cubic"))
     smooth = np.clip(smooth, 0, 255).astype(np.uint8)
+    smooth[0] = 77
     small, large = (describe(shipped.variables, x)["pool"] for x in (smooth, smooth.repeat(2, 1).repeat(2, 2)))
+    np.testing.assert_allclose(small[0], large[0], rtol=1e-3, atol=1e-3)
     assert np.mean(np.square(small - large)) < 0.02 * np.mean(np.square(small - small.mean(axis=0)))
 
 
@@ -151,13 +149,14 @@ def test_augmentation_flips_every_other_epoch(images):
     assert np.array_equal(augment(images[::-1], index[::-1], 0, 7, key), first[::-1])
 
 
+@pytest.mark.slow
 def test_training_learns():
     """Ten flat colours, a class each."""
     colours = np.random.default_rng(1).integers(0, 256, (10, 1, 1, 3))
     noise = np.random.default_rng(2).integers(-20, 21, (80, 32, 32, 3))
     labels = np.arange(80) % 10
     images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
-    settings = tool.SETTINGS | {"epochs": 6, "batch_size": 16}
+    settings = tool.SETTINGS | {"epochs": 4, "batch_size": 16}
     losses = [loss for loss, _ in tool.train(TINY, images, labels, settings)]
     assert losses[-1] < 0.9 * losses[0]
 
@@ -184,8 +183,8 @@ def test_first_step_of_the_optimizer():
     np.testing.assert_allclose(updates["head"]["bias"], -step / 9, rtol=1e-5)
 
 
-def test_filters_of_norm_one():
-    params = TINY.init(jax.random.key(2), jnp.zeros((1, 32, 32, 3)))["params"]
+def test_filters_of_norm_one(unfolded):
+    params = unfolded["params"]
     scaled = tool.unit_filters(params)
     for name, layer in scaled.items():
         if name.startswith("conv"):

@@ -14,11 +14,11 @@ from jaxgan.training.health import (
     VARIETY_DROP,
     WARMUP_KIMG,
     HealthMonitor,
-    health_metrics,
     health_warnings,
     overfitting_gap,
     pairwise_distance,
 )
+from jaxgan.training.hooks import health_metrics
 
 
 def test_pairwise_distance_is_the_mean_over_all_pairs():
@@ -85,6 +85,8 @@ def test_health_metrics_measure_samples_and_d(chunk):
     values = health_metrics(recipe, state, generator, (reals, labels), (others, labels), chunk)
     assert values == pytest.approx({"health/variety": 1.0, "health/overfit": 0.2}, abs=1e-5)
     assert health_metrics(recipe, state, generator, (reals, labels), None, chunk).keys() == {"health/variety"}
+    black = np.zeros((20, 4, 4, 3), np.uint8)
+    assert health_metrics(recipe, state, generator, (black, labels), None, chunk) == {}  # no measure of variety
 
 
 def healthy(lines=100, seed=0):

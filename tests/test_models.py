@@ -1,4 +1,10 @@
-"""Sizes to the digit, shapes, logits, conditioning, precision."""
+"""What every architecture promises (jaxgan/models/__init__.py), sizes to the digit, and the layers that nets share."""
+
+import functools
+import inspect
+import math
+import re
+import textwrap
 
 import flax.linen as nn
 import jax
@@ -6,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.models import MODELS
+import jaxgan.models
+from jaxgan.models import MODELS, r3gan, r3gan2
 from jaxgan.models.layers import (
+    BaseDiscriminator,
+    BaseGenerator,
     BatchNorm,
     Conv,
     ConvTranspose,
@@ -20,129 +29,292 @@ from jaxgan.models.layers import (
 )
 from jaxgan.ops.conv import conv
 
-# Of the published networks (StudioGAN, mimicry); dcgan's conditional form adds tables of 10 classes:
-# G: batch norm 256, 128, 64 -> 10 x 2 instead of 2 per channel; D: an embedding of 512.
+# Parameters of G and D at (pixels, classes, Z), as published or counted in the published code: StudioGAN, mimicry, the
+# paper of BigGAN (128 pixels), the official nets of StyleGAN2-ADA (as StudioGAN logs them), R3GAN and R3GAN2.
 COUNTS = {
-    ("dcgan", 0): (3_812_355, 2_931_009),
-    ("dcgan", 10): (3_812_355 + 18 * (256 + 128 + 64), 2_931_009 + 5120),
-    # 4x4 convolutions with a bias, batch norm but on the first of D's, dense layers to and from 4x4 pixels of 256:
-    ("dcgan_strided", 0): (
-        129 * 4096 + 512 + (16 * 256 * 128 + 128 + 256) + (16 * 128 * 64 + 64 + 128) + (16 * 64 * 3 + 3),
-        (16 * 3 * 64 + 64) + (16 * 64 * 128 + 128 + 256) + (16 * 128 * 256 + 256 + 512) + 4097,
-    ),
-    ("sngan", 0): (4_276_739, 1_053_825),
-    ("sngan", 10): (4_304_387, 1_055_105),
-    ("mlp", 0): (
+    ("mlp", 32, 0, 128): (
         129 * 128 + 256 + 129 * 1024 + 2048 + 1025 * 3072,
         27 * 64 + 64 + 576 * 128 + 128 + 8 * 8 * 128 + 1,
     ),
+    ("dcgan", 32, 0, 128): (3_812_355, 2_931_009),
+    # Tables of 10 classes: a gain and a bias in the batch norms of G, of 256, 128 and 64 channels; a vector in D.
+    ("dcgan", 32, 10, 128): (3_812_355 + 18 * (256 + 128 + 64), 2_931_009 + 5120),
+    # 4x4 convolutions with a bias, batch norm but on the first of D's, dense layers to and from 4x4 pixels of 256.
+    ("dcgan_strided", 32, 0, 128): (
+        129 * 4096 + 512 + (16 * 256 * 128 + 128 + 256) + (16 * 128 * 64 + 64 + 128) + (16 * 64 * 3 + 3),
+        (16 * 3 * 64 + 64) + (16 * 64 * 128 + 128 + 256) + (16 * 128 * 256 + 256 + 512) + 4097,
+    ),
+    ("sngan", 32, 0, 128): (4_276_739, 1_053_825),
+    ("sngan", 32, 10, 128): (4_304_387, 1_055_105),
+    ("sagan", 32, 0, 128): (4_276_739 + 81_921, 1_053_825 + 20_481),
+    ("sagan", 32, 10, 128): (4_386_308, 1_075_586),
+    ("biggan", 32, 0, 80): (9_416_196 - 10 * 128 - 12 * 128 * 384, 2_415_170 - 10 * 192),
+    ("biggan", 32, 10, 80): (9_416_196, 2_415_170),
+    ("biggan", 64, 100, 100): (17_322_404, 30_668_722),
+    ("biggan", 128, 1000, 120): (70_433_988, 87_982_370),
+    ("stylegan2", 32, 0, 512): (19_947_539, 20_720_641),
+    ("stylegan2", 32, 10, 512): (20_215_315, 23_089_664),
+    ("r3gan", 32, 0, 64): (20_732_160, 20_683_776),
+    ("r3gan", 32, 10, 64): (20_781_952, 21_280_512),
+    ("r3gan", 256, 0, 64): (23_057_952, 23_009_568),
+    ("r3gan2", 32, 0, 64): (17_269_249, 17_192_448),
+    ("r3gan2", 32, 10, 64): (17_335_425, 17_720_832),
+    ("r3gan2", 256, 0, 64): (24_855_425, 24_771_456),
 }
-# StyleGAN2 and R3GAN, whose images are not bounded, have tests of their own.
-TINY = {"mlp": ((16, 16), (8, 8)), "dcgan": ((16, 8, 8), (8, 8, 16)), "sngan": ((16, 8, 8), (8, 8, 8))}
-TINY |= dict.fromkeys(("sagan", "biggan"), TINY["sngan"]) | {"dcgan_strided": ((16, 8), (8, 16))}
-
-
-def build(name, size=16, num_classes=0, tiny=True, **fields):
-    g_channels, d_channels = TINY[name] if tiny else ((), ())
-    common = dict(image_size=size, num_classes=num_classes, **fields)
-    g = MODELS[name].Generator(channels=g_channels, **common)
-    d = MODELS[name].Discriminator(channels=d_channels, **common)
-    return g, d
-
-
-def initialise(g, d, size=16):
-    key, label = jax.random.key(0), jnp.zeros(1, jnp.int32)
-    keys = jax.random.split(key, 1)
-    variables_g = g.init(key, jnp.zeros((1, 128)), label, False, keys)
-    variables_d = d.init(key, jnp.zeros((1, size, size, g.image_channels)), label, False, keys)
-    return variables_g, variables_d
-
-
-@pytest.mark.parametrize(("name", "num_classes"), COUNTS)
-def test_parameter_counts_at_32_pixels(name, num_classes):
-    shapes = jax.eval_shape(lambda: initialise(*build(name, 32, num_classes, tiny=False), 32))
-    counts = tuple(sum(x.size for x in jax.tree.leaves(v["params"])) for v in shapes)
-    assert counts == COUNTS[name, num_classes]
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [("mlp", 8), ("mlp", 28), ("mlp", 64)]
-    + [(n, s) for n in ("dcgan", "dcgan_strided", "sngan") for s in (16, 32, 64)],
+# Published nets that take fields of their own: name, pixels, classes, Z, fields of G, fields of D, counts.
+OTHER_COUNTS = [
+    ("stylegan2", 1024, 0, 512, dict(mapping_layers=8), dict(architecture="resnet"), (30_370_060, 29_012_513)),
+    (
+        "stylegan2", 256, 0, 512,
+        dict(mapping_layers=8, channel_base=16384), dict(architecture="resnet", channel_base=16384),
+        (24_767_458, 24_001_089),
+    ),
+    (
+        "r3gan", 64, 1000, 64,
+        *[dict(channels=r3gan.IMAGENET_WIDTHS[64], group_width=32)] * 2, (103_570_432, 107_205_120),
+    ),
+    ("r3gan2", 64, 1000, 64, *[dict(channels=r3gan2.IMAGENET_WIDTHS[64])] * 2, (80_104_961, 82_867_200)),
+]  # fmt: skip
+# Sizes at the ends of what an architecture does; no counts were published for them.
+OTHER_SIZES = [
+    ("mlp", 8), ("mlp", 28), ("mlp", 64), ("dcgan", 16), ("dcgan", 64), ("dcgan_strided", 16), ("dcgan_strided", 64),
+    ("sngan", 16), ("sngan", 64), ("sagan", 16), ("sagan", 64), ("biggan", 16), ("stylegan2", 8), ("r3gan", 8),
+    ("r3gan2", 8),
+]  # fmt: skip
+CASES = (
+    [(*case, {}, {}, counts) for case, counts in COUNTS.items()]
+    + OTHER_COUNTS
+    + [(name, size, 10, 64, {}, {}, None) for name, size in OTHER_SIZES]
 )
-@pytest.mark.parametrize("num_classes", [0, 10])
-def test_shapes_at_every_size(name, size, num_classes):
-    g, d = build(name, size, num_classes, tiny=False)
+
+
+def count(variables):
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(("name", "size", "num_classes", "z_dim", "fields_g", "fields_d", "counts"), CASES)
+def test_shapes_and_parameter_counts(name, size, num_classes, z_dim, fields_g, fields_d, counts):
+    generator, discriminator = MODELS[name]
+    common = dict(image_size=size, num_classes=num_classes)
+    g, d = generator(**common, **fields_g), discriminator(**common, **fields_d)
+    labels = jnp.arange(2) if num_classes else None
 
     def run():
-        variables_g, variables_d = initialise(g, d, size)
-        labels, keys = jnp.arange(2), jax.random.split(jax.random.key(1), 2)
-        images = g.apply(variables_g, jnp.zeros((2, 128)), labels, False, keys)
-        return images, d.apply(variables_d, images, labels, False, keys)
+        keys = jax.random.split(jax.random.key(1), 2)
+        images, variables_g = g.init_with_output(keys[0], jnp.zeros((2, z_dim)), labels, False, keys)
+        return images, *d.init_with_output(keys[1], images, labels, False, keys), variables_g
 
-    images, logits = jax.eval_shape(run)
+    images, (logits, outputs), variables_d, variables_g = jax.eval_shape(run)
     assert (images.shape, images.dtype) == ((2, size, size, 3), jnp.float32)
     assert (logits.shape, logits.dtype) == ((2,), jnp.float32)
+    assert list(outputs) == ["features"]
+    assert {x.dtype for x in jax.tree.leaves((variables_g, variables_d))} == {jnp.dtype(jnp.float32)}
+    assert counts in (None, (count(variables_g), count(variables_d)))
+
+
+# The smallest of each architecture: pixels, fields of G and of D.
+TINY = {
+    "mlp": (8, dict(channels=(8, 8)), dict(channels=(8, 8))),
+    "dcgan": (16, dict(channels=(16, 8, 8)), dict(channels=(8, 8, 16))),
+    "dcgan_strided": (16, dict(channels=(16, 8)), dict(channels=(8, 16))),
+    "sngan": (16, dict(channels=(8,) * 3), dict(channels=(8,) * 3)),
+    "sagan": (16, dict(channels=(8,) * 3), dict(channels=(8,) * 3)),
+    "biggan": (16, dict(channels=(8,) * 3, shared_dim=8), dict(channels=(8,) * 3)),
+    "stylegan2": (8, dict(channels=(8, 8), w_dim=16), dict(channels=(8, 8), mapping_layers=1)),
+    "r3gan": (8, dict(channels=(16, 16), blocks=1), dict(channels=(16, 16), blocks=1)),
+    "r3gan2": (8, *[dict(channels=(16,), blocks=1, group_width=16)] * 2),
+}
+BOUNDED = set(TINY) - {"stylegan2", "r3gan", "r3gan2"}  # the generators that end in tanh
+Z, KEYS = jax.random.normal(jax.random.key(3), (4, 16)), jax.random.split(jax.random.key(1), 4)
+LABELS = jnp.array([0, 1, 2, 1])
+
+
+def images(name):
+    size = TINY[name][0]
+    return jax.random.uniform(jax.random.key(2), (4, size, size, 3), minval=-1.0)
+
+
+def nets(name, num_classes=3, **fields_d):
+    size, own_g, own_d = TINY[name]
+    common = dict(image_size=size, num_classes=num_classes)
+    return MODELS[name][0](**common, **own_g), MODELS[name][1](**common, **own_d, **fields_d)
+
+
+def draws(shapes):
+    """Returns variables of these shapes, normal draws over the root of the fan-in, so that every part of a net acts."""
+    generator = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key.split("/")[-1]
+        if name in ("sigma", "var"):
+            return np.ones(leaf.shape, np.float32)
+        values = generator.standard_normal(leaf.shape, np.float32)
+        return values / math.sqrt(math.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 0.3 * values
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.cache
+def tiny(name):
+    """Returns the nets of `name` with 3 classes, their variables, and what they make in training, compiled."""
+    pair = nets(name)
+
+    def initialise():
+        return [net.init(KEYS[0], x, LABELS, False, KEYS) for net, x in zip(pair, (Z, images(name)), strict=True)]
+
+    variables = draws(jax.eval_shape(initialise))
+    if name == "stylegan2":  # whose stored weights are larger, as they are scaled in use
+        variables = jax.tree.map(jnp.add, jax.jit(initialise)(), variables)
+    applies = [
+        jax.jit(lambda v, x, labels, net=net: net.apply(v, x, labels, True, KEYS, mutable=list(v))[0]) for net in pair
+    ]
+    return pair, variables, applies
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_logits_are_not_probabilities_and_images_are_in_range(name):
-    g, d = build(name)
-    variables_g, variables_d = initialise(g, d)
-    keys = jax.random.split(jax.random.key(1), 4)
-    images = g.apply(variables_g, 100 * jax.random.normal(jax.random.key(2), (4, 128)), None, False, keys)
-    assert float(jnp.abs(images).max()) <= 1.0
-    # Nothing squashes the last layer: what is added to its bias is added to the logits.
-    raised = jax.tree.map(lambda x: x, variables_d)
-    raised["params"]["logit"]["bias"] += 7.0
-    logits, higher = (d.apply(v, images, None, False, keys) for v in (variables_d, raised))
-    np.testing.assert_allclose(higher - logits, 7.0, rtol=1e-5)
+def test_pair(name):
+    """Ranges, labels and what a logit depends on, by one program of each net."""
+    _, (variables_g, variables_d), (generate, discriminate) = tiny(name)
+    fakes = generate(variables_g, 100 * Z, LABELS)
+    assert float(jnp.abs(fakes).max()) <= 1.0 or name not in BOUNDED
+    reals, ones = images(name), jnp.ones(4, int)
+    logits = discriminate(variables_d, reals, ones)[0]
+
+    # Labels act in G, and in D on the logit of their own example.
+    assert float(jnp.abs(generate(variables_g, Z, ones) - generate(variables_g, Z, 2 * ones)).max()) > 1e-4
+    twos, mixed = (discriminate(variables_d, reals, y)[0] for y in (2 * ones, jnp.array([1, 2, 1, 2])))
+    assert float(jnp.abs(logits - twos).min()) > 1e-5
+    np.testing.assert_allclose(mixed, jnp.where(jnp.arange(4) % 2, twos, logits), rtol=1e-4, atol=1e-5)
+
+    # Another last example changes the logits of the others just where an architecture says so.
+    others = discriminate(variables_d, reals.at[3].multiply(-0.5), ones)[0]
+    change = float(jnp.abs(others - logits)[:3].max())
+    assert change > 1e-4 if MODELS[name][1].batch_dependent else change < 1e-5
+    assert float(jnp.abs(others - logits)[3]) > 1e-4
+
+    # Nothing squashes a logit: what is added to the bias of the last layer is added to it.
+    if "logit" in variables_d["params"]:
+        params = variables_d["params"]
+        raised = params | {"logit": params["logit"] | {"bias": params["logit"]["bias"] + 7.0}}
+        higher = discriminate(variables_d | {"params": raised}, reals, ones)[0]
+        np.testing.assert_allclose(higher - logits, 7.0, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_labels_matter_only_to_a_conditional_net(name):
-    x = jax.random.normal(jax.random.key(2), (2, 16, 16, 3))
-    z = jax.random.normal(jax.random.key(3), (2, 128))
-    keys = jax.random.split(jax.random.key(1), 2)
-    for num_classes in (0, 10):
-        g, d = build(name, num_classes=num_classes)
-        # Class tables start at zero: any values do, so that labels can act.
-        variables = jax.tree.map(
-            lambda v: v + 0.1 * jax.random.normal(jax.random.key(v.size), v.shape), initialise(g, d)
-        )
-        for module, variables_, inputs in zip((g, d), variables, (z, x), strict=True):
-            one, two = (module.apply(variables_, inputs, jnp.full(2, y), False, keys) for y in (1, 2))
-            assert bool(jnp.any(one != two)) == bool(num_classes)
+def test_normalised_parameters_are_the_same_net(name):
+    """They may be other numbers, and are in R3GAN2, but make the same images and logits."""
+    pair, variables, applies = tiny(name)
+    for net, apply, variables_, x in zip(pair, applies, variables, (Z, images(name)), strict=True):
+        params = jax.jit(net.normalise_params)(variables_["params"])
+        assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, variables_["params"])
+        one, two = (jax.tree.leaves(apply(v, x, LABELS))[0] for v in (variables_, variables_ | {"params": params}))
+        assert np.linalg.norm(one - two) <= 0.01 * np.linalg.norm(one)
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_bfloat16_keeps_float32_parameters_and_outputs(name):
-    outputs = {}
-    for dtype in (jnp.float32, jnp.bfloat16):
-        g, d = build(name, dtype=dtype)
-        variables_g, variables_d = initialise(g, d)
-        assert {x.dtype for x in jax.tree.leaves((variables_g, variables_d))} == {jnp.dtype(jnp.float32)}
-        keys = jax.random.split(jax.random.key(1), 4)
-        images = g.apply(variables_g, jax.random.normal(jax.random.key(2), (4, 128)), None, False, keys)
-        logits = d.apply(variables_d, images, None, False, keys)
-        assert images.dtype == logits.dtype == jnp.float32
-        outputs[dtype] = images
-    difference = jnp.abs(outputs[jnp.bfloat16] - outputs[jnp.float32])
-    assert 0 < float(difference.max()) < 0.05
+def test_bfloat16(name):
+    """Images and logits are those of float32, nearly; every gradient is finite, float32 and not zero."""
+    pair, variables, applies = tiny(name)
+    g, d = (net.clone(dtype=jnp.bfloat16) for net in pair)
+    reals = images(name)
+
+    def value(params):
+        def apply(net, params, variables, x):
+            return net.apply({**variables, "params": params}, x, LABELS, True, KEYS, mutable=list(variables))[0]
+
+        fakes = apply(g, params[0], variables[0], Z)
+        logits = [apply(d, params[1], variables[1], x)[0] for x in (fakes, reals)]
+        return jnp.mean(jax.nn.softplus(logits[0]) - jnp.sin(logits[1])), (fakes, logits[1])
+
+    grads, low = jax.jit(jax.grad(value, has_aux=True))([v["params"] for v in variables])
+    full = applies[0](variables[0], Z, LABELS), applies[1](variables[1], reals, LABELS)[0]
+    for a, b in zip(low, full, strict=True):
+        assert a.dtype == jnp.float32
+        assert 0 < np.linalg.norm(a - b) < 0.1 * np.linalg.norm(b)
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert grad.dtype == jnp.float32
+        assert bool(jnp.isfinite(grad).all()), path
+        if grad.ndim > 1:  # a bias that batch norm follows has no gradient
+            assert float(jnp.abs(grad).max()) > 0, path
 
 
-def test_spectral_norm_bounds_every_weight_of_sngan():
-    """After many power iterations each normalised weight, as a matrix, has largest singular value 1."""
-    _, d = build("sngan")
-    _, variables = initialise(*build("sngan"))
-    x, keys = jax.random.normal(jax.random.key(2), (2, 16, 16, 3)), jax.random.split(jax.random.key(1), 2)
-    step = jax.jit(lambda v: {**v, **d.apply(v, x, None, True, keys, mutable=["batch_stats"])[1]})
-    for _ in range(60):
-        variables = step(variables)
-    kernel = variables["params"]["conv_0b"]["kernel"]
-    sigma = variables["batch_stats"]["sn_conv_0b"]["conv_0b/kernel/sigma"]
-    expected = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
-    np.testing.assert_allclose(sigma, expected, rtol=1e-3)
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_san_has_the_parameters_of_the_plain_net_and_one_output_more(name, num_classes):
+    def shapes(**fields):
+        d = nets(name, num_classes, **fields)[1]
+        (_, outputs), variables = jax.eval_shape(lambda: d.init_with_output(KEYS[0], images(name), LABELS, False, KEYS))
+        return jax.tree.map(jnp.shape, (variables, outputs))
+
+    (variables, outputs), (variables_san, outputs_san) = shapes(), shapes(san=True)
+    assert variables["params"] == variables_san["params"]
+    assert list(outputs) == ["features"]
+    assert outputs_san == outputs | {"direction": (4,)}
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if MODELS[name][0].latent_layers])
+def test_latents_enter_affine_layers(name):
+    """The outputs of `latent_layers` at the middle of two latents are in the middle."""
+    (g, _), (variables, _), _ = tiny(name)
+    styles = hasattr(g, "synthesis")
+    capture = dict(
+        mutable=["intermediates"],
+        capture_intermediates=lambda layer, method: (
+            method == "__call__" and re.fullmatch(g.latent_layers, layer.name or "")
+        ),
+    )
+
+    @jax.jit
+    def outputs(latents):
+        if styles:
+            _, state = g.apply(variables, latents, KEYS, method="synthesis", **capture)
+        else:
+            _, state = g.apply(variables, latents, LABELS, False, KEYS, **capture)
+        return jax.tree.leaves(state["intermediates"])
+
+    one, two = jax.random.normal(jax.random.key(5), (2, 4, *((4, 16) if styles else (16,))))
+    for a, b, middle in zip(outputs(one), outputs(two), outputs((one + two) / 2), strict=True):
+        assert float(jnp.abs(a - b).max()) > 0.01
+        np.testing.assert_allclose(middle, (a + b) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_mistakes_are_named(name):
+    size = TINY[name][0]
+    number = len(TINY[name][1]["channels"])
+    lacking = {"ac", "multi_hinge", "d2dce"} - set(MODELS[name][1].conditionings)
+    for net, z in ((MODELS[name][0], True), (MODELS[name][1], False)):
+        for fields, message in [
+            (dict(image_size=7), f"^image_size=7: {name} works at "),
+            (
+                dict(image_size=size, channels=(8,) * 9),
+                rf"^channels=\(8, .*: {size} pixels take {number} widths, such as",
+            ),
+            (dict(image_size=size, channels=(0,) * number), rf"^channels=\(0.*: {size} pixels take {number} widths"),
+        ]:
+            x = Z if z else jnp.zeros((4, size, size, 3))
+            with pytest.raises(ValueError, match=message):
+                jax.eval_shape(lambda net=net, fields=fields, x=x: net(**fields).init(KEYS[0], x, None, False, KEYS))
+    for conditioning in {*lacking, "nearest"}:
+        with pytest.raises(ValueError, match=f"^conditioning='{conditioning}': {name} has projection"):
+            MODELS[name][1](num_classes=3, conditioning=conditioning)
+        MODELS[name][1](conditioning=conditioning)  # without classes it does not matter
+
+
+def test_the_example_in_the_docstring_is_a_complete_pair():
+    example = inspect.cleandoc(jaxgan.models.__doc__).split("path length:\n")[1]
+    names = dict(nn=nn, jnp=jnp, BaseGenerator=BaseGenerator, BaseDiscriminator=BaseDiscriminator, __name__="example")
+    exec(textwrap.dedent(example), names)
+    g, d = names["Generator"](), names["Discriminator"](num_classes=3, conditioning="ac")
+
+    def run():
+        fakes, _ = g.init_with_output(KEYS[0], Z, LABELS, True, KEYS)
+        return fakes, *d.init_with_output(KEYS[0], fakes, LABELS, True, KEYS)[0]
+
+    fakes, logits, outputs = jax.tree.map(jnp.shape, jax.eval_shape(run))
+    assert (fakes, logits, outputs) == ((4, 32, 32, 3), (4,), {"features": (4, 256), "classes": (4, 3)})
+    with pytest.raises(ValueError, match=r"^image_size=48: example works at 32, 64"):
+        _ = g.clone(image_size=48).widths
 
 
 def test_conditional_batch_norm_is_an_affine_map_of_each_class():

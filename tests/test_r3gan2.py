@@ -1,4 +1,4 @@
-"""R3GAN2: sizes to the digit, weights that act by direction only, magnitudes that stay, noise of each example."""
+"""R3GAN2: weights that act by direction only, magnitudes that stay, noise of each example."""
 
 import functools
 import math
@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from jaxgan.gan.penalties import squared_gradient_norm
 from jaxgan.models import r3gan2
-from jaxgan.models.r3gan2 import Block, Stage, enlarge, normalise, normalise_weights, reduce
-
-# Of the official networks: CIFAR-10 with and without classes, FFHQ, ImageNet.
-COUNTS = [
-    (32, 0, (), 17_269_249, 17_192_448),
-    (32, 10, (), 17_335_425, 17_720_832),
-    (256, 0, (), 24_855_425, 24_771_456),
-    (64, 1000, r3gan2.IMAGENET_WIDTHS[64], 80_104_961, 82_867_200),
-]
+from jaxgan.models.r3gan2 import Block, Stage, enlarge, normalise_kernel, normalise_params, reduce
 
 
 def nets(num_classes=0, widths=(16,), size=8, blocks=1, group_width=16, **fields):
@@ -40,7 +31,7 @@ def small():
     g, d = nets(10)
     variables_g, variables_d = jax.jit(lambda: initialise(g, d))()
     apply_g = jax.jit(lambda variables, z, labels, keys: g.apply(variables, z, labels, True, keys))
-    apply_d = jax.jit(lambda variables, images, labels: d.apply(variables, images, labels, True))
+    apply_d = jax.jit(lambda variables, images, labels: d.apply(variables, images, labels, True)[0])
     return (apply_g, variables_g), (apply_d, variables_d)
 
 
@@ -50,11 +41,16 @@ IMAGES = np.random.default_rng(2).normal(size=(3, 8, 8, 3)).astype(np.float32)
 LABELS = np.arange(3)
 
 
-normalise_jitted = jax.jit(normalise_weights)
+normalise = jax.jit(normalise_params)
 
 
 def example_keys():
     return jax.random.split(jax.random.key(2), 3)
+
+
+def squared_gradient_norm(logits, x):
+    """Returns the squared norm of each image's gradient, for the penalty of second order."""
+    return jnp.sum(jnp.square(jax.grad(lambda x: logits(x).sum())(x)), axis=(1, 2, 3))
 
 
 def scattered(variables, scale=0.5):
@@ -68,46 +64,23 @@ def named(change, params):
     return jax.tree_util.tree_map_with_path(lambda path, value: change(path[-1].key, np.asarray(value)), params)
 
 
-@pytest.mark.parametrize(("size", "num_classes", "widths", "count_g", "count_d"), COUNTS)
-def test_parameter_counts(size, num_classes, widths, count_g, count_d):
-    common = dict(image_size=size, num_classes=num_classes, channels=widths)
-    shapes = jax.eval_shape(lambda: initialise(r3gan2.Generator(**common), r3gan2.Discriminator(**common)))
-    assert [sum(x.size for x in jax.tree.leaves(v)) for v in shapes] == [count_g, count_d]
-
-
 def test_a_small_version_is_a_matter_of_fields():
     shapes = jax.eval_shape(lambda: initialise(*nets(10, (64,) * 3, 32, blocks=2)))
     assert all(sum(x.size for x in jax.tree.leaves(v)) < 500_000 for v in shapes)
-
-
-@pytest.mark.parametrize("size", [min(r3gan2.G_WIDTHS), max(r3gan2.G_WIDTHS)])
-def test_shapes(size):
-    common = dict(image_size=size, image_channels=4, num_classes=10, blocks=1)
-    g, d = r3gan2.Generator(**common), r3gan2.Discriminator(**common)
-
-    def run():
-        variables_g, variables_d = initialise(g, d)
-        keys = jax.random.split(jax.random.key(1), 2)
-        images = g.apply(variables_g, jnp.zeros((2, 64)), jnp.arange(2), True, keys)
-        return images, d.apply(variables_d, images, jnp.arange(2), True)
-
-    images, logits = jax.eval_shape(run)
-    assert (images.shape, images.dtype) == ((2, size, size, 4), jnp.float32)
-    assert (logits.shape, logits.dtype) == ((2,), jnp.float32)
 
 
 def test_normalised_weights():
     """Each filter has RMS 1 and, but for those to and from pixels, mean 0; all else is untouched; twice is once."""
     for _, variables in small():
         params = scattered(variables)["params"]
-        once = normalise_jitted(params)
+        once = normalise(params)
         for path, kernel in jax.tree_util.tree_leaves_with_path(once):
             if path[-1].key in r3gan2.CENTRED:
                 filters = np.asarray(kernel).reshape(-1, kernel.shape[-1])
                 np.testing.assert_allclose(np.sqrt(np.mean(filters**2, axis=0)), 1.0, atol=1e-3)
                 assert (np.abs(filters.mean(axis=0)).max() < 1e-5) == ("pixels" not in path[0].key)
         np.testing.assert_array_equal(once["stage_0"]["block_0"]["alpha"], params["stage_0"]["block_0"]["alpha"])
-        for a, b in zip(jax.tree.leaves(normalise_jitted(once)), jax.tree.leaves(once), strict=True):
+        for a, b in zip(jax.tree.leaves(normalise(once)), jax.tree.leaves(once), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)  # the 1e-4 that is added to an RMS
 
 
@@ -124,7 +97,7 @@ def test_only_the_direction_of_a_stored_weight_acts():
     for (apply, variables), inputs in zip(small(), ((Z, LABELS, example_keys()), (IMAGES, LABELS)), strict=True):
         params = scattered(variables)["params"]
         expected = apply({"params": params}, *inputs)
-        for other in (named(changed, params), normalise_jitted(params)):
+        for other in (named(changed, params), normalise(params)):
             error = np.linalg.norm(apply({"params": other}, *inputs) - expected)
             assert error < 1e-2 * np.linalg.norm(expected)
 
@@ -203,13 +176,6 @@ def test_generator_without_keys():
         jax.eval_shape(lambda: nets()[0].init(jax.random.key(0), jnp.zeros((1, 64)), None, True))
 
 
-def test_examples_do_not_mix():
-    apply, variables = small()[1]
-    logits = apply(variables, IMAGES, LABELS)
-    np.testing.assert_allclose(apply(variables, IMAGES * np.reshape([1, 1, 5], (3, 1, 1, 1)), LABELS)[:2], logits[:2])
-    assert r3gan2.Discriminator.mixes_examples is False
-
-
 def smoothed(x):
     return scipy.signal.convolve2d(x, np.outer([1, 2, 1], [1, 2, 1]) / 16, mode="same")
 
@@ -229,36 +195,23 @@ def test_resampling_to_another_width():
     np.testing.assert_allclose(jax.jit(reduce, static_argnums=1)(x, 8)[0], expected, atol=1e-6)
 
 
-def test_bfloat16_keeps_float32_outputs_and_gradients():
-    """Images and logits near those in float32; the gradient of a penalty of D, which is of second order, is finite."""
-    (apply_g, variables_g), (apply_d, variables_d) = small()
-    variables_g, variables_d = scattered(variables_g), scattered(variables_d)
-    g, d = nets(10, dtype=jnp.bfloat16)
+def test_second_derivatives_in_bfloat16():
+    """The gradient of a penalty of D is finite and float32."""
+    d, variables = nets(10, dtype=jnp.bfloat16)[1], scattered(small()[1][1])
 
-    def penalty(variables_d):
-        return jnp.mean(squared_gradient_norm(lambda x: d.apply(variables_d, x, LABELS, True), IMAGES))
+    def penalty(variables):
+        return jnp.mean(squared_gradient_norm(lambda x: d.apply(variables, x, LABELS, True)[0], IMAGES))
 
-    @jax.jit
-    def run():
-        images, logits = (
-            g.apply(variables_g, Z, LABELS, True, example_keys()),
-            d.apply(variables_d, IMAGES, LABELS, True),
-        )
-        return images, logits, jax.grad(penalty)(variables_d)
-
-    images, logits, grads = run()
-    assert {x.dtype for x in jax.tree.leaves((images, logits, grads))} == {jnp.dtype(jnp.float32)}
+    grads = jax.jit(jax.grad(penalty))(variables)
+    assert {x.dtype for x in jax.tree.leaves(grads)} == {jnp.dtype(jnp.float32)}
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
     assert np.any(grads["params"]["stage_0"]["block_0"]["spatial"]["kernel_centred"])
-    expected = apply_g(variables_g, Z, LABELS, example_keys()), apply_d(variables_d, IMAGES, LABELS)
-    for low, full in zip((images, logits), expected, strict=True):
-        assert 0 < np.linalg.norm(low - full) < 0.05 * np.linalg.norm(full)
 
 
 def test_normalisation_has_the_gradient_of_a_direction():
     """Along a filter itself it is zero: what an optimizer adds to it turns it, and only makes it longer."""
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
-    _, along = jax.jvp(lambda k: normalise(k, True), (kernel,), (kernel + 7.0,))
+    _, along = jax.jvp(lambda k: normalise_kernel(k, True), (kernel,), (kernel + 7.0,))
     np.testing.assert_allclose(along, 0.0, atol=1e-3)
 
 
@@ -266,10 +219,8 @@ def test_normalisation_has_the_gradient_of_a_direction():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(image_size=4), "image_size=4: choose one of 8, 16, 32"),
-        (dict(image_size=16, channels=(32, 32, 32)), "16 pixels take 2 widths"),
-        (dict(image_size=8, channels=(24,)), "group_width=32 does not divide the 48 channels"),
-        (dict(image_size=16, channels=(96, 160)), "must be a multiple"),
+        (dict(image_size=8, channels=(24,)), "^group_width=32: must divide the 48 channels"),
+        (dict(image_size=16, channels=(96, 160)), "^channels=.*96, 160, .*must be a multiple of"),
     ],
 )
 def test_what_cannot_work_is_said(module, fields, message):

@@ -145,6 +145,7 @@ def test_refuses_what_is_no_dictionary_of_tensors(tmp_path, monkeypatch, value, 
         (b"\x80\x02c__builtin__\neval\n(X\x01\x00\x00\x001tR.", "asks for __builtin__.eval"),
         (b"(S'1'\ni__builtin__\neval\n.", "instruction"),  # INST
         (b"\x80\x02\x82\x01.", "instruction EXT1"),
+        (b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b".", "recursion"),  # lists in lists
         (b"\x80\x02}h\x05.", "."),  # nothing in the memo
         (b"\x80\x02t.", "."),  # no mark
         (b"\x80\x02}", "."),  # no end

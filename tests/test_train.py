@@ -58,6 +58,7 @@ def digits_config():
     """Returns the same run on a data set with a name, a held-out split and metrics."""
     config = tiny_config()
     config.data.name = "stacked_digits"
+    config.sample.every_kimg = 0.0
     config.eval.metrics, config.eval.num_samples = ("modes",), 64
     return config
 
@@ -181,7 +182,14 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path, undisturbed, number
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
 
 
-START = "import sys; from tests.test_train import *; sys.exit(train(tiny_config(), sys.argv[1], images()))"
+# Pictures change nothing that is compared, and take a while in a process of its own.
+START = """
+import sys
+from tests.test_train import *
+config = tiny_config()
+config.sample.every_kimg = 0.0
+sys.exit(train(config, sys.argv[1], images()))
+"""
 
 
 @pytest.mark.slow
@@ -207,7 +215,9 @@ from tests.test_train import *
 def preempt(step, state, metrics, generator):  # a scheduler takes one machine away
     if sys.argv[3] == "1" and step == 6:
         os.kill(os.getpid(), signal.SIGTERM)
-sys.exit(train(tiny_config(), sys.argv[1], images(), hooks=[every(6 * KIMG, preempt)]))
+config = tiny_config()
+config.sample.every_kimg = 0.0
+sys.exit(train(config, sys.argv[1], images(), hooks=[every(6 * KIMG, preempt)]))
 """
 
 

@@ -43,12 +43,12 @@ NET = cifar.CifarNet(dtype=jnp.bfloat16)
 SHIFT = 2  # pixels that an image is moved at most, each way
 
 
-class Stream(enum.IntEnum):
+class Stream(enum.Enum):
     """What a draw is for, see `jaxgan.core.rng`."""
 
-    INIT = 0
-    FLIP = 1
-    SHIFT = 2
+    INIT = (0, 0)
+    FLIP = (1, 0)
+    SHIFT = (2, 0)
 
 
 def whitening(images: np.ndarray, epsilon: float = 2e-4) -> dict[str, np.ndarray]:

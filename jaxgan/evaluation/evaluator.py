@@ -50,10 +50,9 @@ def evaluate(
 
     Example:
       >>> generator = jaxgan.load("runs/cifar")
-      >>> jaxgan.evaluate(generator, "cifar10-train.npz", ["fid", "prdc"], num=10_000)
-      {'fid': 11.42, 'precision': 0.71, 'recall': 0.62, 'density': 0.9, 'coverage': 0.85}
-      >>> jaxgan.evaluate(images, metrics=["is_cifar"])
-      {'is_cifar': 8.31, 'is_cifar_std': 0.09}
+      >>> list(jaxgan.evaluate(generator, "cifar10-train.npz", ["fid", "prdc"], num=10_000))
+      ['fid', 'precision', 'recall', 'density', 'coverage']
+      >>> inception_score = jaxgan.evaluate(images, metrics=["is"])["is"]
     """
     whole = lookup(PROTOCOLS, protocol, "protocol")
     for name, value in changes.items():
@@ -104,8 +103,7 @@ class Evaluator:
 
     Example:
       >>> evaluator = Evaluator(["fid", "kid"], Protocol(num=10_000), reals)
-      >>> evaluator.evaluate(generator)["fid"]
-      11.42
+      >>> fids = [evaluator.evaluate(jaxgan.load("runs/cifar", step))["fid"] for step in (10_000, 20_000)]
     """
 
     def __init__(

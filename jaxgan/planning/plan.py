@@ -56,17 +56,11 @@ def abstract_arguments(recipe: Recipe, devices: Devices) -> tuple:
         sharding = NamedSharding(devices.mesh, spec)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
-    recipe = recipe.on_axis(AXIS)
+    recipe = jax.tree.map(jnp.asarray, recipe.on_axis(AXIS))
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(init_state, recipe, key)
-    net = recipe.generator
-    batch = batch_spec(recipe, (net.image_size, net.image_size, net.image_channels), len(devices.devices))
-    return (
-        place(jax.tree.map(jnp.asarray, recipe), P()),
-        place(state, P()),
-        place(batch, P(AXIS)),
-        place(key, P()),
-    )
+    batch = batch_spec(recipe, recipe.image_shape, len(devices.devices))
+    return place(recipe, P()), place(state, P()), place(batch, P(AXIS)), place(key, P())
 
 
 def plan(recipe: Recipe, topology: str, thorough: bool = False) -> Plan | None:

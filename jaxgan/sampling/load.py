@@ -1,4 +1,4 @@
-"""From a checkpoint to a generator."""
+"""Loads a generator from a checkpoint."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The health of a GAN in training: two measurements, and warnings with two settings to try.
+"""The health of a GAN in training: arrays in, floats out, and floats in, warnings with two settings to try out.
 
 Warnings are a function of the lines of metrics.jsonl, so a resumed run comes to the same ones. Every threshold is a
 constant below, with its reason.
@@ -7,14 +7,7 @@ constant below, with its reason.
 import math
 from dataclasses import dataclass
 
-import jax
 import numpy as np
-
-from jaxgan.core.parallel import first_replica
-from jaxgan.data.pixels import to_float
-from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import TrainState
-from jaxgan.sampling.generator import Generator
 
 WARMUP_KIMG = 20.0  # nothing is said before: at first D always wins and samples are all alike
 RECENT = 5  # lines whose median is a metric's level, so that one odd batch means nothing
@@ -76,53 +69,6 @@ def overfitting_gap(logits_train: np.ndarray, logits_heldout: np.ndarray, logits
     return float((train.mean() - heldout.mean()) / span) if span > SEPARATION * noise else math.nan
 
 
-def _logits(discriminator, variables: dict, images, labels):
-    return discriminator.apply(variables, to_float(images), labels, train=False)[0]
-
-
-_jitted_logits = jax.jit(_logits, static_argnums=0)
-
-
-def health_metrics(
-    recipe: Recipe,
-    state: TrainState,
-    generator: Generator,
-    reals: tuple[np.ndarray, np.ndarray],
-    held_out: tuple[np.ndarray, np.ndarray] | None = None,
-    chunk: int = 64,
-) -> dict[str, float]:
-    """Measures the diversity of samples and the over-fitting of D.
-
-    Args:
-      state: its discriminator is asked.
-      generator: gives as many samples of seed 0 as there are reals.
-      reals: images uint8 [N, H, W, C] that D was trained on, N >= 2, and their labels int32 [N].
-      held_out: the same of images that D has not seen.
-      chunk: images in one call of D; a last incomplete chunk is left out.
-
-    Returns:
-      "health/variety", the pairwise distance of samples over that of reals, and with held-out images
-      "health/overfit", see `overfitting_gap`. A value that cannot be told yet is left out.
-    """
-    d = first_replica(state.d)
-    variables = {"params": d.params, **d.model_state}
-
-    def logits(images, labels) -> np.ndarray:
-        size = min(chunk, len(images))
-        starts = range(0, len(images) - size + 1, size)
-        parts = [
-            _jitted_logits(recipe.discriminator, variables, images[i : i + size], labels[i : i + size]) for i in starts
-        ]
-        return np.concatenate(parts)
-
-    z, labels, keys = generator.latents(len(reals[0]))
-    fakes = generator.generate(z, labels, keys)
-    values = {"health/variety": pairwise_distance(fakes) / pairwise_distance(reals[0])}
-    if held_out is not None:
-        values["health/overfit"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
-    return {name: value for name, value in values.items() if not math.isnan(value)}
-
-
 @dataclass(frozen=True)
 class HealthWarning:
     """A symptom, the figures that show it, and two settings to try."""
@@ -139,7 +85,8 @@ def health_warnings(history: list[dict]) -> list[HealthWarning]:
     """Returns what is wrong with a run, from its metrics lines in order; [] for a healthy or a young one.
 
     The last line is the present. What is read are kimg, acc/*, logits/*, loss/*, norm/grad_g and norm/param_* of every
-    line, and health/* (see `health_metrics`) and eval/modes of the lines that have them.
+    line, and of the lines that have them health/variety (`pairwise_distance` of samples over that of reals),
+    health/overfit (`overfitting_gap`) and eval/modes.
     """
     if not history or history[-1]["kimg"] < WARMUP_KIMG:
         return []

@@ -22,15 +22,15 @@ import pathlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jaxgan.core.checkpoint import Checkpoints, all_finite
 from jaxgan.core.errors import RunFailed
 from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
-from jaxgan.data import DataSpec
+from jaxgan.data import DataSpec, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
@@ -39,7 +39,7 @@ from jaxgan.sampling.pictures import save_png, show_grid
 from jaxgan.settings import steps
 from jaxgan.training import plots
 from jaxgan.training.console import Progress, Throughput
-from jaxgan.training.health import HealthMonitor, health_metrics
+from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_distance
 from jaxgan.training.log import MetricsLog
 from jaxgan.training.resume import checkpoint_items
 
@@ -50,7 +50,7 @@ Hook = Callable[[int, TrainState, dict[str, float], Generator], dict[str, float]
 class Run:
     """The parts of a run that its hooks share."""
 
-    config: ConfigDict
+    config: Any  # a ConfigDict
     recipe: Recipe
     data: DataSpec
     workdir: pathlib.Path
@@ -178,6 +178,54 @@ def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state,
     for warning in monitor.check([*run.log.records, metrics | values]):
         run.console.note(f"warning: {warning}")
     return values
+
+
+def _logits(discriminator, variables: dict, images, labels):
+    return discriminator.apply(variables, to_float(images), labels, train=False)[0]
+
+
+_jitted_logits = jax.jit(_logits, static_argnums=0)
+
+
+def health_metrics(
+    recipe: Recipe,
+    state: TrainState,
+    generator: Generator,
+    reals: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    chunk: int = 64,
+) -> dict[str, float]:
+    """Measures the diversity of samples and the over-fitting of D.
+
+    Args:
+      state: its discriminator is asked.
+      generator: gives as many samples of seed 0 as there are reals.
+      reals: images uint8 [N, H, W, C] that D was trained on, and their labels int32 [N].
+      held_out: the same of images that D has not seen.
+      chunk: images in one call of D; a last incomplete chunk is left out.
+
+    Returns:
+      "health/variety", the pairwise distance of samples over that of reals, and with held-out images
+      "health/overfit", see `overfitting_gap`. A value that cannot be told yet is left out.
+    """
+    d = first_replica(state.d)
+    variables = {"params": d.params, **d.model_state}
+
+    def logits(images, labels) -> np.ndarray:
+        size = min(chunk, len(images))
+        starts = range(0, len(images) - size + 1, size)
+        parts = [
+            _jitted_logits(recipe.discriminator, variables, images[i : i + size], labels[i : i + size]) for i in starts
+        ]
+        return np.concatenate(parts)
+
+    z, labels, keys = generator.latents(len(reals[0]))
+    fakes = generator.generate(z, labels, keys)
+    spread = pairwise_distance(reals[0]) if len(reals[0]) > 1 else 0.0
+    values = {"health/variety": pairwise_distance(fakes) / spread} if spread else {}
+    if held_out is not None:
+        values["health/overfit"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
+    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:

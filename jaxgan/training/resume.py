@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import jax
-from ml_collections import ConfigDict
 
 from jaxgan import settings
 from jaxgan.core.checkpoint import Checkpoints
@@ -21,7 +20,7 @@ _FREE_ON_RESUME = (
 )  # fmt: skip
 
 
-def changes(config: ConfigDict, saved: ConfigDict) -> tuple[list[str], list[str]]:
+def changes(config, saved) -> tuple[list[str], list[str]]:
     """Returns the settings that differ from a saved run's, as "config.name: old -> new": free ones and fixed ones."""
     old, new = settings.flatten(saved), settings.flatten(config)
     over_run = any(depends_on_run_length(value) for key, value in new.items() if key.endswith("_schedule"))
@@ -35,9 +34,7 @@ def changes(config: ConfigDict, saved: ConfigDict) -> tuple[list[str], list[str]
     return free, fixed
 
 
-def compare_with_saved(
-    config: ConfigDict, data: DataSpec, workdir: pathlib.Path, checkpoints: Checkpoints
-) -> list[str]:
+def compare_with_saved(config, data: DataSpec, workdir: pathlib.Path, checkpoints: Checkpoints) -> list[str]:
     """Returns what changed since the newest checkpoint, [] if there is none.
 
     Raises:

@@ -29,8 +29,9 @@ and on one core of a third, where a large product runs at 79, with batches of 16
     kernel gradients (by im2col)   36 -> 47 (3x3, 32x32, 32 -> 32), 47 -> 78 (3x3, 8x8, 64 -> 64),
                                    35 -> 60 (4x4 of stride 2, 32x32, 32 -> 32), 59 -> 99 (16x16, 64 -> 128)
 
+At their narrow end tiles gain less, and lose up to a tenth for 4x4 of stride 2, not its kernel gradient (32 -> 32).
 Everything else in float32 is XLA's. There, im2col would make a kernel of 3x3 and stride 2 faster by 5 % (14x14,
-64 -> 128: 68 -> 71) and one of 7x1 slower by 6 % (17x17, 160 -> 192: 76 -> 71).
+64 -> 128: 68 -> 71; by 17 % on two busy cores) and one of 7x1 slower by 6 % (17x17, 160 -> 192: 76 -> 71).
 
 Throughout, `size` is the spatial shape of the result, `stride` and `padding` are pairs, and `taps`, the spatial
 positions of a kernel, number (kh, kw).
