@@ -34,8 +34,9 @@ def blocks(language: str) -> dict[str, str]:
     """Returns the fenced blocks of a language, by page and line."""
     found = {}
     for name, text in PAGES.items():
-        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            found[f"{name}:{text[: match.start()].count(chr(10)) + 2}"] = match[1]
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            if match[1] == language:
+                found[f"{name}:{text[: match.start()].count(chr(10)) + 2}"] = match[2]
     return found
 
 
@@ -49,7 +50,7 @@ PYTHON = blocks("python")
 SHELL = dict.fromkeys(
     re.findall(rf"(?:^    |^\$ |`)((?:python -m )?jaxgan\.?\s?(?:{'|'.join(COMMANDS)}) [^`\n]*)", TEXT, re.MULTILINE)
 )
-SETTINGS = dict.fromkeys(" ".join(span.split()) for span in re.findall(r"`(--config[.=][^`]*)`", TEXT))
+SETTINGS = dict.fromkeys(" ".join(span.split()) for span in re.findall(r"`(--config(?!\.KEY)[.=][^`]*)`", TEXT))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_python_runs(where, cwd):
         (r"invert\(generator, photos\)", "invert(generator, photos, steps=2)"),
     ):
         code = re.sub(long, short, code)
-    page = {**cwd, "__name__": __name__}  # classes want a module that exists
+    page = {**cwd, "jaxgan": jaxgan, "__name__": __name__}  # classes want a module that exists
     exec(compile(code, where, "exec"), page)
     if "get_config" in page:
         configs = [page["get_config"](), page["get_config"]("wide")]
@@ -168,7 +169,7 @@ def test_settings(span, cwd):
 def test_every_flag_and_key_exists():
     commands = [importlib.import_module(f"jaxgan.commands.{name}").main for name in COMMANDS]
     flags = {"help", "version"} | {flag for command in commands for flag in command.flags}
-    named = set(re.findall(r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)", TEXT))
+    named = set(re.findall(r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)", TEXT.replace("tensorboard --logdir", "")))
     assert {"workdir", "invert", "protocol", "topology"} <= named <= flags
     known = flatten(default_config())
     sections = {key.rpartition(".")[0] for key in known}
@@ -187,7 +188,8 @@ def test_links_and_paths(page):
         }
         for name, text in PAGES.items()
     }
-    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose)
     assert links
     for link in map("".join, links):
         target, _, anchor = link.partition("#")
