@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 import types
 
@@ -27,7 +26,7 @@ from jaxgan.training.hooks import every, save_checkpoint
 from jaxgan.training.log import read_metrics
 from jaxgan.training.loop import train, workdir_lock
 from jaxgan.training.resume import changes, restore_or_init
-from tests.helpers import assert_same_bits, finish, start_python
+from tests.helpers import assert_same_bits, finish, run_processes, start_python
 
 STEPS = 12
 KIMG = 16 / 1e3  # of one step
@@ -83,9 +82,12 @@ def final_state(workdir):
 
 
 def assert_close(a, b):
-    """Raises unless the EMA generators of two runs are equal up to rounding."""
+    """Raises unless the EMA generators of two runs are equal up to rounding.
+
+    The gradient of a bias before batch norm is nothing but rounding, and Adam takes whole steps along it.
+    """
     a, b = final_state(a).ema, final_state(b).ema
-    assert optax.tree.norm(jax.tree.map(np.subtract, a, b)) <= 1e-3 * optax.tree.norm(a)
+    assert optax.tree.norm(jax.tree.map(np.subtract, a, b)) <= 5e-3 * optax.tree.norm(a)
 
 
 @pytest.fixture(scope="module")
@@ -209,25 +211,21 @@ def test_kill_9_at_a_random_moment_changes_nothing(tmp_path, undisturbed, seed):
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
 
 
-JOIN = "import jax, sys; jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))\n"
-STOP = """
+PREEMPT = """
+import sys
 from tests.test_train import *
 def preempt(step, state, metrics, generator):  # a scheduler takes one machine away
-    if sys.argv[3] == "1" and step == 6:
+    if jax.process_index() == 1 and step == 6:
         os.kill(os.getpid(), signal.SIGTERM)
 config = tiny_config()
 config.sample.every_kimg = 0.0
-sys.exit(train(config, sys.argv[1], images(), hooks=[every(6 * KIMG, preempt)]))
+assert train(config, sys.argv[1], images(), hooks=[every(6 * KIMG, preempt)]) == 143
 """
 
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_agree_with_one(tmp_path, undisturbed):
-    with socket.socket() as port:
-        port.bind(("localhost", 0))
-        address = f"localhost:{port.getsockname()[1]}"
-    processes = [start_python("-c", JOIN + STOP, str(tmp_path), address, str(i)) for i in range(2)]
-    outputs = [finish(process, 143) for process in processes]
+    outputs = run_processes(PREEMPT, str(tmp_path))
     assert "stopped by SIGTERM; saved step" in outputs[0]
     assert "stopped by" not in outputs[1]
     assert train(tiny_config(), tmp_path, images()) == 0  # what two processes saved, one goes on with
