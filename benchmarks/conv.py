@@ -6,7 +6,7 @@ All take turns in one process, so that other load on the machine hurts them alik
 in GFLOP/s of 2 x multiply-adds: forward (x1), forward and both gradients (x3), and the gradient by the
 kernel of an R1-like penalty |d/dx sum(y ** 2) / 2| ** 2 (x5). `ratio` is XLA's time over ours, `torch` is
 PyTorch's time over ours. --loop runs three steps of each inside a `lax.scan`, as steps_per_dispatch does.
---system-malloc does without `jaxgan.core.memory.keep_freed`: XLA's time is then mostly page faults of new buffers.
+--system-malloc does without `jaxgan.core.memory.retain_freed`: XLA's time is then mostly page faults of new buffers.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan.core.memory import keep_freed
+from jaxgan.core.memory import retain_freed
 from jaxgan.ops.conv import conv, conv_transpose
 
 try:
@@ -179,10 +179,10 @@ def main():
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--loop", action="store_true", help="three steps inside a lax.scan")
-    parser.add_argument("--system-malloc", action="store_true", help="do not keep freed memory")
+    parser.add_argument("--system-malloc", action="store_true", help="do not retain freed memory")
     args = parser.parse_args()
     if not args.system_malloc:
-        keep_freed()
+        retain_freed()
     head = "".join(f" | {name:>5}: {'xla':>4} {'fast':>4} {'ratio':>5} {'torch':>5}" for name in ("fwd", "grads", "R1"))
     print(f"{args.dtype:34}{head}   (GFLOP/s, and times over ours)")
     for shape in SHAPES:
