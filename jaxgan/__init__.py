@@ -26,6 +26,7 @@ _HOMES = {
     "parallelize": "jaxgan.gan.step",
     "load": "jaxgan.sampling.load",
     "Generator": "jaxgan.sampling.generator",
+    "save_images": "jaxgan.sampling.pictures",
     "evaluate": "jaxgan.evaluation.evaluator",
     "Penalty": "jaxgan.gan.penalties",
     "Loss": "jaxgan.gan.losses",

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgan.core import rng
 from jaxgan.core.errors import require
+from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import to_uint8
 from jaxgan.sampling.interpolation import lerp, slerp
@@ -100,6 +101,20 @@ class Generator:
     batch_size: int = 64
     config: Any = None
     data: Any = None
+
+    @classmethod
+    def from_state(cls, recipe, state, **fields) -> "Generator":
+        """Returns the EMA generator of a training state, on this process's first device.
+
+        Its variables are copied, so that it outlives the next step, which donates the state's.
+
+        Args:
+          recipe: the `Recipe` that is trained.
+          state: its `TrainState`, on one device or replicated.
+          fields: `batch_size`, `config` or `data`, see the class.
+        """
+        variables = jax.tree.map(jnp.copy, first_replica(state.ema))
+        return cls(recipe.generator, variables, z_dim=recipe.z_dim, step=int(state.step), **fields)
 
     def __repr__(self):
         architecture = type(self.module).__module__.rpartition(".")[2]
