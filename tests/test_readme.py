@@ -27,6 +27,7 @@ from tests.helpers import ROOT
 
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/extending.md")}
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
+TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
 COMMANDS = ("train", "sample", "evaluate", "plan")
 
 
@@ -47,10 +48,10 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
-SHELL = dict.fromkeys(
-    re.findall(rf"(?:^    |^\$ |`)((?:python -m )?jaxgan\.?\s?(?:{'|'.join(COMMANDS)}) [^`\n]*)", TEXT, re.MULTILINE)
-)
-SETTINGS = dict.fromkeys(" ".join(span.split()) for span in re.findall(r"`(--config(?!\.KEY)[.=][^`]*)`", TEXT))
+LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS[1:]}  # python -m jaxgan.NAME: the command
+STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
+SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
+SETTINGS = dict.fromkeys(re.findall(r"`(--config(?!\.KEY)[.=][^`]*)`", TEXT))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,7 @@ def folder(tmp_path_factory):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
         for name in ("digits", "cifar_r3gan2"):
             pathlib.Path("runs", name).symlink_to("cifar")
+        pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
             pathlib.Path(name).mkdir(parents=True)
         for i in range(2):
@@ -132,7 +134,9 @@ def test_python_runs(where, cwd):
 
 def parse(line: str) -> tuple[str, list]:
     """Returns a command's name and what its function would be called with: nothing after --help."""
-    words = shlex.split(re.sub(r"^python -m jaxgan(\.main)?", "jaxgan", line), comments=True)
+    words = shlex.split(line, comments=True)
+    if words[0] == "python":
+        words = ["jaxgan", LAUNCHERS[words[2].removeprefix("jaxgan.")], *words[3:]]
     name, calls = words[1], []
     main = importlib.import_module(f"jaxgan.commands.{name}").main
     assert dataclasses.replace(main, function=lambda *parsed: calls.append(parsed))(words[2:]) == 0
