@@ -184,12 +184,24 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_dict(saved: dict) -> ConfigDict:
-    """Returns the config of a checkpoint's or config.json's dict (JSON has lists where a config has tuples)."""
+    """Returns the config of a checkpoint's or config.json's dict (JSON has lists where a config has tuples).
+
+    Settings of penalties and nets that are not registered here stay: who only samples does not need the former, and
+    whoever does says so.
+    """
     config = default_config()
+    known = flatten(config)
     for key, value in flatten(ConfigDict(saved)).items():
-        if key not in flatten(config):
-            raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, flatten(config))}")
-        config.update_from_flattened_dict({key: tuple(value) if isinstance(value, list | tuple) else value})
+        value = tuple(value) if isinstance(value, list | tuple) else value
+        if key in known:
+            config.update_from_flattened_dict({key: value})
+            continue
+        if not key.startswith(("penalty.", "model.g.", "model.d.")):
+            raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, known)}")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        with config.unlocked():
+            config.update(value)
     return config
 
 
