@@ -159,7 +159,7 @@ def test_settings_of_what_is_not_registered_here_survive(monkeypatch):
     monkeypatch.delitem(jaxgan.PENALTIES, "centred")
     again = from_dict(saved)
     assert flatten(again) == flatten(config)
-    with pytest.raises(ConfigError, match="config.penalty='centred': choose one of r1, "):
+    with pytest.raises(ConfigError, match=r"config\.penalty='centred': choose one of r1, "):
         jaxgan.recipe_from_config(again)
-    with pytest.raises(ConfigError, match="another version of jaxgan: config.optim does not exist"):
+    with pytest.raises(ConfigError, match=r"another version of jaxgan: config\.optim does not exist"):
         from_dict(saved | {"optim": 1})
