@@ -1,4 +1,4 @@
-# make quickstart | test | lint | format, with PYTHON=python3.12 for another interpreter (3.11 or newer).
+# make quickstart | test | test-all | lint | format, with PYTHON=python3.12 for another interpreter (3.11 or newer).
 
 PYTHON ?= python3
 ARGS ?=
@@ -9,12 +9,15 @@ endif
 CONSTRAINTS := $(addprefix -c ,$(wildcard constraints/py$(VERSION).txt))
 BIN := .venv/bin
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test test-all lint format clean
 
 quickstart: .venv/run-$(VERSION)
-	$(BIN)/python -m jaxgan.main --config=configs/digits.py $(ARGS)
+	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
 
 test: .venv/dev-$(VERSION)
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(ARGS)
+
+test-all: .venv/dev-$(VERSION)
 	$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 lint: .venv/dev-$(VERSION)

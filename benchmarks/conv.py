@@ -5,8 +5,8 @@
 All take turns in one process, so that other load on the machine hurts them alike; the figures are medians,
 in GFLOP/s of 2 x multiply-adds: forward (x1), forward and both gradients (x3), and the gradient by the
 kernel of an R1-like penalty |d/dx sum(y ** 2) / 2| ** 2 (x5). `ratio` is XLA's time over ours, `torch` is
-PyTorch's time over ours. --loop runs three steps of each inside a `lax.scan`, as steps_per_call does.
---system-malloc does without `jaxgan.memory.keep_freed`: XLA's time is then mostly page faults of new buffers.
+PyTorch's time over ours. --loop runs three steps of each inside a `lax.scan`, as steps_per_dispatch does.
+--system-malloc does without `jaxgan.core.memory.retain_freed`: XLA's time is then mostly page faults of new buffers.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan.core.memory import keep_freed
-from jaxgan.ops import conv as ops
+from jaxgan.core.memory import retain_freed
+from jaxgan.ops.conv import conv, conv_transpose
 
 try:
     import torch
@@ -76,9 +76,9 @@ SHAPES = [
 
 
 def jax_functions(shape, impl):
-    """(forward, forward and gradients, R1) of arrays x and kernel."""
+    """Returns functions of x and the kernel: forward, forward with both gradients, R1."""
     options = dict(stride=shape.stride, padding=(shape.kernel - 1) // 2, groups=shape.groups, impl=impl)
-    forward = partial(ops.conv_transpose if shape.transposed else ops.conv, **options)
+    forward = partial(conv_transpose if shape.transposed else conv, **options)
 
     def gradients(x, kernel):
         y, pull = jax.vjp(forward, x, kernel)
@@ -91,7 +91,7 @@ def jax_functions(shape, impl):
 
 
 def in_loop(function, steps=3):
-    """The function `steps` times in a row, each with other inputs that depend on the step before."""
+    """Repeats the function `steps` times in a row, each with other inputs that depend on the step before."""
 
     def loop(x, kernel):
         def body(x, _):
@@ -140,7 +140,7 @@ def operand_shapes(shape):
 
 
 def medians(runs, repeats):
-    """Seconds of each callable, taking turns; fewer of them where a round takes seconds."""
+    """Returns the median seconds of each callable, taking turns; of fewer runs where a round takes seconds."""
     seconds = [[] for _ in runs]
     begin = time.perf_counter()
     for i in range(repeats):
@@ -154,7 +154,7 @@ def medians(runs, repeats):
 
 
 def measure(shape, dtype, repeats, loop):
-    """Rows of (gigaflops, seconds with XLA, fast and PyTorch or None) for the three functions."""
+    """Returns rows of (GFLOP, seconds with XLA, ours and PyTorch or None) for the three functions."""
     rng = np.random.default_rng(0)
     x_shape, kernel_shape = operand_shapes(shape)
     x = jnp.asarray(rng.normal(size=x_shape), dtype)
@@ -179,10 +179,10 @@ def main():
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--loop", action="store_true", help="three steps inside a lax.scan")
-    parser.add_argument("--system-malloc", action="store_true", help="do not keep freed memory")
+    parser.add_argument("--system-malloc", action="store_true", help="do not retain freed memory")
     args = parser.parse_args()
     if not args.system_malloc:
-        keep_freed()
+        retain_freed()
     head = "".join(f" | {name:>5}: {'xla':>4} {'fast':>4} {'ratio':>5} {'torch':>5}" for name in ("fwd", "grads", "R1"))
     print(f"{args.dtype:34}{head}   (GFLOP/s, and times over ours)")
     for shape in SHAPES:

@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.commands import app as cli
 from jaxgan.core import memory
-from jaxgan.core.parallel import LocalMap
-from jaxgan.evaluation.features import CHUNK
-from jaxgan.evaluation.networks import inception
+from jaxgan.data import ArrayDataset
+from jaxgan.evaluation.features import FeatureExtractor
+from jaxgan.evaluation.networks import FeatureNetwork, inception
 
 try:
     import torch
@@ -32,7 +31,7 @@ except ImportError:
 
 
 def pytorch_fid_net():
-    """pytorch-fid's network with random weights, and their state dict."""
+    """Returns pytorch-fid's network with random weights, and their state dict."""
     with (
         mock.patch.object(torch.nn.Module, "load_state_dict"),
         mock.patch.object(pytorch_fid, "load_state_dict_from_url"),
@@ -46,11 +45,8 @@ def pytorch_fid_net():
         return pytorch_fid.InceptionV3().eval(), arrays
 
 
-def blocks(images, size):
-    return [images[i : i + size] for i in range(0, len(images), size)]
-
-
 def random_variables():
+    """Returns variables of our network."""
     image = jax.ShapeDtypeStruct((1, inception.SIZE, inception.SIZE, 3), jnp.float32)
     shapes = jax.eval_shape(inception.Inception().init, jax.random.key(0), image)
     rng = np.random.default_rng(0)
@@ -63,10 +59,9 @@ def main():
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    cli.use_two_cpu_devices()
-    memory.keep_freed()
+    jax.config.update("jax_num_cpu_devices", 2)  # as `jaxgan evaluate` does
+    memory.retain_freed()
     functions = {}
-    apply = LocalMap(inception.apply, CHUNK)
     if torch is None:
         variables = random_variables()
     else:
@@ -75,12 +70,19 @@ def main():
 
         @torch.no_grad()
         def theirs(images):
-            batches = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in blocks(images, 50))
+            blocks = (images[i : i + 50] for i in range(0, len(images), 50))
+            batches = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in blocks)
             return np.concatenate([net(x)[0][:, :, 0, 0].numpy() for x in batches])
 
         functions["pytorch-fid"] = theirs
-    functions["jaxgan"] = lambda x: np.concatenate([o["pool"] for o in apply(variables, blocks(x, apply.block))])
+    network = FeatureNetwork("inception", inception.apply, variables, weights="random", resize="")
+    extractor = FeatureExtractor({"inception": network}, ["inception/pool"])
 
+    def ours(images):
+        parts = extractor.from_images(ArrayDataset(images), np.arange(len(images)))
+        return np.concatenate([part["inception/pool"] for part in parts])
+
+    functions["jaxgan"] = ours
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (args.images, args.size, args.size, 3), np.uint8)
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__ if torch else None}")
@@ -100,8 +102,8 @@ def main():
         net.resize_input = net.normalize_input = False  # to x / 127.5 - 1, where the original has (x - 128) / 128
         with torch.no_grad():
             theirs = net((torch.from_numpy(same).permute(0, 3, 1, 2).float() - 128) / 128)[0][:, :, 0, 0].numpy()
-        ours = functions["jaxgan"](same)
-        print(f"largest difference of features {np.abs(ours - theirs).max() / np.abs(theirs).max():.1e} of the largest")
+        difference = np.abs(ours(same) - theirs).max() / np.abs(theirs).max()
+        print(f"largest difference of features {difference:.1e} of the largest")
 
 
 if __name__ == "__main__":

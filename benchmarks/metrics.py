@@ -2,11 +2,11 @@
 
     JAX_PLATFORMS=cpu python benchmarks/metrics.py [--quick] [--only=prdc] [--rows=50000] [--width=2048]
 
-For each metric: its value on the made-up features, seconds, the peak memory of the process so far (so take --only for
-that of one metric; the features themselves are 0.8 GB of it), and what it is meant to keep within on two cores.
-On a machine that is busy with other things, threads that wait for each other can take ten times as long.
---quick takes 5,000 rows. The first lines name the kernels of numpy's and scipy's BLAS: an OPENBLAS_CORETYPE in the
-environment may have chosen slow ones.
+Prints for each metric its value on the made-up features, seconds, the peak memory of the process so far (so take --only
+for that of one metric; the features themselves are 0.8 GB of it), and what it is meant to keep within on two cores. On
+a machine that is busy with other things, threads that wait for each other can take ten times as long. --quick takes
+5,000 rows. The first lines name the kernels of numpy's and scipy's BLAS: an OPENBLAS_CORETYPE in the environment may
+have chosen slow ones.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BARS = {"frechet": "30 s", "prdc": "600 s, 4 GB"}
 
 
 def make_features(rows, width, seed):
-    """Float32 [rows, width], >= 0, of some 64 independent directions and a little noise, like those of a deep net."""
+    """Returns float32 [rows, width], >= 0, of 64 independent directions and a little noise, as deep nets have."""
     rng = np.random.default_rng(seed)
     directions = np.random.default_rng(0).normal(size=(64, width)).astype(np.float32) / 8.0
     features = np.empty((rows, width), np.float32)

@@ -1,4 +1,4 @@
-"""The update step on 1, 2, 4 and 8 simulated devices of this CPU: seconds, and the collectives of the compiled program.
+"""Times the update step on 1, 2, 4 and 8 simulated devices of this CPU, and counts the program's collectives.
 
     JAX_PLATFORMS=cpu python benchmarks/scaling.py [--config=cifar_sngan] [--set KEY=VALUE ...]
 
@@ -16,20 +16,22 @@ import time
 import jax
 import step
 
-from jaxgan.planning.program import read_program
+from jaxgan.planning.hlo import read_hlo
 
 
 def measure(name: str, changes: dict) -> str:
-    made = step.make_step(step.load(name, changes), "auto")
+    """Returns the line of this process's devices."""
+    dispatch = step.make_dispatch(step.load(name, changes))
+    dispatch.run()
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        made.run()
+        dispatch.run()
         times.append(time.perf_counter() - start)
-    counts = read_program(made.compiled.as_text())
+    hlo = read_hlo(dispatch.compiled.as_text())
     return (
-        f"{jax.device_count():7} {statistics.median(times):9.2f} {counts.all_reduces:11} "
-        f"{counts.all_reduce_bytes / 2**20:8.1f} {counts.all_gathers:11}"
+        f"{jax.device_count():7} {statistics.median(times):9.2f} {hlo.all_reduces:11g} "
+        f"{hlo.all_reduce_bytes / 2**20:8.1f} {hlo.all_gathers:11g}"
     )
 
 

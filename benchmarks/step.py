@@ -1,4 +1,4 @@
-"""Times the update step of each config, full-size nets and real batch: real images a second, and the time to compile.
+"""Times the update step of each config, full-size nets and real batch: real images a second, and the time to the first.
 
     JAX_PLATFORMS=cpu python benchmarks/step.py [--configs=cifar_dcgan,cifar_sngan] [--set=dtype=float32]
         [--against=xla|torch] [--repeats=3]
@@ -12,10 +12,8 @@ same type.
 
 import argparse
 import ast
-import importlib.util
 import multiprocessing
 import os
-import pathlib
 import resource
 import statistics
 import time
@@ -27,20 +25,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+import jaxgan
+from jaxgan import config_files
 from jaxgan.core import memory
-from jaxgan.core.parallel import Devices
-from jaxgan.gan.state import create_state, make_nets
-from jaxgan.gan.step import make_update, real_batches_per_step, scan_steps
+from jaxgan.core.parallel import AXIS, Devices
+from jaxgan.data import batch_spec
+from jaxgan.gan.step import scan_steps
 from jaxgan.ops import conv, flops
-from jaxgan.settings import images_per_step
-from jaxgan.training.check import check
 
-CONFIGS = {path.stem: path for path in sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))}
 KEY = jax.random.key(0)
 
 
 def settings(texts: list[str]) -> dict:
-    """{"batch_size": 64, ...} of ["batch_size=64", ...]."""
+    """Returns {"batch_size": 64, ...} for ["batch_size=64", ...]."""
     changes = {}
     for text in texts:
         key, _, value = text.partition("=")
@@ -52,65 +49,72 @@ def settings(texts: list[str]) -> dict:
 
 
 def load(name: str, changes: dict):
-    spec = importlib.util.spec_from_file_location(name, CONFIGS[name])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    config.data.channels, config.data.num_classes, config.steps_per_call = 3, 10, 1
-    if config.data.name == "stacked_digits":
-        config.data.num_classes = 1000
+    """Returns the packaged config of this name with some settings changed."""
+    config = jaxgan.config(name)
     config.update_from_flattened_dict(changes)
-    check(config, jax.device_count())
     return config
 
 
-def use(impl: str) -> None:
-    """Make this the formulation of all convolutions that do not say."""
+def make_recipe(config) -> jaxgan.Recipe:
+    """Returns the recipe of a config as the data set that it names would make it."""
+    num_classes = 1000 if config.data.name == "stacked_digits" else 10
+    return jaxgan.recipe_from_config(config, jaxgan.DataSpec(config.data.image_size, 3, num_classes, 0, ""))
+
+
+class Dispatch(NamedTuple):
+    """One call of the compiled program, as often as one likes.
+
+    Attributes:
+      run: makes the call and waits for it.
+      recipe: what it trains.
+      seconds: what it took to compile.
+      operations: () -> those of one call on all devices, as `jaxgan.ops.flops` counts them.
+      compiled: the program.
+    """
+
+    run: Callable[[], None]
+    recipe: jaxgan.Recipe
+    seconds: float
+    operations: Callable[[], float]
+    compiled: jax.stages.Compiled
+
+
+def make_dispatch(config, impl: str = "auto") -> Dispatch:
+    """Compiles the update step of a config, and prepares random images for it.
+
+    Args:
+      config: of which steps_per_dispatch and parallel count too.
+      impl: the implementation of all convolutions, see `jaxgan.ops.conv`.
+    """
     for function in (conv.conv, conv.conv_transpose):
         function.__kwdefaults__["impl"] = impl
-
-
-class Step(NamedTuple):
-    """`run` makes one call; `seconds` were spent to compile and make the first."""
-
-    run: Callable
-    seconds: float
-    operations: Callable  # () -> of one call on all devices, as ops/flops.py counts them
-    compiled: Callable
-
-
-def make_step(config, impl: str) -> Step:
-    """The update step of a config on random images."""
-    use(impl)
-    nets, devices = make_nets(config), Devices(config.parallel)
-    step = devices.parallelize(scan_steps(make_update(config, nets)))
-    state = devices.replicate(jax.jit(lambda key: create_state(nets, key))(KEY))
-    count = len(devices.devices)
-    shape = count, config.steps_per_call, real_batches_per_step(config), config.batch_size // count
-    rng, size = np.random.default_rng(0), config.data.image_size
-    images = rng.integers(0, 256, (*shape, size, size, 3), np.uint8)
-    batch = devices.put_batch({"images": images, "labels": rng.integers(0, 10, shape, np.int32)})
+    recipe, devices, rng = make_recipe(config), Devices(config.parallel), np.random.default_rng(0)
+    state = devices.replicate(jax.jit(jaxgan.init_state)(recipe, KEY))
+    spec = batch_spec(recipe, recipe.image_shape, len(devices.devices), config.steps_per_dispatch)
+    high = {"images": 256, "labels": max(recipe.generator.num_classes, 1)}
+    batch = devices.put_batch({name: rng.integers(0, high[name], x.shape, x.dtype) for name, x in spec.items()})
+    step, recipe_on_devices = devices.parallelize(scan_steps), devices.replicate(recipe.on_axis(AXIS))
 
     start = time.perf_counter()
-    compiled = devices.compile(step, state, batch, KEY)
+    compiled = devices.compile(step, recipe_on_devices, state, batch, KEY)
+    seconds = time.perf_counter() - start
 
     def run():
         nonlocal state
-        state, metrics = compiled(state, batch, KEY)
+        state, metrics = compiled(recipe_on_devices, state, batch, KEY)
         jax.block_until_ready((state, metrics))
 
     def operations():
-        return flops.count(step, state, batch, KEY) * jax.device_count()
+        return flops.count(step, recipe_on_devices, state, batch, KEY) * len(devices.devices)
 
-    run()
-    return Step(run, time.perf_counter() - start, operations, compiled)
+    return Dispatch(run, recipe, seconds, operations, compiled)
 
 
 PRODUCT = 2 * 3072**3  # operations of the matrix product that rates are compared with
 
 
 def product(dtype):
-    """A function that multiplies two large matrices."""
+    """Returns a function that multiplies two large matrices."""
     x = jnp.ones((3072, 3072), dtype)
     multiply = jax.jit(lambda x: lax.dot_general(x, x, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32))
     multiply(x).block_until_ready()
@@ -118,21 +122,25 @@ def product(dtype):
 
 
 def serve(which: str, name: str, changes: dict, pipe) -> None:
-    """One contender's process: seconds to its first step and operations of one, then seconds for every request, at last
-    its peak of memory in GB."""
-    config, operations = load(name, changes), 0
+    """Is the process of one contender.
+
+    It sends the seconds to its first step and the operations of a step, then the seconds of a step for every request,
+    and at last its peak of memory in GB.
+    """
+    config, operations = load(name, changes), None
     start = time.perf_counter()
     if which == "torch":
         import torch_reference
 
-        run = torch_reference.make_step(config)
+        run = torch_reference.make_step(config, make_recipe(config))
     elif which == "product":
         run = product(config.dtype)
     else:
-        memory.keep_freed()
-        step = make_step(config, which)
-        run, operations = step.run, step.operations()
-    pipe.send((time.perf_counter() - start, operations))
+        memory.retain_freed()
+        run, operations = (dispatch := make_dispatch(config, which)).run, dispatch.operations
+    run()
+    seconds = time.perf_counter() - start
+    pipe.send((seconds, operations and operations()))
     while pipe.recv():
         start = time.perf_counter()
         run()
@@ -141,7 +149,7 @@ def serve(which: str, name: str, changes: dict, pipe) -> None:
 
 
 def alternate(contenders: list[str], name: str, changes: dict, repeats: int) -> dict:
-    """{contender: (seconds to the first step, operations, median seconds of a step, peak GB)}, taking turns."""
+    """Returns {contender: (seconds to the first step, operations, median seconds of a step, peak GB)}, in turns."""
     spawn, pipes, first = multiprocessing.get_context("spawn"), {}, {}
     for which in contenders:
         pipes[which], other = spawn.Pipe()
@@ -160,7 +168,8 @@ def alternate(contenders: list[str], name: str, changes: dict, repeats: int) -> 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--configs", default=",".join(name for name in CONFIGS if name.startswith("cifar")))
+    cifar = ",".join(name for name in config_files.packaged() if name.startswith("cifar"))
+    parser.add_argument("--configs", default=cifar)
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config")
     parser.add_argument("--against", choices=["xla", "torch"], help="what to alternate with")
     parser.add_argument("--repeats", type=int, default=3)
@@ -169,14 +178,15 @@ def main():
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # PyTorch's threads spin otherwise
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {changes}")
     print(
-        f"{'config':22} {'batch':>5} {'images/s':>9} {'compile s':>9} {'peak GB':>8} {'GFLOP/s':>8} {'of product':>10}"
+        f"{'config':22} {'batch':>5} {'images/s':>9} {'first s':>9} {'peak GB':>8} {'GFLOP/s':>8} {'of product':>10}"
         + "".join(f"  {which}: time / ours, peak GB" for which in against)
     )
     for name in args.configs.split(","):
         config = load(name, changes)
         figures = alternate(["product", "auto", *against], name, changes, args.repeats)
         first, operations, seconds, peak = figures["auto"]
-        images, rate = images_per_step(config) * config.steps_per_call, operations / seconds
+        images = make_recipe(config).images_per_step * config.steps_per_dispatch
+        rate = operations / seconds
         line = f"{name:22} {config.batch_size:5} {images / seconds:9.1f} {first:9.1f} {peak:8.2f} {rate / 1e9:8.1f}"
         line += f" {rate * figures['product'][2] / PRODUCT:10.0%}"
         line += "".join(f" {figures[which][2] / seconds:14.2f} {figures[which][3]:9.2f}" for which in against)

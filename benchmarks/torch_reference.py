@@ -1,7 +1,8 @@
-"""The nets and the update step of some configs in PyTorch, written to be fast: what `step.py --against=torch` times.
+"""Holds the nets and the update step of some configs in PyTorch, made to be fast: `step.py --against=torch` times them.
 
-Same layers, widths, batch, losses, D steps and Adam as the config; channels_last, spectral norm by PyTorch's own
-parametrization, autocast to bfloat16 where the config computes in it. Augmentation, averages and logs are left out.
+Each net has the layers and widths of the Flax module that it stands for, the step has the losses, D steps and Adam of
+its config; channels_last, spectral norm by PyTorch's own parametrization, autocast to bfloat16 where the config
+computes in it. Augmentation, averages and logs are left out.
 """
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from jaxgan.models import biggan, dcgan, r3gan, sngan, stylegan2
+from jaxgan.models import biggan
 
 LOSSES = {  # D's and G's, of logits of reals and of fakes
     "ns": (lambda real, fake: F.softplus(-real) + F.softplus(fake), lambda real, fake: F.softplus(-fake)),
@@ -19,7 +20,7 @@ LOSSES = {  # D's and G's, of logits of reals and of fakes
 
 
 class Norm(nn.Module):
-    """Batch norm; with classes, a gain and a bias for each."""
+    """Is batch norm; with classes, it has a gain and a bias for each."""
 
     def __init__(self, width, num_classes):
         super().__init__()
@@ -35,7 +36,7 @@ class Norm(nn.Module):
 
 
 class End(nn.Module):
-    """Sum over space, dense to a logit, projection of the class."""
+    """Sums over space, maps to a logit, and projects the class."""
 
     def __init__(self, width, num_classes, wrap):
         super().__init__()
@@ -49,13 +50,13 @@ class End(nn.Module):
 
 
 class DCGANGenerator(nn.Module):
-    def __init__(self, config, num_classes):
+    def __init__(self, module, z_dim):
         super().__init__()
-        self.base, *widths = config.model.g_channels or dcgan.G_WIDTHS[config.data.image_size]
-        self.dense = nn.Linear(config.model.z_dim, 16 * self.base)
+        self.base, *widths = module.widths
+        self.dense = nn.Linear(z_dim, 16 * self.base)
         pairs = list(zip([self.base, *widths], widths))
         self.convs = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs)
-        self.norms = nn.ModuleList(Norm(b, num_classes) for _, b in pairs)
+        self.norms = nn.ModuleList(Norm(b, module.num_classes) for _, b in pairs)
         self.pixels = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z, labels):
@@ -68,30 +69,31 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     together = False  # batch norm: reals and fakes each by themselves
 
-    def __init__(self, config, num_classes):
+    def __init__(self, module):
         super().__init__()
-        *widths, last = config.model.d_channels or dcgan.D_WIDTHS[config.data.image_size]
+        *widths, last = module.widths
         layers, width = [], 3
         for out in widths:
             layers += [nn.Conv2d(width, out, 3, padding=1), nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
             layers += [nn.Conv2d(out, out, 4, 2, 1), nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
             width = out
         layers += [nn.Conv2d(width, last, 3, padding=1), nn.BatchNorm2d(last), nn.LeakyReLU(0.2)]
-        self.layers, self.end = nn.Sequential(*layers), End(last, num_classes, lambda layer: layer)
+        self.layers, self.end = nn.Sequential(*layers), End(last, module.num_classes, lambda layer: layer)
 
     def forward(self, images, labels):
         return self.end(self.layers(images), labels)
 
 
 class SNGANGenerator(nn.Module):
-    def __init__(self, config, num_classes):
+    def __init__(self, module, z_dim):
         super().__init__()
-        self.base, *widths = config.model.g_channels or sngan.G_WIDTHS[config.data.image_size]
-        self.dense = nn.Linear(config.model.z_dim, 16 * self.base)
+        self.base, *widths = module.widths
+        self.dense = nn.Linear(z_dim, 16 * self.base)
         self.blocks = nn.ModuleList()
         for a, b in zip([self.base, *widths], widths):
-            layers = dict(norm1=Norm(a, num_classes), conv1=nn.Conv2d(a, b, 3, padding=1), norm2=Norm(b, num_classes))
-            layers |= dict(conv2=nn.Conv2d(b, b, 3, padding=1), skip=nn.Conv2d(a, b, 1))
+            layers = dict(norm1=Norm(a, module.num_classes), norm2=Norm(b, module.num_classes))
+            layers |= dict(conv1=nn.Conv2d(a, b, 3, padding=1), conv2=nn.Conv2d(b, b, 3, padding=1))
+            layers |= dict(skip=nn.Conv2d(a, b, 1))
             self.blocks.append(nn.ModuleDict(layers))
         self.norm, self.pixels = Norm(widths[-1], 0), nn.Conv2d(widths[-1], 3, 3, padding=1)
 
@@ -105,25 +107,24 @@ class SNGANGenerator(nn.Module):
 
 
 class SNGANDiscriminator(nn.Module):
-    """And BigGAN's, which has attention after the first block."""
+    """Is SNGAN's, and BigGAN's, which has attention after the first block."""
 
     together = True
 
-    def __init__(self, config, num_classes):
+    def __init__(self, module):
         super().__init__()
-        size, a = config.data.image_size, 3
+        a, self.halvings = 3, module.HALVINGS[module.image_size]
         self.blocks = nn.ModuleList()
-        widths = config.model.d_channels or {"sngan": sngan, "biggan": biggan}[config.model.name].D_WIDTHS[size]
-        self.attention = Attention(widths[0]) if config.model.name == "biggan" else nn.Identity()
-        for i, b in enumerate(widths):
-            down = i < sngan.D_DOWN[size]
+        self.attention = Attention(module.widths[0]) if isinstance(module, biggan.Discriminator) else nn.Identity()
+        for i, b in enumerate(module.widths):
+            down = i < self.halvings
             layers = dict(conv1=spectral_norm(nn.Conv2d(a, a if i else b, 3, padding=1)))
             layers |= dict(conv2=spectral_norm(nn.Conv2d(a if i else b, b, 3, padding=1)))
             if down or a != b:
                 layers["skip"] = spectral_norm(nn.Conv2d(a, b, 1))
             self.blocks.append(nn.ModuleDict(layers))
             a = b
-        self.halvings, self.end = sngan.D_DOWN[size], End(a, num_classes, spectral_norm)
+        self.end = End(a, module.num_classes, spectral_norm)
 
     def forward(self, images, labels):
         x = images
@@ -155,17 +156,17 @@ class Attention(nn.Module):
 
 
 class BigGANGenerator(nn.Module):
-    def __init__(self, config, num_classes, shared_dim=128):
+    def __init__(self, module, z_dim, shared_dim=128):
         super().__init__()
-        self.base, *widths = config.model.g_channels or biggan.G_WIDTHS[config.data.image_size]
-        chunk = config.model.z_dim // (len(widths) + 1)
-        condition = chunk + (shared_dim if num_classes else 0)
+        self.base, *widths = module.widths
+        chunk = z_dim // (len(widths) + 1)
+        condition = chunk + (shared_dim if module.num_classes else 0)
 
         def norm(width):
             tables = (spectral_norm(nn.Linear(condition, width, bias=False)) for _ in range(2))
             return nn.ModuleList([nn.BatchNorm2d(width, affine=False), *tables])
 
-        self.classes = nn.Embedding(num_classes, shared_dim) if num_classes else None
+        self.classes = nn.Embedding(module.num_classes, shared_dim) if module.num_classes else None
         self.dense = spectral_norm(nn.Linear(chunk, 16 * self.base))
         self.blocks = nn.ModuleList()
         for a, b in zip([self.base, *widths], widths):
@@ -218,11 +219,11 @@ def blur(x, up):
 
 
 class R3GANGenerator(nn.Module):
-    def __init__(self, config, num_classes):
+    def __init__(self, module, z_dim):
         super().__init__()
-        widths, z_dim = config.model.g_channels or r3gan.G_WIDTHS[config.data.image_size], config.model.z_dim
-        self.classes = nn.Embedding(num_classes, z_dim) if num_classes else None
-        self.dense = nn.Linear(2 * z_dim if num_classes else z_dim, widths[0], bias=False)
+        widths = module.widths
+        self.classes = nn.Embedding(module.num_classes, z_dim) if module.num_classes else None
+        self.dense = nn.Linear(2 * z_dim if module.num_classes else z_dim, widths[0], bias=False)
         self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.stages = nn.ModuleList(nn.Sequential(R3GANBlock(w), R3GANBlock(w)) for w in widths)
         self.pixels = nn.Conv2d(widths[-1], 3, 1, bias=False)
@@ -239,14 +240,14 @@ class R3GANGenerator(nn.Module):
 class R3GANDiscriminator(nn.Module):
     together = True
 
-    def __init__(self, config, num_classes):
+    def __init__(self, module):
         super().__init__()
-        widths = config.model.d_channels or r3gan.D_WIDTHS[config.data.image_size]
+        widths = module.widths
         self.pixels = nn.Conv2d(3, widths[0], 1, bias=False)
         self.stages = nn.ModuleList(nn.Sequential(R3GANBlock(w), R3GANBlock(w)) for w in widths)
         self.basis = nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False)
-        self.dense = nn.Linear(widths[-1], widths[-1] if num_classes else 1, bias=False)
-        self.classes = nn.Embedding(num_classes, widths[-1]) if num_classes else None
+        self.dense = nn.Linear(widths[-1], widths[-1] if module.num_classes else 1, bias=False)
+        self.classes = nn.Embedding(module.num_classes, widths[-1]) if module.num_classes else None
 
     def forward(self, images, labels):
         x = self.pixels(images)
@@ -261,7 +262,7 @@ def lrelu(x):
 
 
 class Equal(nn.Module):
-    """A weight N(0, 1) and a bias, the weight scaled to its fan-in (and `lr`) when it is used."""
+    """Holds a weight N(0, 1) and a bias; the weight is scaled to its fan-in (and `lr`) when it is used."""
 
     def __init__(self, *shape, lr=1.0, bias=0.0):
         super().__init__()
@@ -298,7 +299,7 @@ class Mapping(nn.Module):
 
 
 class StyleConv(nn.Module):
-    """A convolution modulated by w; 3x3 demodulated, with noise and activation, or 1x1 to pixels."""
+    """Convolves modulated by w: 3x3 demodulated, with noise and activation, or 1x1 to pixels."""
 
     def __init__(self, inputs, outputs, size, up=False):
         super().__init__()
@@ -323,10 +324,10 @@ class StyleConv(nn.Module):
 
 
 class StyleGAN2Generator(nn.Module):
-    def __init__(self, config, num_classes):
+    def __init__(self, module, z_dim):
         super().__init__()
-        widths = config.model.g_channels or stylegan2.G_WIDTHS[config.data.image_size]
-        self.mapping = Mapping(config.model.z_dim, num_classes, 512, 2)
+        widths = module.widths
+        self.mapping = Mapping(z_dim, module.num_classes, 512, 2)
         self.const = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.convs, self.pixels = nn.ModuleList([StyleConv(widths[0], widths[0], 3)]), nn.ModuleList()
         for i, width in enumerate(widths):
@@ -346,19 +347,19 @@ class StyleGAN2Generator(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    """The architecture "orig"."""
+    """Has the architecture "orig"."""
 
     together = False  # groups of one batch for their standard deviation
 
-    def __init__(self, config, num_classes):
+    def __init__(self, module):
         super().__init__()
-        *widths, last = config.model.d_channels or stylegan2.D_WIDTHS[config.data.image_size]
+        *widths, last = module.widths
         self.convs = nn.ModuleList([Equal(widths[0], 3, 1, 1)])
         for a, b in zip(widths, [*widths[1:], last]):
             self.convs += [Equal(a, a, 3, 3), Equal(b, a, 3, 3)]
         self.conv, self.dense = Equal(last, last + 1, 3, 3), Equal(last, 16 * last)
-        self.end = Equal(last if num_classes else 1, last)
-        self.mapping = Mapping(0, num_classes, last, 8) if num_classes else None
+        self.end = Equal(last if module.num_classes else 1, last)
+        self.mapping = Mapping(0, module.num_classes, last, 8) if module.num_classes else None
 
     def forward(self, images, labels):
         def convolve(x, layer, **options):
@@ -387,25 +388,26 @@ MODELS = {
 }
 
 
-def make_step(config):
-    """A function that runs one update of this config (its reals are random), on the CPU."""
-    num_classes = config.data.num_classes if config.model.conditional else 0
-    g, d = (net(config, num_classes).to(memory_format=torch.channels_last) for net in MODELS[config.model.name])
+def make_step(config, recipe):
+    """Returns a function that runs one update of a config and its recipe, on random reals, on the CPU."""
+    make_g, make_d = MODELS[config.model.name]
+    g = make_g(recipe.generator, recipe.z_dim).to(memory_format=torch.channels_last)
+    d = make_d(recipe.discriminator).to(memory_format=torch.channels_last)
     optimizers = [
         torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps)
         for net, o in ((g, config.optim_g), (d, config.optim_d))
     ]
     loss_d, loss_g = LOSSES[config.loss]
-    batch, size = config.batch_size, config.data.image_size
-    real = torch.rand(batch, 3, size, size).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,)) if num_classes else None
+    batch, num_classes, (height, width, channels) = recipe.batch_size, recipe.generator.num_classes, recipe.image_shape
+    real = torch.rand(batch, channels, height, width).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(num_classes, (batch,)) if num_classes else None
     half = torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
 
-    penalties, relativistic = (config.penalty.r1, config.penalty.r2), config.loss == "rpgan"
+    penalties, relativistic = (config.penalty.r1, config.penalty.r2), recipe.loss.relativistic
     count = 0
 
-    def criticise(fake):
-        """Logits of reals and of fakes."""
+    def discriminate(fake):
+        """Returns the logits of reals and of fakes."""
         if not d.together:
             return d(real, labels), d(fake, labels)
         return d(torch.cat([real, fake]), None if labels is None else labels.repeat(2)).chunk(2)
@@ -418,10 +420,10 @@ def make_step(config):
     def run():
         nonlocal count
         with half:
-            for _ in range(config.d_steps):
+            for _ in range(recipe.d_steps):
                 with torch.no_grad():
-                    fake = g(torch.randn(batch, config.model.z_dim), labels)
-                loss = loss_d(*criticise(fake)).mean()
+                    fake = g(torch.randn(batch, recipe.z_dim), labels)
+                loss = loss_d(*discriminate(fake)).mean()
                 count += 1
                 for images, term in zip((real, fake), penalties):
                     if term.weight and count % term.interval == 0:
@@ -430,12 +432,11 @@ def make_step(config):
                 loss.backward()
                 optimizers[1].step()
             d.requires_grad_(False)
-            fake = g(torch.randn(batch, config.model.z_dim), labels)
-            loss = loss_g(*(criticise(fake) if relativistic else (None, d(fake, labels)))).mean()
+            fake = g(torch.randn(batch, recipe.z_dim), labels)
+            loss = loss_g(*(discriminate(fake) if relativistic else (None, d(fake, labels)))).mean()
             optimizers[0].zero_grad()
             loss.backward()
             optimizers[0].step()
             d.requires_grad_(True)
 
-    run()
     return run

@@ -1,9 +1,9 @@
-"""CIFAR-10 with a plain DCGAN (Radford et al. 2016) for half an hour of two CPU cores: what laptop.py is measured by.
+"""CIFAR-10 with a plain DCGAN (Radford et al. 2016) for half an hour of two CPU cores: the baseline of laptop.py.
 
-    python -m jaxgan.main --config=configs/laptop_dcgan.py
+    jaxgan train --config=laptop_dcgan
 
 Strided convolutions of 64, 128 and 256 channels, batch norm in both nets, unconditional, non-saturating loss, Adam 2e-4
-(0.5, 0.999), batch 128, an average of G. Reached, on a JPEG copy of CIFAR-10: fd_cifar 25.0 after 510 thousand images
+(0.5, 0.999), batch 128, EMA of G. On a JPEG copy of CIFAR-10 it reached an fd_cifar of 25.0 after 510 thousand images
 in 30 minutes (5,000 samples against 50,000 training images).
 """
 
@@ -21,7 +21,7 @@ def get_config():
     config.log.every_kimg = 6.4
     config.sample.every_kimg = 64.0
     config.sample.grid = 10
-    config.diagnose.every_kimg = 64.0
+    config.health.every_kimg = 64.0
     config.checkpoint.every_kimg = 64.0
     config.eval.metrics = ("fd_cifar", "is_cifar")
     config.eval.num_samples = 5000

@@ -59,12 +59,13 @@ def default_config() -> ConfigDict:
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
     config.data = ConfigDict()
-    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder
+    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder, npz
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
     config.data.image_size = 32  # pixels; larger or smaller sets are centre-cropped and resized
     config.data.flip = True  # flip each real image horizontally with probability 1/2, on the device
-    config.data.dir = ""  # folder: the directory of images. tfds: where sets are kept ("": ~/tensorflow_datasets)
+    config.data.dir = ""  # folder: the directory of images; npz: the file; tfds: where sets are kept
+    # ("": ~/tensorflow_datasets)
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
     config.data.cache_gb = 4.0  # a set whose decoded copy takes more disk than this is decoded as it is read
@@ -122,7 +123,7 @@ def default_config() -> ConfigDict:
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
     config.eval = ConfigDict()
     config.eval.every_kimg = 0.0
-    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/evaluator.py: fd_cifar, is_cifar, modes, fid, ...
+    config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/registry.py: fd_cifar, is_cifar, modes, fid, ...
     config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
     config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
     config.eval.inception_weights = ""  # file; "": fetched on first use
@@ -139,15 +140,23 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
+def report_on_cifar(config: ConfigDict, every_kimg: float) -> None:
+    """Sets how often a CIFAR-10 config samples, scores, checks its health and saves, and its two offline metrics."""
+    for section in (config.sample, config.eval, config.health, config.checkpoint):
+        section.every_kimg = every_kimg
+    config.eval.metrics = ("fd_cifar", "is_cifar")
+    config.checkpoint.best_metric = "eval/fd_cifar"
+
+
 def is_conditional(variant: str, file: str) -> bool:
-    """Whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
+    """Returns whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
     if variant not in ("conditional", "unconditional"):
         raise ConfigError(f"{file}:{variant}: the variants are conditional and unconditional")
     return variant == "conditional"
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict:
-    """{"optim_g.lr": 2e-4, ...}: every setting under its dotted name."""
+    """Returns every setting under its dotted name, {"optim_g.lr": 2e-4, ...}."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -158,7 +167,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The message for a key that does not exist, with the nearest names that do."""
+    """Returns the message for a key that does not exist, with the nearest names that do."""
     known = list(known)
     if inside := [k for k in known if k.startswith(f"{key}.")]:
         return f"config.{key} is a section: set one of {', '.join(f'config.{k}' for k in inside)}"
@@ -170,11 +179,12 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def to_json(config: ConfigDict) -> str:
+    """Returns a config as JSON, for people too."""
     return json.dumps(config.to_dict(), indent=2)
 
 
 def from_dict(saved: dict) -> ConfigDict:
-    """A config from the dict that a checkpoint or config.json holds (JSON has lists where a config has tuples)."""
+    """Returns the config of a checkpoint's or config.json's dict (JSON has lists where a config has tuples)."""
     config = default_config()
     for key, value in flatten(ConfigDict(saved)).items():
         if key not in flatten(config):
@@ -184,11 +194,11 @@ def from_dict(saved: dict) -> ConfigDict:
 
 
 def images_per_step(config: ConfigDict) -> int:
-    """Real images that D sees in one update; kimg count these."""
+    """Returns how many real images D sees in one update; kimg count these."""
     return config.batch_size * config.d_steps
 
 
 def steps(config: ConfigDict, kimg: float) -> int:
-    """A duration in update steps: whole calls, at least one; 0 stays 0 (never)."""
-    call = images_per_step(config) * config.steps_per_dispatch
-    return max(1, round(1e3 * kimg / call)) * config.steps_per_dispatch if kimg else 0
+    """Returns a duration in update steps: whole dispatches, at least one; 0 stays 0 (only at the end of the run)."""
+    dispatch = images_per_step(config) * config.steps_per_dispatch
+    return max(1, round(1e3 * kimg / dispatch)) * config.steps_per_dispatch if kimg else 0

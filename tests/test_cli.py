@@ -1,90 +1,219 @@
-"""What a person types: good commands work, bad ones are one line with exit code 2 and write nothing."""
+"""What a person types: good commands work; a bad one is one line on stderr and a status, and writes nothing."""
 
-import pathlib
+import importlib
+import inspect
 import subprocess
 import sys
 
+import jax
 import pytest
+from absl import flags
 
-ROOT = pathlib.Path(__file__).parents[1]
+import jaxgan
+from jaxgan.commands import app
+from jaxgan.core.errors import RunFailed
+from tests.helpers import environment
 
-BAD = {
-    "left-over argument": (["extra"], "extra"),
-    "unknown key": (["--config.optim_g.learning_rate=1"], "config.optim_g.lr,"),
-    "misspelt section": (["--config.optm_g.lr=1"], "config.optim_g.lr"),
-    "whole section": (["--config.optim_g=adam"], "config.optim_g is a section"),
-    "wrong type": (["--config.batch_size=many"], "many"),
-    "unknown flag": (["--wrkdir=x"], "wrkdir"),
-    "unusable combination": (["--config.model.name=dcgan", "--config.data.image_size=8"], "config.data.image_size=8"),
-    "unknown loss": (["--config.loss=hing"], "choose one of"),
-    "no data": (
-        ["--config.data.name=folder", "--config.eval.metrics=()", "--config.checkpoint.best_metric="],
-        "config.data.dir",
-    ),
-    "half a cluster": (["--coordinator=localhost:1"], "--num_processes"),
-}
+COMMANDS = ("train", "sample", "evaluate", "plan")
 
 
-UNKNOWN_KEY = """
-from jaxgan.config import default_config
-def get_config():
-    config = default_config()
-    config.sede = 1
-    return config
-"""
+def command(name):
+    return importlib.import_module(f"jaxgan.commands.{name}").main
 
 
-def run(module, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", f"jaxgan.{module}", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def fails(tmp_path, monkeypatch, capsys):
+    """A function that runs a command in an empty folder, and returns the message that it must end with."""
+
+    def run(main, arguments, status=2):
+        (tmp_path / "cwd").mkdir()
+        monkeypatch.chdir(tmp_path / "cwd")
+        assert main(arguments) == status
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert message.count("\n") == 1
+        assert not list((tmp_path / "cwd").iterdir())
+        return message
+
+    return run
 
 
-def assert_one_line(result, expected, cwd):
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert result.stderr.startswith("error: ")
-    assert expected in result.stderr
-    assert not list(cwd.iterdir())
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_arguments(name, tmp_path):
-    arguments, expected = BAD[name]
-    result = run("main", f"--config={ROOT}/configs/digits.py", *arguments, cwd=tmp_path)
-    assert_one_line(result, expected, tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--config is not given"),
+        (["--config=cifer"], "choose one of cifar, cifar_biggan"),
+        (["--config=configs/absent.py"], "configs/absent.py': there is no such file"),
+        (["--config=cifar:both"], "the variants are conditional and unconditional"),
+        (["--config=digits:conditional"], "it has no variants"),
+        (["--config=digits", "extra"], "mean nothing here: extra"),
+        (["--config=digits", "--config.optim_g.learning_rate=1"], "config.optim_g.lr"),
+        (["--config=digits", "--config.optm_g.lr=1"], "config.optim_g.lr"),
+        (["--config=digits", "--config.optim_g=adam"], "config.optim_g is a section"),
+        (["--config=digits", "--config.batch_size=many"], "--config.batch_size=many"),
+        (["--config=digits", "--config.model.g.bn_eps=small"], "--config.model.g.bn_eps=small"),
+        (["--config=digits", "--wrkdir=x"], "--wrkdir does not exist; nearest: --workdir"),
+        (["--config=digits", "--num_processes=two"], "--num_processes=two"),
+        (["--config=digits", "--coordinator=localhost:1"], "--num_processes"),
+        (["--config=cifar_dcgan", "--config.data.image_size=8"], "config.data.image_size=8"),
+        (["--config=digits", "--config.loss=hing"], "config.loss='hing': choose one of"),
+        (["--config=r3gan"], "config.data.dir"),
+    ],
+)
+def test_train_explains_what_it_cannot_do(arguments, expected, fails):
+    assert expected in fails(command("train"), arguments)
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "--config"),
-        ("def get_config(: pass", "syntax"),
-        (UNKNOWN_KEY, "sede"),
+        ("def get_config(: pass", ":1: SyntaxError"),
+        ("\n1 / 0", ":2: ZeroDivisionError: division by zero"),
+        ("x = 1", "the file defines no function get_config"),
+        ("import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1", ':4: AttributeError: Key "sede"'),
     ],
 )
-def test_bad_config_file(content, expected, tmp_path):
-    empty = tmp_path / "cwd"
-    empty.mkdir()
-    if content:
-        (tmp_path / "bad.py").write_text(content)
-        arguments = [f"--config={tmp_path}/bad.py"]
-    else:
-        arguments = []
-    assert_one_line(run("main", *arguments, cwd=empty), expected, empty)
+def test_an_error_in_a_config_file_is_named_with_its_line(content, expected, fails, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(content)
+    message = fails(command("train"), [f"--config={file}"])
+    assert str(file) in message
+    assert expected in message
+    assert len(message) < 300
 
 
-def test_missing_config_file(tmp_path):
-    assert_one_line(run("main", "--config=configs/absent.py", cwd=tmp_path), "absent.py", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("sample", ["--out=x.png"], "--workdir is not given"),
+        ("sample", ["--workdir=.", "--out=x.png"], "no checkpoint"),
+        ("sample", ["--workdir=.", "--out=x.tiff"], "FILE.npz"),
+        ("sample", ["--workdir=.", "--out=x.png", "--num=0"], "--num=0"),
+        ("evaluate", [], "--workdir"),
+        ("evaluate", ["--workdir=."], "no checkpoint"),
+        ("evaluate", ["--protocol=A"], "--protocol=A"),
+        ("plan", ["--config=digits"], "--topology is not given"),
+    ],
+)
+def test_other_commands_explain_what_they_cannot_do(name, arguments, expected, fails):
+    assert expected in fails(command(name), arguments)
 
 
-def test_sample_without_a_checkpoint(tmp_path):
-    result = run("sample", f"--workdir={tmp_path}", "--out=x.png", cwd=tmp_path)
-    assert_one_line(result, "no checkpoint", tmp_path)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_version(name, capsys):
+    assert command(name)(["--help"]) == 0
+    screen = capsys.readouterr().out
+    assert f"jaxgan {name} --" in screen
+    assert all(f"  --{flag}\n" in screen for flag in command(name).flags)
+    assert max(map(len, screen.splitlines())) <= 120
+    assert command(name)(["--version"]) == 0
+    assert capsys.readouterr().out == f"jaxgan {jaxgan.__version__}\n"
 
 
-def test_help_lists_the_flags(tmp_path):
-    result = run("main", "--help", cwd=tmp_path)
-    for flag in ("--config", "--workdir", "--coordinator"):
-        assert flag in result.stdout
+def test_help_with_a_config_lists_its_settings(capsys):
+    assert command("train")(["--config=cifar:unconditional", "--help"]) == 0
+    screen = capsys.readouterr().out
+    assert "--config.model.conditional=False\n" in screen
+    assert "--config.optim_g.lr=0.0002\n" in screen
+
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("config", None, "Which config.", FLAGS)
+flags.DEFINE_integer("num", 1, "How many.", flag_values=FLAGS)
+
+
+def test_each_call_begins_with_the_defaults():
+    seen = []
+
+    @app.command(FLAGS, required=["config"])
+    def main(flags, config):
+        seen.append(
+            (flags.config, flags.num, flags["num"].present, config.batch_size, config.data.flip, config.eval.metrics)
+        )
+
+    given = ["--num=3", "--config.batch_size", "7", "--noconfig.data.flip", "--config.eval.metrics=fid,is"]
+    assert main(["--config=cifar", *given]) == 0
+    assert main(["--config", "cifar"]) == 0
+    assert seen == [
+        ("cifar", 3, 1, 7, False, ("fid", "is")),
+        ("cifar", 1, 0, 64, True, ("fd_cifar", "is_cifar")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", ()),
+        ("()", ()),
+        ("8", (8,)),
+        ("(8, 16)", (8, 16)),
+        ("0.1,1e-2", (0.1, 0.01)),
+        ("('fid', 'is')", ("fid", "is")),
+    ],
+)
+def test_tuples_are_written_as_people_do(text, value):
+    seen = []
+    main = app.command(FLAGS)(lambda flags, config: seen.append(config.model.g.channels))
+    assert main(["--config=cifar", f"--config.model.g.channels={text}"]) == 0
+    assert seen == [value]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RunFailed("the run\n  failed"), 1),
+        (OSError("the run failed"), 1),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: the run failed"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_failures_are_one_line_and_a_status(error, status, fails):
+    @app.command(flags.FlagValues())
+    def main(flags):
+        raise error
+
+    assert ("interrupted" if status == 130 else "the run failed") in fails(main, [], status)
+
+
+def test_the_status_of_the_function_is_that_of_the_command():
+    assert app.command(flags.FlagValues())(lambda flags: 143)([]) == 143
+
+
+def python(*arguments, **options):
+    return subprocess.run([sys.executable, *arguments], env=environment(), capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (["jaxgan", "--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
+        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, sample, evaluate, plan\n"),
+        (["jaxgan", "train", "--config=cifer"], 2, "choose one of"),
+        (["jaxgan.main", "--config=cifer"], 2, "choose one of"),
+        (["jaxgan.sample", "--help"], 0, "--truncation"),
+        (["jaxgan.evaluate", "--help"], 0, "--protocol"),
+        (["jaxgan.plan", "--config=cifar_sngan", "--topology=v5e:7x9"], 2, "topology='v5e:7x9': "),
+    ],
+)
+def test_processes(arguments, status, expected, tmp_path):
+    done = python("-m", *arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert expected in (done.stderr if status else done.stdout)
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_the_package_imports_nothing_that_takes_time():
+    code = "import sys, jaxgan; print(*sys.modules)"
+    assert not {"jax", "numpy", "flax", "absl"} & set(python("-c", code, check=True).stdout.split())
+
+
+def test_the_face_is_there_and_documented():
+    assert set(jaxgan.__all__) <= set(dir(jaxgan))
+    for name in jaxgan.__all__:
+        value = getattr(jaxgan, name)
+        assert value is not None
+        if callable(value):
+            assert inspect.getdoc(value), name
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        _ = jaxgan.tarin

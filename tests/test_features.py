@@ -5,21 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.core.parallel import LocalMap
-from jaxgan.data.decoding import Decoded
-from jaxgan.evaluation import features
-from jaxgan.evaluation.features import Extraction, identity, image_blocks, kept_features
-from jaxgan.evaluation.networks import Extractor
+from jaxgan.data import ArrayDataset
+from jaxgan.evaluation.features import FeatureExtractor, cached_features, identity, image_blocks
+from jaxgan.evaluation.networks import FeatureNetwork
+from tests.helpers import run_processes
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(features, "CHUNK", 2)  # blocks of 16 images on the 8 devices
-    monkeypatch.setattr(features, "FLUSH_IMAGES", 16)
 
 
-class Counted(Decoded):
+class Counted(ArrayDataset):
     """A set that counts what is read of it and may fail."""
 
     def __init__(self, n=50, channels=3, seed=0):
@@ -34,87 +31,74 @@ class Counted(Decoded):
         return super().get(indices)
 
 
-def extractor(weights="abc", scale=1.0):
+def network(weights="abc", scale=1.0):
     def apply(variables, images):
         flat = images.reshape(len(images), -1).astype(jnp.float32) * variables["scale"]
         return {"left": images[:, :, 0, 0].astype(jnp.float32), "moments": jnp.stack([flat.mean(1), flat.std(1)], 1)}
 
-    return Extractor("simple", apply, {"scale": jnp.float32(scale)}, weights, "none")
+    return FeatureNetwork("simple", apply, {"scale": jnp.float32(scale)}, weights, "none")
 
 
-KINDS = ("simple/left", "simple/moments")
+NAMES = ("simple/left", "simple/moments")
 
 
-def extraction(**changes):
-    return Extraction({"simple": extractor(**changes)}, KINDS)
-
-
-def test_any_number_of_examples_on_all_devices():
-    mapped = LocalMap(lambda variables, block: {"y": block["x"] * variables + 1}, chunk=2)
-    assert mapped.block == 2 * jax.local_device_count() == 16
-    for n in (1, 15, 16, 17, 50):
-        x = np.arange(2.0 * n, dtype=np.float32).reshape(n, 2)
-        blocks = [{"x": x[i : i + 16]} for i in range(0, n, 16)]
-        out = list(mapped(np.float32(3.0), blocks))
-        assert [len(part["y"]) for part in out] == [len(block["x"]) for block in blocks]
-        np.testing.assert_array_equal(np.concatenate([part["y"] for part in out]), 3 * x + 1)
+def compute(dataset=None, indices=range(50), **changes):
+    """Returns cached features, in blocks of 16 images on all devices, flushed after each."""
+    extractor = FeatureExtractor({"simple": network(**changes)}, NAMES, batch_size=16 // jax.local_device_count())
+    return cached_features(
+        dataset or Counted(), np.array(indices), extractor, "a test", show_progress=False, flush_images=16
+    )
 
 
 def test_features_are_those_of_one_device():
-    dataset, indices = Counted(), np.arange(50)
-    got = kept_features(dataset, indices, extraction(), what="a test", active=False)
-    e = extractor()
-    expected = jax.jit(e.apply)(e.variables, dataset.images)
-    for kind in KINDS:
-        np.testing.assert_allclose(got[kind], expected[kind.partition("/")[2]], rtol=1e-5)
-        assert got[kind].dtype == np.float32
+    dataset = Counted()
+    features = compute(dataset)
+    simple = network()
+    expected = jax.jit(simple.apply)(simple.variables, dataset.images)
+    for name in NAMES:
+        np.testing.assert_allclose(features[name], expected[name.split("/")[1]], rtol=1e-5)
+        assert features[name].dtype == np.float32
 
 
-def test_kept_features_are_not_computed_again():
-    dataset, indices = Counted(), np.arange(50)
-    first = kept_features(dataset, indices, extraction(), what="a test", active=False)
+def test_cached_features_are_not_computed_again():
+    dataset = Counted()
+    first = compute(dataset)
     hashed = dataset.read - 50
     dataset.read = 0
-    again = kept_features(dataset, indices, extraction(), what="a test", active=False)
+    again = compute(dataset)
     assert dataset.read == hashed == 50  # to know that it is the same set
-    for kind in KINDS:
-        np.testing.assert_array_equal(first[kind], again[kind])
+    for name in NAMES:
+        np.testing.assert_array_equal(first[name], again[name])
 
 
 def test_a_kill_loses_little():
-    dataset, indices = Counted(), np.arange(50)
-    expected = kept_features(Counted(seed=0), indices, extraction(weights="other"), what="a test", active=False)
+    expected = compute(weights="other")
+    dataset = Counted()
     dataset.fail_after = 50 + 32
     with pytest.raises(KeyboardInterrupt):
-        kept_features(dataset, indices, extraction(), what="a test", active=False)
+        compute(dataset)
     dataset.read, dataset.fail_after = 0, None
-    got = kept_features(dataset, indices, extraction(), what="a test", active=False)
+    features = compute(dataset)
     assert dataset.read == 50 + (50 - 16)  # the second of the two blocks was still on its way
-    for kind in KINDS:
-        np.testing.assert_array_equal(got[kind], expected[kind])
+    for name in NAMES:
+        np.testing.assert_array_equal(features[name], expected[name])
 
 
 def test_everything_that_changes_features_has_a_place_of_its_own():
-    indices = np.arange(50)
-
-    def compute(dataset=None, indices=indices, **changes):
-        return kept_features(dataset or Counted(), indices, extraction(**changes), what="a test", active=False)
-
     first = compute()["simple/moments"]
     assert not np.array_equal(compute(Counted(seed=1))["simple/moments"], first)
-    np.testing.assert_array_equal(compute(indices=indices[::-1])["simple/moments"], first[::-1])
+    np.testing.assert_array_equal(compute(indices=np.arange(50)[::-1])["simple/moments"], first[::-1])
     np.testing.assert_allclose(compute(weights="other", scale=2.0)["simple/moments"], 2 * first, rtol=1e-6)
-    assert compute(indices=indices[:20])["simple/moments"].shape == (20, 2)
+    assert compute(indices=np.arange(20))["simple/moments"].shape == (20, 2)
 
 
 def test_grey_images_are_three_times_the_grey():
     grey = Counted(channels=1)
-    rgb = Decoded(grey.images.repeat(3, axis=-1), grey.labels, 5)
-    a, b = (kept_features(d, np.arange(50), extraction(), what="a test", active=False) for d in (grey, rgb))
-    np.testing.assert_array_equal(a["simple/left"], b["simple/left"])
+    rgb = ArrayDataset(grey.images.repeat(3, axis=-1), grey.labels, 5)
+    np.testing.assert_array_equal(compute(grey)["simple/left"], compute(rgb)["simple/left"])
 
 
-def test_mirrored_images():
+def test_flipped_images():
     dataset = Counted(n=5)
     blocks = list(image_blocks(dataset, np.arange(10), 4, start=2))
     assert [len(block) for block in blocks] == [4, 4]
@@ -129,3 +113,22 @@ def test_identity_sees_every_pixel():
     assert identity(Counted(n=600)) == before
     dataset.images[123, 1, 2, 0] ^= 1
     assert identity(dataset) != before
+
+
+TWO_PROCESSES = """
+import numpy as np
+from tests.test_features import Counted, compute
+
+for n in (1, 51):  # also where one process has nothing to do
+    dataset = Counted(n=n)
+    features = compute(dataset, np.arange(n))
+    flat = dataset.images.reshape(n, -1)
+    np.testing.assert_allclose(features["simple/moments"][:, 0], flat.mean(axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(features["simple/left"], dataset.images[:, :, 0, 0])
+print(dataset.read - 51, "images were this process's")
+"""
+
+
+def test_two_processes_share_the_work_and_have_all_of_it():
+    outputs = run_processes(TWO_PROCESSES)
+    assert ["26 images" in outputs[0], "25 images" in outputs[1]] == [True, True]

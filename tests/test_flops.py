@@ -1,9 +1,12 @@
-"""Operations counted, against arithmetic by hand."""
+"""Floating-point operations counted, against arithmetic by hand."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from jaxgan.ops import flops
 from jaxgan.ops.conv import conv, conv_transpose
@@ -38,7 +41,7 @@ def test_a_transposed_convolution_counts_its_small_side():
     assert flops.count(lambda x: conv_transpose(x, kernel, stride=2), X) == 2 * (2 * 8 * 8) * 4 * 4 * 6 * 5
 
 
-def test_products_loops_branches_and_devices():
+def test_products_loops_and_branches():
     a, b = jnp.zeros((3, 4, 5)), jnp.zeros((3, 5, 6))
     product = 2 * 3 * 4 * 6 * 5
     assert flops.count(jnp.matmul, a, b) == product
@@ -47,6 +50,26 @@ def test_products_loops_branches_and_devices():
         return lax.scan(lambda carry, _: (carry @ b[0, :, :5], None), a[0], None, length=7)[0]
 
     assert flops.count(jax.jit(loop), b) == 7 * 2 * 4 * 5 * 5
+    assert flops.count(lambda x: lax.while_loop(jnp.any, lambda x: x @ x, x), jnp.zeros((5, 5))) == 2 * 5**3
     assert flops.count(lambda x: lax.cond(x[0, 0, 0] > 0, lambda: a, lambda: a @ b @ b.mT), a) == 2 * product
-    assert flops.count(jax.pmap(jnp.matmul), a[:1], b[:1]) == product / 3  # one device
     assert flops.count(lambda x: x + 1, a) == 0
+
+
+def test_functions_with_derivatives_of_their_own():
+    """The derivative that is defined counts, where there is one, and not that of the function."""
+    a, b = jnp.zeros((4, 5)), jnp.zeros((5, 6))
+    product = 2 * 4 * 6 * 5
+    with_jvp, with_vjp = jax.custom_jvp(jnp.matmul), jax.custom_vjp(jnp.matmul)
+    with_jvp.defjvp(lambda primals, tangents: (primals[0] @ primals[1], tangents[0] @ primals[1]))
+    with_vjp.defvjp(lambda a, b: (a @ b, b), lambda b, g: (g @ b.T, jnp.zeros_like(b)))
+    for function in (with_jvp, with_vjp):
+        assert flops.count(function, a, b) == product
+        assert flops.count(jax.grad(lambda a, function=function: jnp.sum(function(a, b) ** 2)), a) == 2 * product
+
+
+def test_of_several_devices_one_counts():
+    a, b = jnp.zeros((2, 4, 5)), jnp.zeros((2, 5, 6))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("i",))
+    halves = jax.shard_map(jnp.matmul, mesh=mesh, in_specs=(P("i"), P("i")), out_specs=P("i"))
+    for function in (jax.pmap(jnp.matmul), jax.jit(halves)):
+        assert flops.count(function, a, b) == 2 * 4 * 6 * 5

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from jaxgan.evaluation.metrics import frechet
 from jaxgan.evaluation.metrics.frechet import Gaussian, Moments, frechet_distance, frechet_infinity, frechet_per_class
 
 
@@ -15,10 +14,9 @@ def rotation(rng, d):
     return np.linalg.qr(rng.normal(size=(d, d)))[0]
 
 
-def test_moments_of_batches_of_any_size(monkeypatch):
+def test_moments_of_batches_of_any_size():
     features = np.random.default_rng(0).normal(3.0, 2.0, size=(100, 5)).astype(np.float32)
-    monkeypatch.setattr(frechet, "_BLOCK", 7)
-    moments = Moments()
+    moments = Moments(block_rows=7)
     for batch in np.split(features, [1, 2, 40, 41]):
         moments.add(batch)
     gaussian = moments.gaussian()

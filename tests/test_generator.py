@@ -1,52 +1,82 @@
-"""Truncation of latents and of styles, standing statistics, walks between samples."""
+"""Samples as a function of their seed and index, truncation, standing statistics, walks between samples."""
 
+import dataclasses
+
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from flax import traverse_util
 
-from jaxgan.gan.state import create_state, make_nets
-from jaxgan.sampling.generator import Generator, draw, running_moments
-from tests.test_update import KEY, tiny
-
-
-def generator(model, size=8, **changes):
-    config = tiny(model=model, **{"data.image_size": size}, **changes)
-    return Generator(config, jax.jit(lambda: create_state(make_nets(config), KEY).ema)(), 0)
-
-
-def with_stats(old, moments):
-    """The generator with other running statistics."""
-    stats = traverse_util.flatten_dict(old.variables["batch_stats"]) | moments
-    return Generator(old.config, old.variables | {"batch_stats": traverse_util.unflatten_dict(stats)}, 0)
+from jaxgan.models.layers import BaseGenerator, BatchNorm, spectral_norm
+from jaxgan.sampling.generator import Generator, draw_latents
+from jaxgan.sampling.interpolation import lerp, slerp
+from jaxgan.sampling.statistics import batch_norm_moments, replace_moments
+from tests.helpers import tiny_generator
 
 
 @pytest.fixture(scope="module")
 def plain():
-    return generator("mlp")
+    return tiny_generator("mlp")
 
 
 @pytest.fixture(scope="module")
 def styled():
-    return generator("stylegan2", **{"model.conditional": True})
+    return tiny_generator("stylegan2", num_classes=10)
+
+
+def test_an_image_depends_on_its_seed_and_index_alone(plain):
+    images = plain.sample(70)
+    assert images.shape == (70, 8, 8, 3)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(plain.sample(5), images[:5])
+    assert (plain.sample(5, seed=1) != images[:5]).any()
+    smaller = dataclasses.replace(plain, batch_size=3)
+    np.testing.assert_array_equal(smaller.sample(4), smaller.sample(6)[:4])
+    np.testing.assert_allclose(smaller.sample(4).astype(int), images[:4].astype(int), atol=1)  # another program
+
+
+def test_labels(plain, styled):
+    labels = styled.labels(640, seed=3)
+    np.testing.assert_array_equal(labels, styled.latents(640, seed=3)[1])
+    np.testing.assert_allclose(np.bincount(labels), 64, atol=4 * 64**0.5)
+    among = styled.labels(640, seed=3, among=[7, 7, 7, 2])
+    np.testing.assert_allclose(np.bincount(among)[[2, 7]], [160, 480], atol=4 * 120**0.5)
+    np.testing.assert_array_equal(plain.labels(3), 0)
+    np.testing.assert_array_equal(styled.sample(3, labels=4), styled.sample(3, labels=[4, 4, 4]))
+
+
+def test_errors_name_the_argument_and_what_would_be_right(plain, styled):
+    for call, message in (
+        (lambda: plain.sample(0), "n=0: must be at least 1"),
+        (lambda: plain.sample(3, labels=1), "labels=1: this generator is unconditional"),
+        (lambda: styled.sample(3, labels=[1, 2]), r"labels=\[1, 2\]: give one, or 3"),
+        (lambda: styled.sample(2, labels=[1, 10]), r"labels=\[1, 10\]: classes are 0 .. 9"),
+        (lambda: plain.interpolate(1, 2, space="w"), r"Generator\(mlp, 8x8x3, step 0\): has no styles"),
+        (lambda: styled.interpolate(1, 2, space="x"), "space='x': choose z or w"),
+        (lambda: plain.class_columns(2, 3), "is unconditional"),
+        (lambda: styled.with_standing_statistics(), r"Generator\(stylegan2.*: has no batch norm"),
+        (lambda: plain.with_standing_statistics(0), "batches=0: must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_bounded_latents_have_the_truncated_distribution(plain):
-    """Its variance is 1 - 2 c density(c) / (2 cdf(c) - 1); the draws are those of the sample's index alone."""
+    """Its variance is 1 - 2 c density(c) / (2 cdf(c) - 1); labels and noise stay as they are without a bound."""
     z = np.asarray(plain.latents(640, seed=3, bound=1.0)[0])
     assert np.abs(z).max() <= 1.0
     variance = 1 - 2 * np.exp(-0.5) / np.sqrt(2 * np.pi) / 0.6826895
     np.testing.assert_allclose([z.mean(), z.var()], [0.0, variance], atol=0.02)  # of 10,240 draws
     np.testing.assert_array_equal(plain.latents(5, seed=3, bound=1.0)[0], z[:5])
-    for free, bounded in zip(plain.latents(9)[1:], plain.latents(9, bound=0.5)[1:], strict=True):
-        np.testing.assert_array_equal(jax.random.key_data(free) if free.dtype != np.int32 else free,
-                                      jax.random.key_data(bounded) if free.dtype != np.int32 else bounded)  # fmt: skip
+    (_, labels, keys), (_, bounded_labels, bounded_keys) = plain.latents(9), plain.latents(9, bound=0.5)
+    np.testing.assert_array_equal(labels, bounded_labels)
+    assert (keys == bounded_keys).all()
 
 
 def test_a_wide_bound_is_none(plain):
     np.testing.assert_allclose(plain.latents(64)[0], plain.latents(64, bound=30.0)[0], atol=1e-3)  # in the tails
     z, labels, keys = plain.latents(6, bound=0.4)
-    np.testing.assert_array_equal(plain.sample(6, truncation=0.4), plain.decode(z, labels, keys))
+    np.testing.assert_array_equal(plain.sample(6, truncation=0.4), plain.generate(z, labels, keys))
 
 
 def test_styles_move_to_their_mean(styled):
@@ -66,54 +96,88 @@ def test_what_is_no_truncation(plain, styled, value):
             styled.sample(1, truncation=value)
 
 
-@pytest.mark.parametrize("model", ["sngan", "biggan"])
-def test_standing_statistics_are_means_over_batches(model):
+class Spectral(BaseGenerator):
+    """Dense layers under spectral norm, whose vectors are in the same collection as the moments of batch norm."""
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None):
+        x = spectral_norm(nn.Dense(16, name="dense"), train)(z)
+        x = nn.relu(BatchNorm(name="norm")(x, labels, train))
+        x = spectral_norm(nn.Dense(self.image_size**2 * self.image_channels, name="pixels"), train)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm_pixels")(x)
+        return x.reshape(-1, self.image_size, self.image_size, self.image_channels)
+
+
+@pytest.fixture(scope="module")
+def spectral():
+    module = Spectral(image_size=4)
+    variables = jax.jit(lambda: module.init(jax.random.key(0), np.zeros((1, 16)), np.zeros(1, int), train=False))()
+    return Generator(module, variables, z_dim=16)
+
+
+@pytest.mark.parametrize("model", ["plain", "spectral"])
+def test_standing_statistics_are_means_over_batches(model, request):
     """Those of the first batch norm are computed from the weights; all of them do not depend on the old ones."""
-    old = generator(model, size=16)
+    old = request.getfixturevalue(model)
     new = old.with_standing_statistics(batches=3, batch_size=8, seed=5)
-    variables = jax.tree.map(lambda x: x + 7.0, running_moments(old.variables))
-    other = with_stats(old, variables).with_standing_statistics(3, 8, 5)
+    moments = batch_norm_moments(old.variables)
+    shifted = replace_moments(old.variables, jax.tree.map(lambda x: x + 7.0, moments))
+    other = dataclasses.replace(old, variables=shifted).with_standing_statistics(3, 8, 5)
     for one, two in zip(jax.tree.leaves(new.variables), jax.tree.leaves(other.variables), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
-    def recorded(z, labels, keys):
-        """Running statistics that began as 0 and have seen one batch, undone."""
-        zeros = with_stats(old, jax.tree.map(np.zeros_like, variables)).variables
-        _, state = old.module.apply(zeros, z, labels, train=True, keys=keys, mutable=["batch_stats"])
-        return {path: value / 0.1 for path, value in running_moments(state).items()}
-
-    draws = [draw(5, 16, 0, -1 - np.arange(8 * i, 8 * i + 8)) for i in range(3)]
-    expected = jax.tree.map(lambda *x: np.mean(x, axis=0), *(recorded(*batch) for batch in draws))
-    for path, value in running_moments(new.variables).items():
+    zeros = replace_moments(old.variables, jax.tree.map(np.zeros_like, moments))
+    train = jax.jit(lambda *batch: old.module.apply(zeros, *batch[:2], True, batch[2], mutable=["batch_stats"])[1])
+    draws = [draw_latents(5, 16, 0, -1 - np.arange(8 * i, 8 * i + 8)) for i in range(3)]
+    # Running statistics that began as 0 and have seen one batch hold a tenth of its moments.
+    batches = [{path: value / 0.1 for path, value in batch_norm_moments(train(*batch)).items()} for batch in draws]
+    expected = jax.tree.map(lambda *x: np.mean(x, axis=0), *batches)
+    for path, value in batch_norm_moments(new.variables).items():
         np.testing.assert_allclose(value, expected[path], rtol=1e-4, atol=1e-5, err_msg=str(path))
-    if model == "sngan":
-        dense = old.variables["params"]["dense"]
-        x = np.stack([z @ dense["kernel"] + dense["bias"] for z, _, _ in draws]).reshape(3, -1, 16)
-        np.testing.assert_allclose(new.variables["batch_stats"]["norm_0a"]["norm"]["var"], x.var(1).mean(0), rtol=1e-4)
+    if model == "plain":
+        dense = old.variables["params"]["dense_0"]
+        x = np.stack([z @ dense["kernel"] + dense["bias"] for z, _, _ in draws])  # [batches, 8, 16]
+        first = new.variables["batch_stats"]["norm_0"]["norm"]
+        np.testing.assert_allclose(first["mean"], x.mean((0, 1)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(first["var"], x.var(1).mean(0), rtol=1e-4)
     # Parameters and spectral norm's vectors are the same arrays as before.
-    before, after = (traverse_util.flatten_dict(g.variables) for g in (old, new))
-    assert all(after[path] is x for path, x in before.items() if path[-1] not in ("mean", "var"))
+    before, after = (jax.tree_util.tree_leaves_with_path(g.variables) for g in (old, new))
+    for (path, x), (_, y) in zip(before, after, strict=True):
+        assert x is y or path[-1].key in ("mean", "var")
 
 
-def test_standing_statistics_by_seed_device_and_batch():
-    old = generator("dcgan", size=16)
-    z = np.asarray(old.latents(64)[0])
-    assert not (np.asarray(draw(0, 16, 0, -1 - np.arange(64))[0])[:, None] == z).all(-1).any()
-    first = old.with_standing_statistics(2, 4).sample(4)
-    np.testing.assert_array_equal(old.with_standing_statistics(2, 4).sample(4), first)
-    assert (old.with_standing_statistics(2, 4, seed=1).sample(4) != first).any()
-    with jax.default_device(jax.devices()[3]):
-        moved = Generator(old.config, jax.device_put(old.variables, jax.devices()[3]), 0)
+def test_standing_statistics_by_seed_and_device(plain):
+    z = np.asarray(plain.latents(64)[0])
+    assert not (np.asarray(draw_latents(0, 16, 0, -1 - np.arange(64))[0])[:, None] == z).all(-1).any()
+    first = plain.with_standing_statistics(2, 4).sample(4)
+    np.testing.assert_array_equal(plain.with_standing_statistics(2, 4).sample(4), first)
+    assert (plain.with_standing_statistics(2, 4, seed=1).sample(4) != first).any()
+    with jax.default_device(jax.devices()[1]):
+        moved = dataclasses.replace(plain, variables=jax.device_put(plain.variables, jax.devices()[1]))
         again = moved.with_standing_statistics(2, 4)
         np.testing.assert_array_equal(again.sample(4), first)
-    assert again.variables["batch_stats"]["norm_0"]["norm"]["mean"].devices() == {jax.devices()[3]}
-    with pytest.raises(ValueError, match="give at least 1 of 1"):
-        old.with_standing_statistics(0)
+    assert again.variables["batch_stats"]["norm_0"]["norm"]["mean"].devices() == {jax.devices()[1]}
 
 
-def test_standing_statistics_need_batch_norm(styled):
-    with pytest.raises(ValueError, match="stylegan2 has no batch norm"):
-        styled.with_standing_statistics()
+def test_slerp_is_the_arc_on_the_sphere():
+    """It keeps the norm, spends equal angles on equal steps, and stays in the plane of its ends; lerp is the chord."""
+    random = np.random.default_rng(0)
+    a, b = (x / np.linalg.norm(x) for x in random.normal(size=(2, 5)))
+    t = np.linspace(0.0, 1.0, 9)[:, None]
+    arc, chord = np.asarray(slerp(a, b, t)), np.asarray(lerp(a, b, t))
+    np.testing.assert_allclose(arc[[0, -1]], [a, b], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose((arc[1:] * arc[:-1]).sum(1), np.cos(np.arccos(a @ b) / 8), rtol=1e-5)
+    assert np.linalg.matrix_rank(np.vstack([arc, a, b]), tol=1e-5) == 2
+    np.testing.assert_allclose(arc[4], (a + b) / np.linalg.norm(a + b), atol=1e-6)
+    np.testing.assert_allclose(chord[4], (a + b) / 2, atol=1e-6)
+
+
+def test_interpolation_of_latents_passes_through_samples(plain):
+    z, labels, keys = plain.latents(4, seed=2)
+    walk = plain.interpolate(2, 3, seed=2).reshape(2, 3, 8, 8, 3)
+    ends = plain.generate(z, labels, keys).reshape(2, 2, 8, 8, 3)
+    np.testing.assert_allclose(walk[:, [0, 2]].astype(int), ends.astype(int), atol=1)
 
 
 def test_interpolation_of_styles_is_straight(styled):
@@ -121,24 +185,15 @@ def test_interpolation_of_styles_is_straight(styled):
     z, _, keys = styled.latents(4)
     walk = styled.interpolate(2, 3, labels=[1, 2], space="w").reshape(2, 3, 8, 8, 3)
     labels = np.array([1, 1, 2, 2])
-    ends = styled.decode(z, labels, keys[np.array([0, 0, 2, 2])]).reshape(2, 2, 8, 8, 3)
+    ends = styled.generate(z, labels, keys[np.array([0, 0, 2, 2])]).reshape(2, 2, 8, 8, 3)
     np.testing.assert_allclose(walk[:, [0, 2]].astype(int), ends.astype(int), atol=1)
     w = styled.styles(z, labels)
-    middle = styled.decode((w[::2] + w[1::2]) / 2, labels[::2], keys[::2])
+    middle = styled.generate((w[::2] + w[1::2]) / 2, labels[::2], keys[::2])
     np.testing.assert_allclose(walk[:, 1].astype(int), middle.astype(int), atol=1)
     mean = styled.interpolate(2, 3, truncation=0.0, space="w")
     assert (mean == mean[:1]).all()
 
 
-def test_interpolation_needs_its_space(plain, styled):
-    with pytest.raises(ValueError, match="mlp has no styles"):
-        plain.interpolate(1, 2, space="w")
-    with pytest.raises(ValueError, match="space='x': give z or w"):
-        styled.interpolate(1, 2, space="x")
-
-
-def test_a_column_a_class(plain, styled):
+def test_a_column_a_class(styled):
     np.testing.assert_array_equal(styled.class_columns(2, 3), [0, 1, 2, 0, 1, 2])
     np.testing.assert_array_equal(styled.class_columns(1, 12), [*range(10), 0, 1])
-    with pytest.raises(ValueError, match="unconditional"):
-        plain.class_columns(2, 3)

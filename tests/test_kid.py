@@ -20,9 +20,9 @@ def test_all_pairs_by_the_definition():
 def test_shifted_normal_in_one_dimension():
     """E (xy + 1)^3 is Ex^3 Ey^3 + 3 Ex^2 Ey^2 + 3 Ex Ey + 1: 4 within N(0, 1), 32 within N(1, 1), 7 between."""
     rng = np.random.default_rng(1)
-    mean, deviation = kid(rng.normal(size=(20000, 1)), rng.normal(1.0, 1.0, size=(20000, 1)), 20, 1000)
+    mean, deviation = kid(rng.normal(size=(20000, 1)), rng.normal(1.0, 1.0, size=(20000, 1)), 20, 400)
     assert mean == pytest.approx(4 + 32 - 2 * 7, abs=3 * deviation / 20**0.5)
-    assert mean == pytest.approx(22.0, rel=0.05)
+    assert mean == pytest.approx(22.0, rel=0.1)
 
 
 def test_equal_distributions_have_none():

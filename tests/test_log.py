@@ -1,6 +1,5 @@
-"""metrics.jsonl and TensorBoard across a resume, the console's lines, and the arithmetic of speed."""
+"""metrics.jsonl and TensorBoard across a resume."""
 
-import io
 import json
 import sys
 import types
@@ -10,7 +9,7 @@ import pytest
 
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import atomic_write
-from jaxgan.training.log import MetricsLog, Progress, Throughput, format_duration, read_metrics
+from jaxgan.training.log import MetricsLog, read_metrics
 
 
 def write_run(workdir, steps, *, resume_step=0, **options):
@@ -38,9 +37,9 @@ def test_a_line_keeps_order_and_full_precision(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 3} | {k: float(v) for k, v in values.items()}]
 
 
-def test_not_finite_values(tmp_path):
+def test_values_that_are_not_finite_are_null(tmp_path):
     log = MetricsLog(tmp_path, tensorboard=False)
-    log.scalars(1, {"kimg": 1.0, "penalty/r1": np.nan, "penalty/r2": np.inf, "loss/d": np.nan})
+    log.scalars(1, {"kimg": 1.0, "penalty/r2": np.inf, "loss/d": np.nan})
     log.close()
     line = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(line) == {"step": 1, "kimg": 1.0, "penalty/r2": None, "loss/d": None}
@@ -68,6 +67,15 @@ def test_read_metrics_leaves_out_a_torn_line_only_at_the_end(tmp_path):
     path.write_text('{"step": 1}\n{"st\n{"step": 2}\n')
     with pytest.raises(RunFailed, match=r"metrics\.jsonl, line 2: not JSON"):
         read_metrics(path)
+
+
+def test_records_are_what_the_file_holds(tmp_path):
+    write_run(tmp_path, range(1, 6), tensorboard=False)
+    log = MetricsLog(tmp_path, resume_step=3, tensorboard=False)
+    log.scalars(4, {"kimg": np.float32(1.0), "loss/d": 2})
+    assert log.records == read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in log.records] == [1, 2, 3, 4]
+    log.close()
 
 
 def test_inactive_writes_nothing(tmp_path):
@@ -154,119 +162,3 @@ def test_atomic_write_replaces_and_leaves_no_temporary_file(tmp_path):
     atomic_write(tmp_path / "a", b"old")
     atomic_write(tmp_path / "a", b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.2, "0 s"),
-        (45, "45 s"),
-        (59.7, "1 min 0 s"),
-        (200, "3 min 20 s"),
-        (3599.6, "1 h 0 min"),
-        (7020, "1 h 57 min"),
-        (86399, "1 d 0 h"),
-        (2.125 * 86400, "2 d 3 h"),
-    ],
-)
-def test_format_duration(seconds, text):
-    assert format_duration(seconds) == text
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-    def screen(self):
-        """What a terminal shows of the text written: a carriage return overwrites the line."""
-        rows = []
-        for row in self.getvalue().split("\n"):
-            cells = []
-            for piece in row.split("\r"):
-                cells[: len(piece)] = piece
-            rows.append("".join(cells).rstrip())
-        return rows
-
-
-FIRST = dict(
-    step=1200,
-    total_steps=100000,
-    kimg=76.8,
-    images_per_second=812.4,
-    seconds_left=7020,
-    loss_d=1.234,
-    loss_g=-0.321,
-    data_wait=0.003,
-)
-LINE = "step 1200/100000 | 76.8 kimg | 812 img/s | 1 h 57 min left | D 1.234 G -0.321 | data 0.3%"
-
-
-def test_progress_elsewhere_is_one_line_each():
-    stream = io.StringIO()
-    progress = Progress(stream)
-    progress.header("jaxgan", {"generator": 4276739, "precision": "bfloat16"})
-    progress.line(**FIRST)
-    progress.note("saved")
-    progress.line(**FIRST | dict(images_per_second=np.nan, seconds_left=np.nan, data_wait=np.nan))
-    progress.close()
-    assert stream.getvalue().splitlines() == [
-        "jaxgan",
-        "  generator  4,276,739",
-        "  precision  bfloat16",
-        LINE,
-        "saved",
-        "step 1200/100000 | 76.8 kimg | D 1.234 G -0.321",
-    ]
-
-
-def test_progress_on_a_terminal_is_rewritten_in_place(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    stream = Terminal()
-    progress = Progress(stream)
-    progress.line(**FIRST)
-    assert stream.screen() == [LINE]
-    progress.line(**FIRST | dict(seconds_left=50))  # shorter than what it covers
-    assert stream.screen() == [LINE.replace("1 h 57 min", "50 s")]
-    progress.note("saved\ntwice")
-    assert stream.screen() == ["saved", "twice", LINE.replace("1 h 57 min", "50 s")]
-    progress.line(**FIRST)
-    progress.close()
-    assert stream.screen() == ["saved", "twice", LINE, ""]
-
-
-@pytest.mark.parametrize("columns", [10, 40, 60, 81, len(LINE), len(LINE) + 1])
-def test_progress_never_wraps(monkeypatch, columns):
-    monkeypatch.setenv("COLUMNS", str(columns))
-    stream = Terminal()
-    Progress(stream).line(**FIRST)
-    (shown,) = stream.screen()
-    assert len(shown) < columns
-    assert LINE.startswith(shown)
-    assert (shown == LINE) == (columns > len(LINE))
-
-
-def test_progress_inactive_is_silent(capsys):
-    progress = Progress(active=False)
-    progress.header("jaxgan", {"seed": 0})
-    progress.line(**FIRST)
-    progress.note("saved")
-    progress.close()
-    assert capsys.readouterr().out == ""
-
-
-def test_throughput_leaves_out_compilation_and_pauses():
-    now = [0.0]
-    speed = Throughput(total_images=1000, clock=lambda: now[0])
-    now[0] = 60.0  # compilation
-    assert np.isnan(speed.tick(10)).all()
-    now[0] = 65.0
-    with speed.waiting():
-        now[0] = 66.0
-    now[0] = 70.0
-    assert speed.tick(110) == (10.0, 89.0, 0.1)  # 100 images in 10 s; 890 left
-    with speed.paused():
-        now[0] = 80.0
-    now[0] = 85.0
-    # 100 images in 5 s of training, but 200 in 25 s overall, and 790 are left.
-    assert speed.tick(210) == (20.0, 98.75, 0.0)
-    assert np.isnan(speed.tick(210)).all()

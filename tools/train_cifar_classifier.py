@@ -1,16 +1,17 @@
-"""Train the classifier that ships with the package: python -m jaxgan.extractors.train_cifar --out=FILE.npz
+"""Trains the classifier that ships with the package, jaxgan/evaluation/networks/cifar.npz.
 
-CIFAR-10 is that of tensorflow-datasets, or with --manual_dir=DIR the archive cifar-10-binary.tar.gz in that directory
-(--noverify_checksum: also if it is a copy that is not the official one; say in --note what it is, the note is kept in
-the file). The file is written after each epoch. Every draw is a function of the seed, the step and the image. The one
-that ships took 38 minutes of two busy CPU cores.
+    python tools/train_cifar_classifier.py --out=FILE.npz
+
+CIFAR-10 comes from tensorflow-datasets, or with --manual_dir=DIR from the archive cifar-10-binary.tar.gz in that
+directory. --noverify_checksum accepts a copy that is not the official one; --note says what it is and is kept in the
+file. The file is written after each epoch. Every draw is a function of the seed, the step and the image. The file that
+ships took 38 minutes on two busy CPU cores.
 """
 
 import argparse
 import enum
 import functools
 import time
-import types
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,10 @@ import optax
 import optax.contrib
 
 from jaxgan import data
-from jaxgan.commands import app as cli
 from jaxgan.core import memory, rng
 from jaxgan.core.parallel import AXIS, Devices, first_replica
 from jaxgan.evaluation.networks import cifar
+from jaxgan.settings import default_config
 
 # After Jordan (2024, "94% on CIFAR-10 in 3.29 seconds", and "Muon"), for batches of another size.
 SETTINGS = dict(
@@ -42,18 +43,18 @@ NET = cifar.CifarNet(dtype=jnp.bfloat16)
 SHIFT = 2  # pixels that an image is moved at most, each way
 
 
-class Stream(enum.IntEnum):
-    """What a draw is for, see `jaxgan.rng`."""
+class Stream(enum.Enum):
+    """What a draw is for, see `jaxgan.core.rng`."""
 
-    INIT = 0
-    FLIP = 1
-    SHIFT = 2
+    INIT = (0, 0)
+    FLIP = (1, 0)
+    SHIFT = (2, 0)
 
 
 def whitening(images: np.ndarray, epsilon: float = 2e-4) -> dict[str, np.ndarray]:
-    """Kernel [2, 2, 3, 24] and bias of the first layer, from images uint8 [N, 32, 32, 3]; they are not trained.
+    """Returns the kernel [2, 2, 3, 24] and bias of the first layer, from images uint8 [N, 32, 32, 3]; not trained.
 
-    The principal components of 2x2 patches, centred and scaled to variance 1 (less where it is not far above
+    They are the principal components of 2x2 patches, centred and scaled to variance 1 (less where it is not far above
     `epsilon`, for images in [-1, 1]), and their negatives, as ReLU follows.
     """
     x = images.astype(np.float32) / 127.5 - 1.0
@@ -67,14 +68,14 @@ def whitening(images: np.ndarray, epsilon: float = 2e-4) -> dict[str, np.ndarray
 
 
 def augment(images: jax.Array, index: jax.Array, epoch: jax.Array, step: jax.Array, key: jax.Array) -> jax.Array:
-    """Mirrors and moves images [B, H, W, C]; `index` is that of an image in the set, int32 [B].
+    """Flips and moves images [B, H, W, C], whose indices in the set are `index`, int32 [B].
 
-    Every image is mirrored in every other epoch (Jordan 2024, section 3.6), in the first with probability 1/2, and
-    moved by -2 to 2 pixels along either axis; what is missing is reflected.
+    Every image is flipped horizontally in every other epoch (Jordan 2024, section 3.6), in the first with probability
+    1/2, and moved by -2 to 2 pixels along either axis; what is missing is reflected.
     """
     first = rng.randint(rng.example_keys(rng.stream_key(key, Stream.FLIP), index), 2)
-    mirrored = (first + epoch) % 2 == 1
-    images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    flipped = (first + epoch) % 2 == 1
+    images = jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
     places = 2 * SHIFT + 1
     place = rng.randint(rng.example_keys(rng.stream_key(key, Stream.SHIFT, step), index), places**2)
     padded = jnp.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
@@ -87,7 +88,7 @@ def _group(path, _) -> str:
 
 
 def unit_filters(params: dict) -> dict:
-    """The parameters, each convolution's kernel rescaled to a mean square norm of 1 a filter: batch norm undoes it."""
+    """Rescales each convolution's kernel to a mean square norm of 1 a filter; batch norm undoes it."""
 
     def rescale(path, a):
         return a * (a.shape[-1] ** 0.5 / jnp.linalg.norm(a)) if _group(path, a) == "kernels" else a
@@ -96,7 +97,7 @@ def unit_filters(params: dict) -> dict:
 
 
 def optimizer(settings: dict, steps: int) -> optax.GradientTransformation:
-    """Muon for the kernels of convolutions, SGD for the others; both with Nesterov's momentum, over `steps` steps."""
+    """Returns Muon for the kernels of convolutions and SGD for the others, both with Nesterov's momentum."""
 
     def scale(path, gradient):
         return gradient * (HEAD_SCALE if path[0].key == "head" else BIAS_SCALE)
@@ -122,28 +123,28 @@ def optimizer(settings: dict, steps: int) -> optax.GradientTransformation:
 def train(net: cifar.CifarNet, images: np.ndarray, labels: np.ndarray, settings: dict):
     """Yields (mean loss, variables) after each epoch over images uint8 [N, 32, 32, 3] and labels [N].
 
-    On all devices, which share the batch.
+    All devices share the batch.
     """
     devices = Devices()
     batch_size, epochs, seed = settings["batch_size"], settings["epochs"], settings["seed"]
     key = jax.random.key(seed)
-    an_epoch = len(images) // batch_size  # steps
-    optimize = optimizer(settings, epochs * an_epoch)
+    steps_per_epoch = len(images) // batch_size
+    optimize = optimizer(settings, epochs * steps_per_epoch)
     whiten = whitening(images[:5000])
     net = net.clone(axis_name=AXIS)
     params = jax.jit(net.init)(rng.stream_key(key, Stream.INIT), images[:1])["params"]
     params = unit_filters({name: layer for name, layer in params.items() if name != "whiten"})
 
-    def loss(params, x, y):
+    def loss(params, whiten, x, y):
         variables = {"params": {**params, "whiten": whiten}}
         outputs, _ = net.apply(variables, x, train=True, mutable=["batch_stats"])
         target = optax.smooth_labels(jax.nn.one_hot(y, len(cifar.CLASSES)), settings["label_smoothing"])
         return jnp.mean(optax.softmax_cross_entropy(outputs["logits"], target))
 
-    def update(state, batch, key):
+    def update(whiten, state, batch, key):
         params, opt_state, step = state
-        x = augment(batch["x"], batch["index"], step // an_epoch, step, key)
-        value, gradients = jax.lax.pmean(jax.value_and_grad(loss)(params, x, batch["y"]), AXIS)
+        x = augment(batch["x"], batch["index"], step // steps_per_epoch, step, key)
+        value, gradients = jax.lax.pmean(jax.value_and_grad(loss)(params, whiten, x, batch["y"]), AXIS)
         updates, opt_state = optimize.update(gradients, opt_state, params)
         return (unit_filters(optax.apply_updates(params, updates)), opt_state, step + 1), value
 
@@ -151,18 +152,18 @@ def train(net: cifar.CifarNet, images: np.ndarray, labels: np.ndarray, settings:
     state = devices.replicate((params, optimize.init(params), jnp.int32(0)))
     for epoch in range(epochs):
         losses = []
-        for step in range(epoch * an_epoch, (epoch + 1) * an_epoch):
+        for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
             index = data.epoch_positions(seed, step * batch_size, batch_size, len(images))
             batch = {"x": images[index], "y": labels[index], "index": index.astype(np.int32)}
             batch = jax.tree.map(lambda a: a.reshape(len(devices.devices), -1, *a.shape[1:]), batch)
-            state, value = update(state, devices.put_batch(batch), key)
+            state, value = update(whiten, state, devices.put_batch(batch), key)
             losses.append(float(value))
         params = {**first_replica(state[0]), "whiten": whiten}
         yield float(np.mean(losses)), with_statistics(net, params, images[:5000], batch_size)
 
 
 def with_statistics(net: cifar.CifarNet, params: dict, images: np.ndarray, batch_size: int) -> dict:
-    """Variables whose batch statistics are means over batches of these images, all with these parameters."""
+    """Returns variables whose batch statistics are means over batches of these images."""
     batches = np.array_split(images, max(len(images) // batch_size, 1))
     statistics = [_statistics(net.clone(dtype=jnp.float32, axis_name=None), params, x) for x in batches]
     mean = jax.tree.map(lambda *a: np.mean(a, axis=0), *statistics)
@@ -174,11 +175,11 @@ def _statistics(net, params, x):
     return net.apply({"params": params}, x, train=True, mutable=["batch_stats"])[1]["batch_stats"]
 
 
-def predict(extractor, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
-    """The most likely class of each image uint8 [N, H, W, 3], int [N]."""
-    apply = jax.jit(extractor.apply)
+def predict(network, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
+    """Returns the most likely class of each image uint8 [N, H, W, 3], int [N]."""
+    apply = jax.jit(network.apply)
     batches = np.array_split(images, -(-len(images) // batch_size))
-    return np.concatenate([np.argmax(apply(extractor.variables, x)["logits"], axis=1) for x in batches])
+    return np.concatenate([np.argmax(apply(network.variables, x)["logits"], axis=1) for x in batches])
 
 
 def main():
@@ -189,13 +190,12 @@ def main():
     parser.add_argument("--noverify_checksum", action="store_false", dest="verify_checksum")
     parser.add_argument("--note", default="tfds cifar10", help="what the images are, for the file's metadata")
     args = parser.parse_args()
-    cli.use_two_cpu_devices()
-    cli.cache_compilations()
-    memory.keep_freed()
-    chosen = dict(name="cifar10", split="train", eval_split="test", image_size=cifar.SIZE, cache_gb=4.0)
-    chosen |= dict(dir=args.data_dir, manual_dir=args.manual_dir, verify_checksum=args.verify_checksum)
-    source = types.SimpleNamespace(**chosen)
-    sets = data.load(source), data.load_held_out(source)
+    memory.retain_freed()
+    jax.config.update("jax_num_cpu_devices", 2)  # two that compute side by side are faster than one
+    config = default_config().data
+    config.update(name="cifar10", split="train", eval_split="test", image_size=cifar.SIZE)
+    config.update(dir=args.data_dir, manual_dir=args.manual_dir, verify_checksum=args.verify_checksum)
+    sets = data.load(config), data.load_held_out(config)
     (images, labels), (test_images, test_labels) = (s.get(np.arange(len(s))) for s in sets)
 
     start, cpu = time.monotonic(), time.process_time()

@@ -1,12 +1,9 @@
 """Makes images with a trained generator: jaxgan sample --workdir=RUN --out=FILE.png|FILE.npz|DIR
 
---num=64 --seed=0 --labels=3 (or 3,5,7: one after the other) --truncation=0.7 (typical images instead of varied ones)
-
-Or one of
-
---per_class           rows with a class in each column
---interpolate         rows that walk from one image to another; --space=w: by their styles
---sefa=6              rows that move along a semantic direction each (--extent=3, --layers=0,1,2,3)
+Samples or, in rows, one of
+--per_class           samples with a class in each column
+--interpolate         walks from one sample to another; --space=w: by their styles
+--sefa=6              moves along a semantic direction each (--extent=3, --layers=0,1,2,3)
 --invert=FILE|DIR     images and, beside each, the nearest that the generator can make (--steps=500)
 """
 
@@ -17,13 +14,6 @@ from absl import flags
 from jaxgan.commands import app
 from jaxgan.core.errors import ConfigError, require
 
-
-class _Integers(flags.ListParser):
-    def parse(self, argument):
-        return [int(number) for number in super().parse(argument)]
-
-
-INTEGERS, COMMAS = _Integers(), flags.CsvListSerializer(",")
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint to sample from.", FLAGS)
 flags.DEFINE_string("out", None, "FILE.png (one grid), FILE.npz (images and what made them) or DIR (PNGs).", FLAGS)
@@ -31,7 +21,7 @@ flags.DEFINE_integer("step", None, "Which checkpoint; the newest undamaged one i
 flags.DEFINE_float("sigma_rel", None, "Post-hoc EMA: its relative std; see config.ema.posthoc.", flag_values=FLAGS)
 flags.DEFINE_integer("num", 64, "Number of images; with --per_class or --interpolate, of rows.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Image i is a function of the seed and i.", 0, 2**31 - 1, flag_values=FLAGS)
-flags.DEFINE(INTEGERS, "labels", None, "Classes, one after the other, again and again.", FLAGS, COMMAS)
+flags.DEFINE_list("labels", None, "Classes, one after the other, again and again.", FLAGS)
 flags.DEFINE_float("truncation", None, "Less variety: psi < 1 with styles, else the bound of z.", flag_values=FLAGS)
 flags.DEFINE_integer("columns", 0, "Images in a row of the grid; 0: as suits its contents.", 0, flag_values=FLAGS)
 flags.DEFINE_bool("per_class", False, "Rows with a class in each column.", FLAGS)
@@ -39,7 +29,7 @@ flags.DEFINE_bool("interpolate", False, "Rows that walk from one image to anothe
 flags.DEFINE_enum("space", "z", ["z", "w"], "With --interpolate: along latents or, if there are any, styles.", FLAGS)
 flags.DEFINE_integer("sefa", None, "Number of semantic directions to move along, a row each.", 1, flag_values=FLAGS)
 flags.DEFINE_float("extent", 3.0, "With --sefa: the longest step, to both sides.", flag_values=FLAGS)
-flags.DEFINE(INTEGERS, "layers", None, "With --sefa: styles that move, 0 the coarsest.", FLAGS, COMMAS)
+flags.DEFINE_list("layers", None, "With --sefa: styles that move, 0 the coarsest.", FLAGS)
 flags.DEFINE_string("invert", None, "Image, or directory of images, to find latents of.", FLAGS)
 flags.DEFINE_integer("steps", 500, "With --invert: length of the search.", 0, flag_values=FLAGS)
 
@@ -55,21 +45,18 @@ SHEETS = {
 
 def _mode(flags) -> str:
     """Returns which picture the flags ask for; raises a ConfigError for flags that do not go together."""
-    modes = [name for name in SHEETS if name and flags[name].value]
-    if len(modes) > 1:
-        raise ConfigError(f"--{modes[0]} and --{modes[1]}: give one of them")
-    mode = "".join(modes)
+    mode, *more = [name for name in SHEETS if name and flags[name].value] or [""]
+    if more:
+        raise ConfigError(f"--{mode} and --{more[0]}: give one of them")
     for name in dict.fromkeys(name for _, names in SHEETS.values() for name in names):
         if flags[name].present and name not in SHEETS[mode][1]:
-            takers = [other for other, (_, names) in SHEETS.items() if name in names]
-            right = f"means nothing with --{mode}" if "" in takers else f"goes with --{takers[0]}"
-            raise ConfigError(f"--{name} {right}")
+            taker = next(other for other, (_, names) in SHEETS.items() if name in names)
+            raise ConfigError(f"--{name} " + (f"goes with --{taker}" if taker else f"means nothing with --{mode}"))
     return mode
 
 
 @app.command(FLAGS, required=["workdir", "out"])
 def main(flags) -> None:
-    from jaxgan.evaluation.networks import cifar
     from jaxgan.sampling import load, pictures, sheets
 
     mode, out = _mode(flags), pathlib.Path(flags.out)
@@ -78,11 +65,13 @@ def main(flags) -> None:
     options = {name: flags[name].value for name in names}
     try:
         generator = load.load(flags.workdir, flags.step, flags.sigma_rel)
-        if mode == "invert" and generator.image_shape == (cifar.SIZE, cifar.SIZE, 3):
+        if mode == "invert" and generator.image_shape == (32, 32, 3):
+            from jaxgan.evaluation.networks import cifar
+
             network = cifar.load()
             options["features"] = lambda x: network.apply(network.variables, (x + 1.0) * 127.5)["pool"]
         sheet = getattr(sheets, function)(generator, flags[first].value, **options)
     except (ValueError, OSError) as error:
         raise ConfigError(error) from error
-    pictures.save_images(out, sheet.images, sheet.columns, **sheet.arrays)
+    pictures.save_images(out, sheet.images, sheet.columns, generator.config.data.name, **sheet.arrays)
     print(f"{len(sheet.images)} images of {generator} in {out}")

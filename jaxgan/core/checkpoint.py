@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
 from jaxgan.core.parallel import first_replica, is_primary_process, is_shared
 
-FORMAT = 1  # of `meta` and the items; raised when an older jaxgan could misread a checkpoint
+FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan could misread a checkpoint
 
 
 class CheckpointError(OSError):

@@ -1,337 +1,296 @@
-"""Every score by its name: which features it looks at, and the function of them. While training and afterwards.
-
-A score is fitted to the reals once and then applied to as many sets of fakes as there are.
-"""
+"""Evaluates generators and sets of images: `evaluate` in one call, `Evaluator` where the reals stay the same."""
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxgan import data
-from jaxgan.core.errors import ConfigError, lookup
-from jaxgan.evaluation import features
-from jaxgan.evaluation.features import Extraction, Sample
-from jaxgan.evaluation.metrics.classes import class_accuracy, class_balance
-from jaxgan.evaluation.metrics.frechet import Moments, frechet_distance, frechet_infinity, frechet_per_class
-from jaxgan.evaluation.metrics.inception_score import inception_score
-from jaxgan.evaluation.metrics.kid import kid
-from jaxgan.evaluation.metrics.memorisation import authpct
-from jaxgan.evaluation.metrics.modes import modes
+from jaxgan.core.errors import ConfigError, lookup, require
+from jaxgan.data import ArrayDataset, Dataset, evenly_spaced, open_images
+from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
-from jaxgan.evaluation.metrics.prdc import prdc
-from jaxgan.evaluation.networks import cifar, digits, dinov2, inception
-from jaxgan.sampling import generator
-
-EXTRACTORS = {
-    # name: weights file or None -> Extractor
-    "inception": lambda file: inception.load(file),
-    "dinov2": lambda file: dinov2.load(file),
-    "cifar": lambda file: cifar.load(),
-    "digits": lambda file: digits.load(),
-}
+from jaxgan.evaluation.networks import NETWORKS
+from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
+from jaxgan.evaluation.registry import METRICS, check_metrics
+from jaxgan.sampling.generator import Generator
 
 
-class Protocol(NamedTuple):
-    """What a score depends on beside the generator; the default is NVIDIA's (fid50k_full, is50k)."""
+def evaluate(
+    generator_or_images: Generator | Dataset | np.ndarray | str | os.PathLike,
+    reals: Dataset | np.ndarray | str | os.PathLike | None = None,
+    metrics: Iterable[str] = ("fid",),
+    *,
+    num: int | None = None,
+    protocol: str = "nvidia",
+    weights: dict[str, str] | None = None,
+    batch_size: int = 64,
+    show_progress: bool = True,
+    **changes,
+) -> dict[str, float]:
+    """Returns the values of metrics, by their results' names.
 
-    num: int = 50_000  # fakes
-    num_real: int = 0  # reals, evenly over the set; 0: all
-    split: str = "train"
-    flips: bool = False  # every real a second time, mirrored
-    is_splits: int = 10
-    seed: int = 0  # of the samples, and of the subsets of fid_infinity
-    standing_batches: int = 0  # of 64 samples, to measure batch norm's statistics on, if G has any; 0: running ones
+    Args:
+      generator_or_images: a generator, such as `jaxgan.load(path)`; or images: an array uint8 [N, H, W, C] (or floats
+        in 0..1), the path of a directory or an .npz, or a data set.
+      reals: images to compare with, as above; None where no metric needs any.
+      metrics: names in `jaxgan.METRICS`.
+      num: how many fakes to take, the first ones; None is all images that are given, or the protocol's number of
+        samples.
+      protocol: a name in `PROTOCOLS`, for everything else that the values depend on.
+      weights: files of the weights by network ("inception", "dinov2"), which are downloaded on first use otherwise.
+      batch_size: images at a time on each device.
+      show_progress: whether to show a bar on stderr.
+      **changes: other values of the protocol, such as num_reals=10_000 or flips=True; see `Protocol`.
 
+    Raises:
+      ConfigError: something does not fit; the message names the argument. Nothing has been computed then.
 
-class Metric(NamedTuple):
-    """A score of fakes."""
-
-    features: str  # "extractor/output"
-    keys: tuple[str, ...]  # of the results; there may be more, one a class
-    fit: Callable  # (reals: Sample or None, protocol) -> (fakes: Sample) -> {key: float}
-    rename: Callable[[str], str] = str  # keys to what a reader sees
-    reals: bool = True  # whether it compares with reals
-    labels: bool = False  # whether fakes (and reals) must have labels
-    dataset: str = ""  # the only config.data.name that it is defined for while training; "": any
-    least: int = 2  # fakes that it takes
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The keys as a reader sees them."""
-        return tuple(map(self.rename, self.keys))
-
-
-def _gaussian(sample: Sample):
-    return Moments().add(sample.features).gaussian()
-
-
-def _fid(reals, protocol):
-    reference = _gaussian(reals)
-    return lambda fakes: {"fid": frechet_distance(_gaussian(fakes), reference)}
-
-
-def _fid_infinity(reals, protocol):
-    reference = _gaussian(reals)
-    return lambda fakes: {"fid_infinity": frechet_infinity(fakes.features, reference, seed=protocol.seed)}
-
-
-def _fid_per_class(reals, protocol):
-    def score(fakes):
-        mean, each = frechet_per_class(fakes.features, fakes.labels, reals.features, reals.labels)
-        return {"fid_per_class": mean} | {f"fid_of_class_{label}": value for label, value in each.items()}
-
-    return score
-
-
-def _kid(reals, protocol):
-    return lambda fakes: dict(zip(("kid", "kid_std"), kid(fakes.features, reals.features)))
-
-
-def _prdc(reals, protocol):
-    return lambda fakes: prdc(fakes.features, reals.features)
+    Example:
+      >>> generator = jaxgan.load("runs/cifar")
+      >>> list(jaxgan.evaluate(generator, "cifar10-train.npz", ["fid", "prdc"], num=10_000))
+      ['fid', 'precision', 'recall', 'density', 'coverage']
+      >>> inception_score = jaxgan.evaluate(images, metrics=["is"])["is"]
+    """
+    whole = lookup(PROTOCOLS, protocol, "protocol")
+    for name, value in changes.items():
+        require(name in Protocol._fields, name, value, f"choose one of {', '.join(Protocol._fields)}")
+    fakes = generator_or_images
+    if not isinstance(fakes, Generator):
+        fakes = _as_dataset(fakes, "generator_or_images")
+        whole = whole._replace(num=len(fakes))
+    if num is not None:
+        whole = whole._replace(num=num)
+    evaluator = Evaluator(
+        metrics,
+        whole._replace(**changes),
+        None if reals is None else _as_dataset(reals, "reals"),
+        weights=weights,
+        batch_size=batch_size,
+        show_progress=show_progress,
+    )
+    return evaluator.evaluate(fakes)
 
 
-def _authpct(reals, protocol):
-    return lambda fakes: {"authpct": authpct(fakes.features, reals.features)}
-
-
-def _is(reals, protocol):
-    return lambda fakes: dict(zip(("is", "is_std"), inception_score(fakes.features, protocol.is_splits)))
-
-
-def _balance(reals, protocol):
-    def score(fakes):
-        kl, shares = class_balance(fakes.features)
-        return {"class_kl": kl} | {f"share_of_{name}": share for name, share in zip(cifar.CLASSES, shares)}
-
-    return score
-
-
-def _accuracy(reals, protocol):
-    def score(fakes):
-        mean, each = class_accuracy(fakes.features, fakes.labels)
-        return {"accuracy": mean} | {f"accuracy_of_{name}": value for name, value in zip(cifar.CLASSES, each)}
-
-    return score
-
-
-def _modes(reals, protocol):
-    return lambda fakes: modes(fakes.features)
-
-
-def _compared(extractor: str, rename: Callable[[str], str], dataset: str = "") -> dict[str, Metric]:
-    """The metrics that compare the `pool` features of fakes and reals."""
-    pool = f"{extractor}/pool"
-    metrics = {
-        "fid": Metric(pool, ("fid",), _fid),
-        "fid_infinity": Metric(pool, ("fid_infinity",), _fid_infinity, least=5001),
-        "fid_per_class": Metric(pool, ("fid_per_class",), _fid_per_class, labels=True),
-        "kid": Metric(pool, ("kid", "kid_std"), _kid, least=1000),
-        "prdc": Metric(pool, ("precision", "recall", "density", "coverage"), _prdc, least=6),
-        "authpct": Metric(pool, ("authpct",), _authpct),
-    }
-    return {rename(name): metric._replace(rename=rename, dataset=dataset) for name, metric in metrics.items()}
-
-
-def _suffixed(suffix: str) -> Callable[[str], str]:
-    """FID is called so for Inception's features only; of others it is an FD."""
-
-    def rename(key: str) -> str:
-        name, std, _ = key.replace("fid", "fd").partition("_std")
-        return f"{name}_{suffix}{std}"
-
-    return rename
-
-
-_CIFAR = dict(reals=False, rename=_suffixed("cifar"), dataset="cifar10")
-
-METRICS = {
-    **_compared("inception", str),
-    "sfid": Metric("inception/spatial", ("fid",), _fid, rename=lambda key: f"s{key}"),
-    "is": Metric("inception/logits", ("is", "is_std"), _is, reals=False),
-    **_compared("dinov2", _suffixed("dinov2")),
-    **_compared("cifar", _suffixed("cifar"), dataset="cifar10"),
-    "is_cifar": Metric("cifar/logits", ("is", "is_std"), _is, **_CIFAR),
-    "balance_cifar": Metric("cifar/logits", ("class_kl",), _balance, **_CIFAR),
-    "accuracy_cifar": Metric("cifar/logits", ("accuracy",), _accuracy, labels=True, **_CIFAR),
-    "modes": Metric("digits/logits", ("modes", "kl"), _modes, reals=False, dataset="stacked_digits"),
-}
-
-
-@contextlib.contextmanager
-def _blamed_on(metric: str):
-    """What a metric does not accept becomes a ConfigError that names it."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(f"--metrics={metric}: {error}") from error
+def _as_dataset(images, setting: str) -> Dataset:
+    if isinstance(images, str | os.PathLike):
+        return open_images(os.fspath(images), setting)
+    return ArrayDataset(images) if isinstance(images, np.ndarray) else images
 
 
 class Evaluator:
-    """Scores fakes by some metrics; what does not change between two sets of fakes is computed once, when first needed.
+    """Evaluates any number of generators or sets of images by some metrics, against the same reals.
+
+    What depends on the reals alone is computed once, when it is first needed. The processes of a run share the work:
+    all must make the same calls, and all have the results.
 
     Args:
-      metrics: names in METRICS.
-      protocol: what else the scores depend on.
-      weights: file of an extractor's weights by its name, "" or none: fetched on first use.
-      active: whether to show progress.
+      metrics: names in `METRICS`.
+      protocol: what else the values depend on.
+      reals: what to compare with; None where no metric needs any.
+      reals_name: what to call the reals in the record and on the progress bar.
+      weights: files of the weights by network; what is not there, or "", is downloaded on first use.
+      batch_size: images at a time on each device, as many as its memory holds beside what else is there.
+      setting: what the caller calls "metrics", "reals", "images" or a field of the protocol, such as `"--{}".format`;
+        for the messages of errors.
+      show_progress: whether to show a bar on stderr.
 
     Raises:
-      ConfigError: an unknown metric, or weights that are not here and cannot be fetched.
+      ConfigError: a metric is unknown, takes more fakes or reals than there are, or labels that there are not; or
+        weights are not here and cannot be fetched.
+
+    Example:
+      >>> evaluator = Evaluator(["fid", "kid"], Protocol(num=10_000), reals)
+      >>> fids = [evaluator.evaluate(jaxgan.load("runs/cifar", step))["fid"] for step in (10_000, 20_000)]
     """
 
-    def __init__(self, metrics: Iterable[str], protocol: Protocol, weights: dict[str, str] | None = None, active=True):
-        self.metrics = {name: lookup(METRICS, name, "--metrics") for name in metrics}
-        self.protocol, self._active = protocol, active
-        self.reals, self.reals_name = None, ""
-        kinds = {metric.features for metric in self.metrics.values()}
-        try:
-            self.extractors = {
-                name: EXTRACTORS[name]((weights or {}).get(name) or None)
-                for name in sorted({kind.partition("/")[0] for kind in kinds})
-            }
-        except ValueError as error:
-            raise ConfigError(error) from error
-        self._kinds = kinds
-        self._of_images = Extraction(self.extractors, kinds)
-        self._of_generator = functools.lru_cache(maxsize=2)(self._make_of_generator)
+    def __init__(
+        self,
+        metrics: Iterable[str],
+        protocol: Protocol = PROTOCOLS["nvidia"],
+        reals: Dataset | None = None,
+        *,
+        reals_name: str = "reals",
+        weights: dict[str, str] | None = None,
+        batch_size: int = 64,
+        setting: Callable[[str], str] = str,
+        show_progress: bool = True,
+    ):
+        names = list(metrics)
+        check_metrics(names, protocol, setting)
+        self.metrics = {name: METRICS[name] for name in names}
+        self.protocol, self.reals, self.reals_name = protocol, reals, reals_name
+        self._setting, self._show_progress = setting, show_progress
+        self._check_reals()
+        features = {metric.features for metric in self.metrics.values()}
+        self.networks = self._load_networks({name.split("/")[0] for name in features}, weights or {})
+        self._extractor = FeatureExtractor(self.networks, features, batch_size)
 
-    @property
-    def needs_reals(self) -> bool:
-        """Whether `compare_with` must be called before anything is scored."""
-        return any(metric.reals for metric in self.metrics.values())
+    def evaluate(self, fakes: Generator | Dataset) -> dict[str, float]:
+        """Returns the values of all metrics for the first `protocol.num` samples or images.
 
-    def compare_with(self, dataset: data.Dataset, name: str) -> None:
-        """Take these reals, of a set with this name; their features are computed when first needed."""
-        self.reals, self.reals_name = dataset, name
-        for computed in ("_reals", "_fitted"):
-            self.__dict__.pop(computed, None)
-
-    def score_generator(self, run: generator.Generator) -> dict[str, float]:
-        """Scores of the first `protocol.num` samples, their labels drawn from those of the reals if there are reals."""
-        if not self.metrics:
-            return {}
-        run = self._standing(run)
-        fitted = self._fitted  # first, so that its progress is shown first
-        extraction = self._of_generator(run.module, run.config.model.z_dim)
-        index = np.arange(self.protocol.num, dtype=np.int32)
-        labels, size = self._labels(run), extraction.block
-        blocks = ((index[i : i + size], labels[i : i + size]) for i in range(0, len(index), size))
-        variables = {"net": run.variables, "seed": np.int32(self.protocol.seed)}
-        return self._score(fitted, extraction(blocks, variables), labels if run.num_classes else None)
-
-    def score_images(self, dataset: data.Dataset) -> dict[str, float]:
-        """Scores of the first `protocol.num` images of a set."""
-        index = np.arange(self.protocol.num)
-        blocks = features.image_blocks(dataset, index, self._of_images.block)
-        labels = dataset.labels[index] if dataset.num_classes else None
-        return self._score(self._fitted, self._of_images(blocks), labels)
-
-    def neighbours(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the n fakes scored last that are nearest to a real, nearest first, and those of these reals.
-
-        In the space of the first metric that compares with reals; a ConfigError if there is none.
+        The labels of samples are drawn from those of the reals if these have any, uniformly otherwise.
         """
-        kind = next((metric.features for metric in self.metrics.values() if metric.reals), None)
-        if kind is None:
-            raise ConfigError("--neighbours: needs a metric that compares with reals, such as authpct_cifar")
-        index, distance = (x[:, 0] for x in nearest(self._last[kind].features, self._reals[kind].features))
+        return self.compute(self.extract(fakes)) if self.metrics else {}
+
+    def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
+        """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
+        labels = self.check(fakes)
+        n, seed = self.protocol.num, self.protocol.seed
+        index = np.arange(n, dtype=np.int32)[process_share(n)]
+        if isinstance(fakes, Generator):
+            own = labels if labels is not None else np.zeros(n, np.int32)
+            generator = self._with_statistics(fakes)
+            parts = self._extractor.from_samples(generator, index, own[process_share(n)], seed)
+        else:
+            parts = self._extractor.from_images(fakes, index)
+        widths = self._extractor.widths(fakes.image_shape)
+        features = gather(collect(parts, widths, len(index), "fakes", self._show_progress), n)
+        return {name: FeatureSet(rows, labels) for name, rows in features.items()}
+
+    def compute(self, fakes: dict[str, FeatureSet]) -> dict[str, float]:
+        """Returns the values of all metrics for features that `extract` returned."""
+        results = {}
+        for name, metric in self.metrics.items():
+            with self._naming(name):
+                values = metric.compute(fakes[metric.features], self.references.get(name), self.protocol)
+            if metric.class_key:
+                *values, by_class = values
+                values = [*values, *by_class.values()]
+                keys = [*metric.keys, *map(metric.class_key.format, by_class)]
+            else:
+                keys = metric.keys
+            results |= {key: float(value) for key, value in zip(keys, values, strict=True)}
+        return results
+
+    def check(self, fakes: Generator | Dataset) -> np.ndarray | None:
+        """Returns the labels of the fakes, int32 [num], or None where they have none; computes nothing else.
+
+        Raises:
+          ConfigError: the fakes are too few, of another size than the reals, or without labels that a metric takes.
+        """
+        n, sampled = self.protocol.num, isinstance(fakes, Generator)
+        require(sampled or len(fakes) >= n, self._setting("num"), n, f"there are {0 if sampled else len(fakes)} images")
+        if self.reals is not None and tuple(self.reals.image_shape[:2]) != tuple(fakes.image_shape[:2]):
+            size, right = ("x".join(map(str, d.image_shape[:2])) for d in (fakes, self.reals))
+            raise ConfigError(f"images of {size} pixels cannot be compared with {self.reals_name} of {right} pixels")
+        labels = None
+        if fakes.num_classes:
+            labels = self._sample_labels(fakes) if sampled else fakes.labels[:n]
+        for name, metric in self.metrics.items():
+            if metric.check_labels is not None:
+                right = "takes the classes of the images, and these have no labels"
+                require(labels is not None, self._setting("metrics"), name, right)
+                with self._naming(name):
+                    metric.check_labels(labels, self._real_labels if metric.reference else None)
+        return labels
+
+    def nearest_reals(self, fakes: dict[str, FeatureSet], n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the n fakes that are nearest to a real, nearest first, and these reals: two arrays of indices [n].
+
+        Distances are between the features of the first metric that compares with reals.
+
+        Raises:
+          ConfigError: no metric does.
+        """
+        name = next((metric.features for metric in self.metrics.values() if metric.reference), None)
+        names = ",".join(self.metrics)
+        require(name is not None, self._setting("metrics"), names, "none compares with reals, as authpct_cifar does")
+        index, distance = (x[:, 0] for x in nearest(fakes[name].features, self._real_features[name].features))
         closest = np.argsort(distance, kind="stable")[:n]
         return closest, self._real_indices[index[closest]] % len(self.reals)
 
-    def samples(self, run: generator.Generator, indices: np.ndarray) -> np.ndarray:
-        """Some of the samples that `score_generator` scores, uint8 [n, H, W, C]."""
-        p = self.protocol
-        z, _, keys = (x[indices] for x in run.latents(p.num, p.seed))
-        return self._standing(run).decode(z, self._labels(run)[indices], keys)
-
-    def _standing(self, run: generator.Generator) -> generator.Generator:
-        p = self.protocol
-        measured = p.standing_batches and run.has_batch_norm
-        return run.with_standing_statistics(p.standing_batches, seed=p.seed) if measured else run
-
-    def _labels(self, run: generator.Generator) -> np.ndarray:
-        return run.labels(self.protocol.num, self.protocol.seed, None if self.reals is None else self.reals.labels)
-
-    def check(self, dataset: data.Dataset | None = None) -> None:
-        """Raise a ConfigError if a metric takes more fakes than the protocol has, or that more than a set of fakes."""
-        for name, metric in self.metrics.items():
-            if self.protocol.num < metric.least:
-                raise ConfigError(f"--num={self.protocol.num}: {name} takes at least {metric.least} fakes")
-        if dataset is None:
-            return
-        if len(dataset) < self.protocol.num:
-            raise ConfigError(f"--num={self.protocol.num}: there are {len(dataset)} images")
-        if self.reals is not None and self.reals.image_shape[:2] != dataset.image_shape[:2]:
-            sizes = ("x".join(map(str, d.image_shape[:2])) for d in (dataset, self.reals))
-            raise ConfigError("images of {} pixels cannot be compared with reals of {} pixels".format(*sizes))
+    def samples(self, generator: Generator, indices: np.ndarray) -> np.ndarray:
+        """Returns some of the samples that `evaluate` looks at, uint8 [n, H, W, C]."""
+        n, seed = self.protocol.num, self.protocol.seed
+        z, _, keys = (x[indices] for x in generator.latents(n, seed))
+        return self._with_statistics(generator).generate(z, self._sample_labels(generator)[indices], keys)
 
     def describe(self) -> dict:
-        """The protocol in full, for the record."""
+        """Returns what the values depend on, for the record, as JSON can hold it."""
         p = self.protocol
         return {
             "n_fake": p.num,
             "n_real": 0 if self.reals is None else len(self._real_indices),
-            "reals": self.reals_name,
+            "reals": "none" if self.reals is None else self.reals_name,
             "split": p.split,
             "flips": p.flips,
             "is_splits": p.is_splits,
             "seed": p.seed,
-            "extractors": {e.name: {"weights": e.weights, "resize": e.resize} for e in self.extractors.values()},
+            "networks": {n.name: {"weights": n.weights, "resize": n.resize} for n in self.networks.values()},
         }
 
-    def _make_of_generator(self, module, z_dim: int) -> Extraction:
-        def images_of(variables, block):
-            index, labels = block
-            z, _, keys = generator.draw(variables["seed"], z_dim, 0, index)
-            return generator.decode(module, variables["net"], z, labels, keys)
+    @functools.cached_property
+    def references(self) -> dict[str, Any]:
+        """What each metric compares with, by its name; only those that do."""
+        references = {}
+        for name, metric in self.metrics.items():
+            if metric.reference is not None:
+                with self._naming(name):
+                    references[name] = metric.reference(self._real_features[metric.features])
+        return references
 
-        return Extraction(self.extractors, self._kinds, images_of)
+    @functools.cached_property
+    def _real_features(self) -> dict[str, FeatureSet]:
+        names = {metric.features for metric in self.metrics.values() if metric.reference}
+        extractor = FeatureExtractor(self.networks, names, self._extractor.batch_size)
+        what = f"reals ({self.reals_name})"
+        features = cached_features(self.reals, self._real_indices, extractor, what, self._show_progress)
+        return {name: FeatureSet(rows, self._real_labels) for name, rows in features.items()}
 
-    @property
+    @functools.cached_property
     def _real_indices(self) -> np.ndarray:
         n = len(self.reals)
-        indices = data.spread(n, self.protocol.num_real or n)
+        indices = evenly_spaced(n, self.protocol.num_reals or n)
         return np.concatenate([indices, n + indices]) if self.protocol.flips else indices
 
     @functools.cached_property
-    def _reals(self) -> dict[str, Sample]:
-        """The reals by the kinds of features that a metric compares."""
-        kinds = {metric.features for metric in self.metrics.values() if metric.reals}
-        if not kinds:
-            return {}
-        indices, what = self._real_indices, f"reals ({self.reals_name})"
-        extraction = Extraction(self.extractors, kinds)
-        kept = features.kept_features(self.reals, indices, extraction, what=what, active=self._active)
-        labels = self.reals.labels[indices % len(self.reals)] if self.reals.num_classes else None
-        return {kind: Sample(values, labels) for kind, values in kept.items()}
+    def _real_labels(self) -> np.ndarray | None:
+        return self.reals.labels[self._real_indices % len(self.reals)] if self.reals.num_classes else None
 
-    @functools.cached_property
-    def _fitted(self) -> dict[str, Callable]:
-        """Each metric as a function of fakes."""
-        fitted = {}
+    def _sample_labels(self, generator: Generator) -> np.ndarray:
+        among = None
+        if generator.num_classes and self.reals is not None and self.reals.num_classes:
+            right = f"have {self.reals.num_classes} classes, the generator {generator.num_classes}"
+            fits = self.reals.num_classes <= generator.num_classes
+            require(fits, self._setting("reals"), self.reals_name, right)
+            among = self.reals.labels
+        return generator.labels(self.protocol.num, self.protocol.seed, among)
+
+    def _with_statistics(self, generator: Generator) -> Generator:
+        batches, seed = self.protocol.standing_batches, self.protocol.seed
+        measured = batches and generator.has_batch_norm
+        return generator.with_standing_statistics(batches, seed=seed) if measured else generator
+
+    def _check_reals(self) -> None:
+        if self.reals is not None:
+            n, there = self.protocol.num_reals, len(self.reals)
+            require(n <= there, self._setting("num_reals"), n, f"there are {there} reals")
         for name, metric in self.metrics.items():
-            with _blamed_on(name):
-                fitted[name] = metric.fit(self._reals.get(metric.features), self.protocol)
-        return fitted
+            if metric.reference is None:
+                continue
+            require(self.reals is not None, self._setting("reals"), None, f"{name} compares with reals; give some")
+            n, right = len(self._real_indices), f"{name} takes at least {metric.min_reals} reals"
+            require(n >= metric.min_reals, self._setting("reals"), self.reals_name, f"{right}, there are {n}")
+            right = f"have no labels, which {name} takes"
+            labelled = metric.check_labels is None or self.reals.num_classes > 0
+            require(labelled, self._setting("reals"), self.reals_name, right)
 
-    def _score(self, fitted, parts, labels) -> dict[str, float]:
-        collected = {kind: [] for kind in self._kinds}
-        with features.progress(self.protocol.num, "fakes", active=self._active) as bar:
-            for part in parts:
-                for kind, values in part.items():
-                    collected[kind].append(values)
-                bar.update(len(next(iter(part.values()))))
-        self._last = {kind: Sample(np.concatenate(parts), labels) for kind, parts in collected.items()}
-        scores = {}
-        for name, score in fitted.items():
-            metric = self.metrics[name]
-            if metric.labels and labels is None:
-                raise ConfigError(f"--metrics={name}: takes the classes of the images, and these have no labels")
-            with _blamed_on(name):
-                values = score(self._last[metric.features])
-            scores |= {metric.rename(key): float(value) for key, value in values.items()}
-        return scores
+    def _load_networks(self, names: set[str], weights: dict[str, str]) -> dict:
+        networks = {}
+        for name in sorted(names):
+            try:
+                networks[name] = NETWORKS[name](weights.get(name) or None)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+        return networks
+
+    @contextlib.contextmanager
+    def _naming(self, metric: str):
+        """Makes a ConfigError that names the metric of what it does not accept."""
+        try:
+            yield
+        except ValueError as error:
+            raise ConfigError(f"{self._setting('metrics')}={metric}: {error}") from error

@@ -1,13 +1,13 @@
-"""Features of images: any extractors on all devices of this process; those of the reals are computed once and kept.
+"""Features of images: any networks, on all devices of all processes; those of reals are computed once and kept on disk.
 
-A kind of features is named "extractor/output", such as "inception/pool".
+A feature name is "network/output", such as "inception/pool".
 """
 
 import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,103 +15,164 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
+from jax.experimental import multihost_utils
 
-from jaxgan.core.files import atomic_write, cache_home, locked
-from jaxgan.core.parallel import LocalMap
-from jaxgan.data import OnDemand, some_of
-from jaxgan.evaluation.networks import Extractor
+from jaxgan.core.files import atomic_write, keyed_cache_directory, locked
+from jaxgan.core.parallel import DeviceMap
+from jaxgan.data import Dataset, StreamingDataset, subset
+from jaxgan.evaluation.networks import FeatureNetwork
+from jaxgan.sampling.generator import Generator, draw_latents, generate
 
-CHUNK = 64  # images at a time on each device
-FORMAT = 1  # of what is kept on disk
-FLUSH_IMAGES = 2048  # at most this many are extracted again after a kill
+FORMAT = 1  # version of what is kept on disk
 
 
-class Sample(NamedTuple):
+class FeatureSet(NamedTuple):
     """What a metric sees of a set of images."""
 
-    features: np.ndarray  # float32 [N, n]
+    features: np.ndarray  # float32 [N, width]
     labels: np.ndarray | None  # int32 [N]; None: unlabelled
 
 
-class Extraction:
-    """Images to the features `wanted`, in one program on all devices of this process.
+class FeatureExtractor:
+    """Computes features of images, or of a generator's samples, in one program on all devices of this process.
+
+    Grey images become RGB by repetition. All products are in full float32, whatever the device.
 
     Args:
-      extractors: by name.
-      wanted: kinds of features.
-      images_of: pure (variables, block) -> images uint8 [n, H, W, C] on the device; the default takes images. Grey
-        images become RGB by repetition.
+      networks: at least those that `names` begin with.
+      names: feature names.
+      batch_size: images at a time on each device; as many as its memory holds beside what else is there.
     """
 
-    def __init__(self, extractors: dict[str, Extractor], wanted: Iterable[str], images_of: Callable | None = None):
-        self.wanted = sorted(wanted)
-        self._extractors = {name: extractors[name] for name in sorted({kind.partition("/")[0] for kind in self.wanted})}
-        self._images_of = images_of or (lambda variables, images: images)
-        self._map = LocalMap(self._features, CHUNK)
-        self.block = self._map.block
+    def __init__(self, networks: dict[str, FeatureNetwork], names: Iterable[str], batch_size: int = 64):
+        self.names = sorted(names)
+        self.networks = {network: networks[network] for network in sorted({name.split("/")[0] for name in self.names})}
+        self.batch_size = batch_size
+        self._variables = {network: n.variables for network, n in self.networks.items()}
+        self._map_images = DeviceMap(self._features, batch_size)
+        self._map_samples = {}  # by the generator's module: other variables of it compile nothing
 
-    def _features(self, variables, block) -> dict[str, jax.Array]:
-        images = self._images_of(variables["images"], block)
+    def from_images(self, dataset: Dataset, indices: np.ndarray, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the features {name: float32 [n, width]} of images of a set, see `image_blocks`, in blocks."""
+        return self._map_images(self._variables, image_blocks(dataset, indices, self._map_images.block, start))
+
+    def from_samples(
+        self, generator: Generator, index: np.ndarray, labels: np.ndarray, seed: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the features of a generator's samples `index` [N] of a seed, with labels [N], in blocks."""
+        module, z_dim = generator.module, generator.z_dim
+        if (module, z_dim) not in self._map_samples:
+
+            def features(variables, block):
+                z, _, keys = draw_latents(variables["seed"], z_dim, 0, block["index"])
+                images = generate(module, variables["generator"], z, block["labels"], keys)
+                return self._features(variables["networks"], images)
+
+            self._map_samples[module, z_dim] = DeviceMap(features, self.batch_size)
+        mapped = self._map_samples[module, z_dim]
+        starts = range(0, len(index), mapped.block)
+        blocks = ({"index": index[i : i + mapped.block], "labels": labels[i : i + mapped.block]} for i in starts)
+        variables = {"networks": self._variables, "generator": generator.variables, "seed": np.int32(seed)}
+        return mapped(variables, blocks)
+
+    def widths(self, image_shape: tuple[int, ...]) -> dict[str, int]:
+        """Returns how many numbers each feature of images of this shape has."""
+        images = jax.ShapeDtypeStruct((1, *image_shape), np.uint8)
+        return {name: x.shape[1] for name, x in jax.eval_shape(self._features, self._variables, images).items()}
+
+    def _features(self, variables, images) -> dict[str, jax.Array]:
         if images.shape[-1] == 1:
             images = jnp.repeat(images, 3, axis=-1)
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs round to fewer bits otherwise
-            outputs = {name: e.apply(variables[name], images) for name, e in self._extractors.items()}
-        return {kind: outputs[kind.partition("/")[0]][kind.partition("/")[2]] for kind in self.wanted}
-
-    def __call__(self, blocks: Iterable, variables=()) -> Iterable[dict[str, np.ndarray]]:
-        """Yields the features of each block, {kind: float32 [n, width]}; `variables` are those of `images_of`."""
-        return self._map({"images": variables} | {name: e.variables for name, e in self._extractors.items()}, blocks)
-
-    def widths(self, image_shape: tuple[int, ...]) -> dict[str, int]:
-        """How many numbers each kind of features of such images has."""
-        variables = {"images": ()} | {name: e.variables for name, e in self._extractors.items()}
-        shapes = jax.eval_shape(self._features, variables, jax.ShapeDtypeStruct((1, *image_shape), np.uint8))
-        return {kind: shape.shape[1] for kind, shape in shapes.items()}
-
-    def extractor(self, kind: str) -> Extractor:
-        """The extractor that makes this kind of features."""
-        return self._extractors[kind.partition("/")[0]]
+            outputs = {name: network.apply(variables[name], images) for name, network in self.networks.items()}
+        return {name: outputs[name.split("/")[0]][name.split("/")[1]] for name in self.names}
 
 
-def progress(total: int, what: str, done: int = 0, active: bool = True):
-    """A bar on stderr that counts images; call its `update`."""
-    often = 0.2 if sys.stderr.isatty() else 30.0  # seconds; a log file gets a line each time
+def progress(total: int, what: str, done: int = 0, show: bool = True):
+    """Returns a bar on stderr that counts images; call its `update`."""
+    seconds = 0.2 if sys.stderr.isatty() else 30.0  # a log file gets a line each time
     return tqdm.tqdm(
-        total=total, initial=done, desc=what, unit=" images", disable=not active, leave=False, mininterval=often
+        total=total, initial=done, desc=what, unit=" images", disable=not show, leave=False, mininterval=seconds
     )
 
 
-def identity(dataset) -> str:
-    """SHA-256 of all images, or of 256 and their number where a set is decoded on demand."""
-    digest = hashlib.sha256(repr((len(dataset), dataset.image_shape)).encode())
-    if isinstance(dataset, OnDemand):
-        digest.update(some_of(dataset)[0].tobytes())
+def process_share(n: int) -> slice:
+    """Returns which of n examples are this process's: neighbours, about as many in each process."""
+    size = -(-n // jax.process_count())
+    start, stop = (min(i * size, n) for i in (jax.process_index(), jax.process_index() + 1))
+    return slice(start, stop)
+
+
+def gather(features: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """Returns the n rows of all processes, each of which brings its `process_share` and must call this."""
+    if jax.process_count() == 1:
+        return features
+    size = -(-n // jax.process_count())
+    padded = {name: np.pad(rows, ((0, size - len(rows)), (0, 0))) for name, rows in features.items()}
+    return {name: x.reshape(-1, x.shape[-1])[:n] for name, x in multihost_utils.process_allgather(padded).items()}
+
+
+def collect(parts: Iterable[dict[str, np.ndarray]], widths: dict[str, int], n: int, what: str, show: bool = True):
+    """Returns blocks of features, n rows in all, joined to {name: float32 [n, width]}; `what` names the bar."""
+    features = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
+    done = 0
+    with progress(n, what, show=show) as bar:
+        for part in parts:
+            stop = done + len(next(iter(part.values())))
+            for name, rows in part.items():
+                features[name][done:stop] = rows
+            bar.update(stop - done)
+            done = stop
+    return features
+
+
+def image_blocks(dataset: Dataset, indices: np.ndarray, size: int, start: int = 0) -> Iterator[np.ndarray]:
+    """Yields images of a set, uint8 [n, H, W, C] with n <= size, from position `start` of `indices` on.
+
+    The index len(dataset) + i is image i flipped horizontally.
+    """
+    for first in range(start, len(indices), size):
+        part = indices[first : first + size]
+        images, _ = dataset.get(part % len(dataset))
+        flipped = (part >= len(dataset))[:, None, None, None]
+        yield np.where(flipped, images[:, :, ::-1], images)
+
+
+def identity(dataset: Dataset) -> str:
+    """Returns the SHA-256 of all images, or of 256 and their number where a set is decoded as it is read."""
+    digest = hashlib.sha256(repr((len(dataset), tuple(dataset.image_shape))).encode())
+    if isinstance(dataset, StreamingDataset):
+        digest.update(subset(dataset)[0].tobytes())
     else:
         for start in range(0, len(dataset), 4096):
             digest.update(dataset.get(np.arange(start, min(start + 4096, len(dataset))))[0].tobytes())
     return digest.hexdigest()
 
 
-def image_blocks(dataset, indices: np.ndarray, size: int, start: int = 0):
-    """Images of a set in blocks of `size`, from position `start`; the index len(dataset) + i is image i mirrored."""
-    for first in range(start, len(indices), size):
-        part = indices[first : first + size]
-        images, _ = dataset.get(part % len(dataset))
-        mirrored = (part >= len(dataset))[:, None, None, None]
-        yield np.where(mirrored, images[:, :, ::-1], images)
+def cached_features(
+    dataset: Dataset,
+    indices: np.ndarray,
+    extractor: FeatureExtractor,
+    what: str,
+    show_progress: bool = True,
+    flush_images: int = 2048,
+) -> dict[str, np.ndarray]:
+    """Returns features of images of a set, {name: float32 [N, width]}, from the cache as far as they are in it.
 
-
-def kept_features(dataset, indices: np.ndarray, extraction: Extraction, *, what: str, active: bool = True):
-    """Features of images of a set, {kind: float32 [N, width]}, from the cache as far as they are in it.
-
-    They are kept below ~/.cache/jaxgan (or $XDG_CACHE_HOME) under everything that changes them: the images and their
-    order, extractor, weights, resize and the kind of device. A kill loses the last `FLUSH_IMAGES`.
+    They are kept in the user's cache under everything that changes them: the images and their order, network, weights,
+    resize and JAX's backend. The processes of a run share the work; all must call this.
 
     Args:
       dataset, indices: as for `image_blocks`.
+      extractor: the features to compute.
       what: the set in words, for people who look into the cache or at the progress bar.
-      active: whether to show the bar.
+      show_progress: whether to show the bar.
+      flush_images: a kill loses fewer images than this.
     """
+    n, indices = len(indices), indices[process_share(len(indices))]
+    widths = extractor.widths(dataset.image_shape)
+    if not len(indices):
+        return gather({name: np.empty((0, width), np.float32) for name, width in widths.items()}, n)
     about = {
         "format": FORMAT,
         "images": identity(dataset),
@@ -120,31 +181,32 @@ def kept_features(dataset, indices: np.ndarray, extraction: Extraction, *, what:
     }
     with contextlib.ExitStack() as stack:
         stores = {}
-        for kind, width in extraction.widths(dataset.image_shape).items():
-            e = extraction.extractor(kind)
-            key = json.dumps(about | {"kind": kind, "weights": e.weights, "resize": e.resize}, sort_keys=True)
-            directory = cache_home(f"features-{kind.replace('/', '-')}", key)
+        for name, width in widths.items():
+            network = extractor.networks[name.split("/")[0]]
+            key = about | {"features": name, "weights": network.weights, "resize": network.resize}
+            key = json.dumps(key, sort_keys=True)
+            directory = keyed_cache_directory(f"features-{name.replace('/', '-')}", key)
             stack.enter_context(locked(directory))
-            stores[kind] = _Store(directory, (len(indices), width), f"{what}\n{key}\n")
+            stores[name] = _Store(directory, (len(indices), width), f"{what}\n{key}\n", flush_images)
         done = min(store.done for store in stores.values())
         if done < len(indices):
-            features = extraction(image_blocks(dataset, indices, extraction.block, done))
-            with progress(len(indices), what, done, active) as bar:
-                for part in features:
-                    n = len(next(iter(part.values())))
-                    for kind, store in stores.items():
-                        store.write(done, part[kind])
-                    done += n
-                    bar.update(n)
-        return {kind: store.read() for kind, store in stores.items()}
+            with progress(len(indices), what, done, show_progress) as bar:
+                for part in extractor.from_images(dataset, indices, done):
+                    rows = len(next(iter(part.values())))
+                    for name, store in stores.items():
+                        store.write(done, part[name])
+                    done += rows
+                    bar.update(rows)
+        features = {name: store.read() for name, store in stores.items()}
+    return gather(features, n)
 
 
 class _Store:
-    """An array on disk, filled from the front; `done` rows are safe."""
+    """Keeps an array on disk, filled from the front; `done` rows are safe."""
 
-    def __init__(self, directory: Path, shape: tuple[int, int], about: str):
+    def __init__(self, directory: Path, shape: tuple[int, int], about: str, flush_rows: int):
         self._array, self._count = directory / "features.npy", directory / "done"
-        self._shape = shape
+        self._shape, self._flush_rows = shape, flush_rows
         self.done = int(self._count.read_text()) if self._count.exists() and self._array.exists() else 0
         self._file = None
         if not self.done:
@@ -154,15 +216,16 @@ class _Store:
             self._file = np.lib.format.open_memmap(self._array, "r+")
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Rows from `start` on; those that are there already are left as they are."""
+        """Writes rows from `start` on; those that are there already stay as they are."""
         stop = start + len(rows)
         if stop <= self.done:
             return
         self._file[start:stop] = rows
-        if stop // FLUSH_IMAGES > self.done // FLUSH_IMAGES or stop == self._shape[0]:
+        if stop // self._flush_rows > self.done // self._flush_rows or stop == self._shape[0]:
             self._file.flush()
             atomic_write(self._count, str(stop).encode())
             self.done = stop
 
     def read(self) -> np.ndarray:
+        """Returns the array, mapped into memory."""
         return np.load(self._array, mmap_mode="r")

@@ -120,8 +120,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
 
     Args:
       config: a ConfigDict as `default_config` makes it; nothing below this function knows one.
-      data: facts about the data set; None, before it is there: images have 3 channels and, if G and D are conditional,
-        10 classes.
+      data: facts about the data set; None, before it is there: images are of config.data.image_size with 3 channels
+        and, if G and D are conditional, 10 classes.
 
     Raises:
       ConfigError: for the first setting that cannot work.
@@ -191,7 +191,7 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
         require(key in own, f"config.model.{name}.{key}", value, right)
     with _name_setting(config, name):
         return architecture(
-            image_size=config.data.image_size,
+            image_size=config.data.image_size if data is None else data.image_size,
             image_channels=3 if data is None else data.channels,
             num_classes=classes if config.model.conditional else 0,
             channels=tuple(config.model[name].channels),

@@ -329,7 +329,8 @@ class Step:
 
     def __init__(self, recipe: Recipe, devices: Devices):
         self.devices = devices
-        self.recipe = devices.replicate(recipe.on_axis(AXIS))
+        # As arrays: device_put compares Python's floats between processes, and finds them unequal to themselves.
+        self.recipe = devices.replicate(jax.tree.map(jnp.asarray, recipe.on_axis(AXIS)))
         self._call = devices.parallelize(scan_steps)
 
     def __call__(self, state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict[str, Mean]]:
@@ -344,9 +345,9 @@ def parallelize(recipe: Recipe, devices: Devices | None = None) -> Step:
     """Returns the update of a recipe on all devices, or on those given.
 
     Example:
-      >>> step = parallelize(recipe)  # doctest: +SKIP
-      >>> state = step.devices.replicate(init_state(recipe, key))  # doctest: +SKIP
-      >>> for batch in Batches.for_recipe(dataset, recipe, step.devices, last_step=100):  # doctest: +SKIP
-      ...     state, metrics = step(state, batch, key)
+      step = parallelize(recipe)
+      state = step.devices.replicate(init_state(recipe, key))
+      for batch in Batches(dataset, recipe, step.devices, last_step=100):
+          state, metrics = step(state, batch, key)
     """
     return Step(recipe, devices or Devices())

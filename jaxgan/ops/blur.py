@@ -1,4 +1,4 @@
-"""Resampling with a separable low-pass filter (Zhang 2019), alone and around a convolution as in StyleGAN2.
+"""Resamples with a separable low-pass filter (Zhang 2019), alone and around a convolution as in StyleGAN2.
 
 All of it is linear in the images and made of `jaxgan.ops.conv`, so that derivatives of any order exist. Images are
 [B, H, W, C], pixels outside count as zero, and a filter is a sequence of taps for both axes.
@@ -14,7 +14,7 @@ BINOMIAL = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
 
 
 def upfirdn(x, taps, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (0, 0)):
-    """Along H and along W: insert up - 1 zeros after each pixel, pad, convolve with `taps`, keep each `down`-th.
+    """Inserts up - 1 zeros after each pixel, pads, convolves with `taps` and keeps each `down`-th, along H and W.
 
     Args:
       x: [B, H, W, C].
@@ -43,13 +43,13 @@ def upfirdn(x, taps, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (
 
 
 def upsample(x, taps=BINOMIAL):
-    """Twice the size: [B, H, W, C] to [B, 2 H, 2 W, C]. Taps of sum 1 keep a constant, away from the border."""
+    """Doubles the size: [B, H, W, C] to [B, 2 H, 2 W, C]. Taps of sum 1 keep a constant, away from the border."""
     size = len(taps)
     return upfirdn(x, 2 * np.asarray(taps), up=2, padding=((size + 1) // 2, (size - 2) // 2))
 
 
 def downsample(x, taps=BINOMIAL):
-    """Half the size: [B, H, W, C], even H and W, to [B, H / 2, W / 2, C]. Taps of sum 1 keep a constant."""
+    """Halves the size: [B, H, W, C], even H and W, to [B, H / 2, W / 2, C]. Taps of sum 1 keep a constant."""
     size = len(taps)
     return upfirdn(x, taps, down=2, padding=((size - 1) // 2, (size - 2) // 2))
 

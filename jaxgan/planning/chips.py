@@ -1,4 +1,4 @@
-"""TPUs and GPUs that need not be here: their published peaks, and their devices to compile for."""
+"""TPUs and GPUs: their published peaks, and descriptions that a compiler takes for devices that are not here."""
 
 import importlib.util
 import math
@@ -14,23 +14,23 @@ GIB = 2**30
 
 
 class Gpu(NamedTuple):
-    """What NVIDIA's compiler asks of a GPU, as its device properties have it."""
+    """What XLA's compiler for NVIDIA GPUs has to know, as in the device properties of CUDA."""
 
     capability: tuple[int, int]
     multiprocessors: int
-    threads: int  # of a multiprocessor
-    shared_bytes: int  # of a multiprocessor; a block may have 1 KiB less
+    threads: int  # resident on a multiprocessor
+    shared_bytes: int  # shared memory of a multiprocessor; a block may use 1 KiB less
     l2_bytes: int
     ghz: float
 
 
 class Chip(NamedTuple):
-    """Published peaks of what JAX calls one device: dense bfloat16 products, memory and its bandwidth."""
+    """Published peaks of what JAX calls one device."""
 
     name: str
-    flops: float  # per second
-    bytes: float
-    bandwidth: float  # bytes per second
+    flops: float  # per second, dense matrix products of bfloat16
+    bytes: float  # memory
+    bandwidth: float  # of the memory, bytes per second
     gpu: Gpu | None = None  # None: a TPU
 
 
@@ -51,21 +51,28 @@ CHIPS = {
 
 
 class Target(NamedTuple):
-    """Devices that need not exist, and how to compile for them."""
+    """Devices that are not here, and how to compile for them."""
 
     chip: Chip
     devices: list
-    options: dict  # for the compiler
+    options: dict  # compiler options
 
 
-def target_of(topology: str) -> Target:
-    """A slice of TPUs such as "v5e:2x4", or GPUs such as "h100:8", or "h100:2x8" on two hosts."""
+def resolve_topology(topology: str) -> Target:
+    """Returns the devices of a topology.
+
+    Args:
+      topology: a slice of TPUs such as "v5e:2x4", or GPUs such as "h100:8", or "h100:2x8" on two hosts.
+
+    Raises:
+      ConfigError: there is no such topology, or no compiler for it here.
+    """
     name, _, shape = topology.partition(":")
-    chip = lookup(CHIPS, name, "--topology (before the colon)")
+    chip = lookup(CHIPS, name, "topology (before the colon)")
     dims = [int(d) for d in shape.split("x") if d.isdecimal()]
     example, package = ("8 or 2x8 (hosts x GPUs)", "cuda") if chip.gpu else ("2x2, or v4:2x2x4", "plan")
     if not all(dims) or len(dims) != len(shape.split("x")) or len(dims) > (2 if chip.gpu else 3):
-        raise ConfigError(f"--topology={topology}: write the devices as in {name}:{example}")
+        raise ConfigError(f"topology={topology!r}: write the devices as in {name}:{example}")
     describe = _describe_gpus if chip.gpu else _describe_tpus
     try:
         described, options = describe(topology, chip, dims)
@@ -73,14 +80,16 @@ def target_of(topology: str) -> Target:
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else "no compiler"
         raise ConfigError(
-            f"--topology={topology}: {reason} (needs the compiler, pip install 'jaxgan[{package}]', and devices that "
+            f"topology={topology!r}: {reason} (needs the compiler, pip install 'jaxgan[{package}]', and devices that "
             f"exist, such as {name}:{example})"
         ) from error
 
 
 def _describe_tpus(topology: str, chip: Chip, dims: list[int]):
-    # What keeps libtpu from asking the network where it is, and from claiming the machine's TPU for this process alone;
-    # nothing of it reaches the program.
+    """Asks libtpu, which these variables keep from asking the network where it is and from claiming the machine's TPU.
+
+    They do not affect the program.
+    """
     alone = dict(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost", TPU_WORKER_ID="0")
     for key, value in (alone | dict(TPU_ACCELERATOR_TYPE="v5litepod-8", ALLOW_MULTIPLE_LIBTPU_LOAD="1")).items():
         os.environ.setdefault(key, value)
@@ -93,6 +102,7 @@ def _describe_tpus(topology: str, chip: Chip, dims: list[int]):
 
 
 def _describe_gpus(topology: str, chip: Chip, dims: list[int]):
+    """Asks XLA's compiler for CUDA, which takes the GPU's properties as text."""
     gpu = chip.gpu
     facts = dict(
         threads_per_block_limit=1024,

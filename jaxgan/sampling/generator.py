@@ -11,7 +11,9 @@ import numpy as np
 
 from jaxgan.core import rng
 from jaxgan.core.errors import require
+from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
+from jaxgan.data.pixels import to_uint8
 from jaxgan.sampling.interpolation import lerp, slerp
 from jaxgan.sampling.statistics import batch_norm_moments, standing_statistics
 
@@ -35,8 +37,7 @@ def render(module, variables, z, labels, keys, psi=None):
 
 def generate(module, variables, z, labels, keys, psi=None):
     """Returns the images of `render` as they are shown, uint8 [B, H, W, C]; pure."""
-    images = render(module, variables, z, labels, keys, psi)
-    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+    return to_uint8(render(module, variables, z, labels, keys, psi))
 
 
 def map_styles(module, variables, z, labels, psi):
@@ -100,6 +101,20 @@ class Generator:
     batch_size: int = 64
     config: Any = None
     data: Any = None
+
+    @classmethod
+    def from_state(cls, recipe, state, **fields) -> "Generator":
+        """Returns the EMA generator of a training state, on this process's first device.
+
+        Its variables are copied, so that it outlives the next step, which donates the state's.
+
+        Args:
+          recipe: the `Recipe` that is trained.
+          state: its `TrainState`, on one device or replicated.
+          fields: `batch_size`, `config` or `data`, see the class.
+        """
+        variables = jax.tree.map(jnp.copy, first_replica(state.ema))
+        return cls(recipe.generator, variables, z_dim=recipe.z_dim, step=int(state.step), **fields)
 
     def __repr__(self):
         architecture = type(self.module).__module__.rpartition(".")[2]

@@ -56,8 +56,8 @@ def invert(
     """
     images = np.asarray(images)
     given = f"{images.dtype} {list(images.shape)}"
-    shape = generator.image_shape
-    require(images.dtype == np.uint8 and images.shape[1:] == shape, "images", given, f"give uint8 [n, {shape}]")
+    fits = images.dtype == np.uint8 and images.shape[1:] == generator.image_shape
+    require(fits, "images", given, f"give uint8 [n, {', '.join(map(str, generator.image_shape))}]")
     require(1 <= starts <= CANDIDATES, "starts", starts, f"give 1 .. {CANDIDATES}")
     distance = functools.partial(_distance, generator.module, features)
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to a generator."""
+"""Loads a generator from a checkpoint."""
 
 import json
 
@@ -62,6 +62,7 @@ def reconstruct_ema(path, config, step: int, sigma_rel: float):
     other, so that memory holds the sum and one checkpoint.
     """
     steps = [stored for stored in checkpoint.find(path)[1] if stored <= step]
+    require(bool(steps), "path", str(path), "a post-hoc EMA takes checkpoints in directories named by their steps")
     stored_sigmas = [config.ema.sigma_rel, *config.ema.posthoc]
     images = np.repeat(steps, len(stored_sigmas)) * images_per_step(config)
     weights = ema.posthoc_weights(images, np.tile(stored_sigmas, len(steps)), images[-1], sigma_rel)

@@ -46,6 +46,19 @@ def planes(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 1, 3, 2).reshape(count, height, channels * width, 1)
 
 
+def show_grid(images: np.ndarray, columns: int, data_name: str = "") -> np.ndarray:
+    """Returns the `grid` of images of a data set, as a person can read them: digits plane by plane, others as they are.
+
+    Args:
+      images: uint8 [N, H, W, C].
+      columns: images in a row.
+      data_name: config.data.name.
+    """
+    if data_name == "stacked_digits":  # three digits on top of each other
+        return grid(planes(images), columns, scale=max(1, 48 // images.shape[1]))
+    return grid(images, columns)
+
+
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes an image, uint8 [H, W, 1 or 3], whole or not at all; the directory is made if need be."""
     from PIL import Image
@@ -56,15 +69,17 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def save_images(path: str | os.PathLike, images: np.ndarray, columns: int, **arrays: np.ndarray) -> None:
+def save_images(
+    path: str | os.PathLike, images: np.ndarray, columns: int, data_name: str = "", **arrays: np.ndarray
+) -> None:
     """Writes images, uint8 [N, H, W, C], as the ending of the path says; the directory is made if need be.
 
-    FILE.png holds a grid with so many columns, FILE.npz the array `images` and the further `arrays`, and a path without
-    an ending is a directory with a PNG for each image.
+    FILE.png holds what `show_grid` makes of them, FILE.npz the array `images` and the further `arrays`, and a path
+    without an ending is a directory with a PNG for each image.
     """
     path = Path(path)
     if path.suffix == ".png":
-        save_png(path, grid(images, columns))
+        save_png(path, show_grid(images, columns, data_name))
     elif path.suffix == ".npz":
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, images=images, **arrays)

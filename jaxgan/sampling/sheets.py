@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.sampling.directions import semantic_directions, traverse
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.inversion import invert
@@ -21,8 +22,8 @@ class Sheet(NamedTuple):
 
 
 def samples(generator: Generator, num: int, columns: int = 0, *, seed=0, labels=None, truncation=None) -> Sheet:
-    """Returns `num` samples in so many columns (0: a square); `labels` are repeated until all images have one."""
-    labels = None if labels is None else np.resize(labels, num)
+    """Returns `num` samples in so many columns (0: a square); `labels` are used one after the other."""
+    labels = _repeat(labels, num)
     z, labels, keys, psi = generator.inputs(num, seed, labels, truncation)
     images = generator.generate(z, labels, keys, psi)
     return Sheet(images, columns or math.ceil(num**0.5), {"labels": np.asarray(labels)})
@@ -40,8 +41,8 @@ def interpolations(
 ) -> Sheet:
     """Returns rows that walk from one sample to another in so many columns (0: 10), see `Generator.interpolate`."""
     columns = columns or 10
-    labels = None if labels is None else np.resize(labels, rows)
-    return Sheet(generator.interpolate(rows, columns, seed, labels, truncation, space), columns, {})
+    images = generator.interpolate(rows, columns, seed, _repeat(labels, rows), truncation, space)
+    return Sheet(images, columns, {})
 
 
 def semantics(
@@ -50,7 +51,7 @@ def semantics(
     """Returns k rows that move sample 0 along a semantic direction each, in so many columns (0: 7), see `traverse`."""
     columns = columns or 7
     directions, strengths = semantic_directions(generator, k, layers)
-    options = dict(extent=extent, seed=seed, label=labels, truncation=truncation, layers=layers)
+    options = dict(extent=extent, seed=seed, label=_integers(labels), truncation=truncation, layers=layers)
     images = traverse(generator, directions, columns, **options)
     return Sheet(images, columns, {"directions": directions, "strengths": strengths})
 
@@ -63,8 +64,20 @@ def inversions(
     `path` is as in `read_images`; 0 columns are 2.
     """
     targets = read_images(path, *generator.image_shape[1:])
-    labels = None if labels is None else np.resize(labels, len(targets))
-    found = invert(generator, targets, steps, features=features, seed=seed, labels=labels)
+    found = invert(generator, targets, steps, features=features, seed=seed, labels=_repeat(labels, len(targets)))
     pairs = np.stack([targets, found.images], axis=1).reshape(-1, *targets.shape[1:])
     arrays = {"latents": found.latents, "labels": found.labels, "distances": found.distances}
     return Sheet(pairs, columns or 2, arrays)
+
+
+def _integers(labels) -> np.ndarray | None:
+    """Returns labels as an array; a command line has them as strings."""
+    try:
+        return None if labels is None else np.asarray(labels, np.int32)
+    except ValueError as error:
+        raise ConfigError(f"labels={labels}: {error}") from error
+
+
+def _repeat(labels, n: int) -> np.ndarray | None:
+    """Returns n labels, the given ones one after the other, again and again."""
+    return None if labels is None else np.resize(_integers(labels), n)

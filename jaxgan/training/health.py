@@ -1,7 +1,7 @@
-"""The health of a GAN in training: arrays in, floats out, and floats in, words out; no network is seen here.
+"""The health of a GAN in training: arrays in, floats out, and floats in, warnings with two settings to try out.
 
-The figures that `diagnose` reads are those of the metrics lines (see `Doctor.check`), so a resumed run comes to
-the same findings from the same lines. Every threshold is a constant below, with its reason.
+Warnings are a function of the lines of metrics.jsonl, so a resumed run comes to the same ones. Every threshold is a
+constant below, with its reason.
 """
 
 import math
@@ -16,10 +16,10 @@ RECENT = 5  # lines whose median is a metric's level, so that one odd batch mean
 # fault once G gets next to no gradient any more: by its own earlier standard, or, for a D that won at once, by
 # a thousandth of the least that was seen in healthy short runs of four losses on small images (0.3 to 10).
 SATURATED_ACCURACY = 0.99
-VANISHED_SHARE = 0.1
+VANISHED_FRACTION = 0.1
 VANISHED = 3e-4
 
-# Samples of a good generator differ 0.85 to 1 times as much as reals. Where a share p of them is the same
+# Samples of a good generator differ 0.85 to 1 times as much as reals. Where a fraction p of them is the same
 # image, sqrt(1 - p^2) of that is left: 0.4 at p = 0.92, and 0.7 (a drop by 0.3) at p = 0.71. A collapse onto
 # several modes hardly shows here, sqrt(1 - 1 / modes) is left; hence the count of modes where they are known.
 COLLAPSED_VARIETY = 0.4
@@ -43,10 +43,13 @@ MORE_R1 = "a larger --config.penalty.r1.weight (0 is off, 1 is usual)"
 
 
 def pairwise_distance(images: np.ndarray) -> float:
-    """Root mean square difference between two different images of the set, in pixel units of [-1, 1].
+    """Returns the root mean square difference between two different images of the set, in pixel units of [-1, 1].
 
-    `images` is [N, H, W, C], N >= 2, uint8 or floats in [-1, 1]. The mean over all pairs of the squared
-    difference is twice the unbiased variance, so no pair is ever formed. Near 0: all images are alike.
+    The mean over all pairs of the squared difference is twice the unbiased variance, so no pair is ever formed.
+    Near 0 all images are alike.
+
+    Args:
+      images: [N, H, W, C], N >= 2, uint8 or floats in [-1, 1].
     """
     if len(images) < 2:
         raise ValueError(f"a pairwise distance needs at least 2 images, not {len(images)}")
@@ -55,9 +58,9 @@ def pairwise_distance(images: np.ndarray) -> float:
 
 
 def overfitting_gap(logits_train: np.ndarray, logits_heldout: np.ndarray, logits_fake: np.ndarray) -> float:
-    """Where D puts held-out reals between train reals (0) and fakes (1), from logits [N] each.
+    """Returns where D puts held-out reals between train reals (0) and fakes (1), from logits [N] each.
 
-    (E D(train) - E D(heldout)) / (E D(train) - E D(fake)), r_v of StyleGAN2-ADA (Karras et al. 2020, eq. 1).
+    That is (E D(train) - E D(heldout)) / (E D(train) - E D(fake)), r_v of StyleGAN2-ADA (Karras et al. 2020, eq. 1).
     NaN while D does not tell train reals from fakes by more than the noise of the means.
     """
     train, heldout, fake = (np.asarray(x, np.float64) for x in (logits_train, logits_heldout, logits_fake))
@@ -67,75 +70,75 @@ def overfitting_gap(logits_train: np.ndarray, logits_heldout: np.ndarray, logits
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One warning: the sign, the figures that show it, and two settings to try."""
+class HealthWarning:
+    """A symptom, the figures that show it, and two settings to try."""
 
-    sign: str  # "D saturated", "mode collapse", "D over-fits" or "divergence"
+    symptom: str  # "D saturated", "mode collapse", "D over-fits" or "divergence"
     figure: str
     advice: tuple[str, str]
 
     def __str__(self) -> str:
-        return f"{self.sign}: {self.figure}. Try {self.advice[0]}, or {self.advice[1]}."
+        return f"{self.symptom}: {self.figure}. Try {self.advice[0]}, or {self.advice[1]}."
 
 
-def diagnose(history: list[dict]) -> list[Finding]:
-    """What is wrong with a run, from its metrics lines in order; [] for a healthy or a young one.
+def health_warnings(history: list[dict]) -> list[HealthWarning]:
+    """Returns what is wrong with a run, from its metrics lines in order; [] for a healthy or a young one.
 
-    Read are kimg, acc/*, logits/*, loss/*, norm/grad_g and norm/param_* of every line, health/variety
-    (`pairwise_distance` of samples over that of reals), health/overfit (`overfitting_gap`) and eval/modes of
-    the lines that have them. The last line is the present.
+    The last line is the present. What is read are kimg, acc/*, logits/*, loss/*, norm/grad_g and norm/param_* of every
+    line, and of the lines that have them health/variety (`pairwise_distance` of samples over that of reals),
+    health/overfit (`overfitting_gap`) and eval/modes.
     """
     if not history or history[-1]["kimg"] < WARMUP_KIMG:
         return []
     found = (_saturated(history), _collapsed(history), _overfitted(history), _diverged(history))
-    return [finding for finding in found if finding]
+    return [warning for warning in found if warning]
 
 
-class Doctor:
-    """Says a finding when its sign appears, not again at every check while it lasts.
+class HealthMonitor:
+    """Gives a warning when its symptom appears, not again at every check while it lasts.
 
-    Remembers only the signs of the check before; after a resume a lasting sign is said once more.
+    It remembers only the symptoms of the check before; after a resume a lasting symptom is reported once more.
     """
 
     def __init__(self):
-        self._signs: set[str] = set()
+        self._symptoms: set[str] = set()
 
-    def check(self, history: list[dict]) -> list[Finding]:
-        """The findings of `diagnose` whose sign the check before did not have."""
-        found = diagnose(history)
-        new = [finding for finding in found if finding.sign not in self._signs]
-        self._signs = {finding.sign for finding in found}
+    def check(self, history: list[dict]) -> list[HealthWarning]:
+        """Returns the warnings of `health_warnings` whose symptom the check before did not have."""
+        found = health_warnings(history)
+        new = [warning for warning in found if warning.symptom not in self._symptoms]
+        self._symptoms = {warning.symptom for warning in found}
         return new
 
 
 def _values(history: list[dict], name: str, *, begin: float = 0.0, end: float = math.inf) -> np.ndarray:
-    """The finite values of a metric in lines with begin <= kimg <= end, in order."""
+    """Returns the finite values of a metric in lines with begin <= kimg <= end, in order."""
     values = [line[name] for line in history if name in line and begin <= line["kimg"] <= end]
     return np.array([value for value in values if math.isfinite(value)])
 
 
 def _level(values: np.ndarray) -> float:
-    """The recent level; NaN, with which every comparison fails, of too few values."""
+    """Returns the recent level, or NaN, with which every comparison fails, if there are too few values."""
     return float(np.median(values[-RECENT:])) if values.size >= RECENT else math.nan
 
 
-def _saturated(history: list[dict]) -> Finding | None:
+def _saturated(history: list[dict]) -> HealthWarning | None:
     real, fake = (_level(_values(history, name)) for name in ("acc/real", "acc/fake"))
     norms = _values(history, "norm/grad_g")
     if not (real >= SATURATED_ACCURACY and fake >= SATURATED_ACCURACY) or norms.size < 2 * RECENT:
         return None
     whole = norms[norms.size % RECENT :].reshape(-1, RECENT)
     now, best = _level(norms), float(np.median(whole, axis=1).max())
-    if not now < max(VANISHED, VANISHED_SHARE * best):
+    if not now < max(VANISHED, VANISHED_FRACTION * best):
         return None
-    return Finding(
+    return HealthWarning(
         "D saturated",
         f"accuracy {real:.3f} on reals and {fake:.3f} on fakes, gradient norm of G {now:.2g}, at best {best:.2g}",
         (MORE_R1, "half the --config.optim_d.lr"),
     )
 
 
-def _collapsed(history: list[dict]) -> Finding | None:
+def _collapsed(history: list[dict]) -> HealthWarning | None:
     varieties = _values(history, "health/variety", begin=WARMUP_KIMG)
     modes = _values(history, "eval/modes", begin=WARMUP_KIMG)
     figure = ""
@@ -151,21 +154,21 @@ def _collapsed(history: list[dict]) -> Finding | None:
     if not figure:
         return None
     advice = ("half the --config.optim_g.lr", MORE_R1)
-    return Finding("mode collapse", figure, advice)
+    return HealthWarning("mode collapse", figure, advice)
 
 
-def _overfitted(history: list[dict]) -> Finding | None:
+def _overfitted(history: list[dict]) -> HealthWarning | None:
     gaps = _values(history, "health/overfit", begin=WARMUP_KIMG)[-2:]
     if gaps.size < 2 or gaps.min() <= OVERFIT:  # two checks in a row: held-out sets are small
         return None
-    return Finding(
+    return HealthWarning(
         "D over-fits",
         f"held-out reals are {gaps[-1]:.0%} of the way from train reals to fakes in D's logits",
-        (MORE_R1, "smaller --config.model.d_channels"),
+        (MORE_R1, "smaller --config.model.d.channels"),
     )
 
 
-def _diverged(history: list[dict]) -> Finding | None:
+def _diverged(history: list[dict]) -> HealthWarning | None:
     # The gap, not the logits: where a loss sees differences only, both may drift together without harm.
     gap = [
         {"kimg": line["kimg"], "gap": line["logits/real"] - line["logits/fake"]}
@@ -188,5 +191,5 @@ def _diverged(history: list[dict]) -> Finding | None:
         else:
             continue
         brake = MORE_R1 if net == "d" else "--config.optim_g.clip_norm=1"
-        return Finding("divergence", figure, (f"a third of the --config.optim_{net}.lr", brake))
+        return HealthWarning("divergence", figure, (f"a third of the --config.optim_{net}.lr", brake))
     return None

@@ -1,4 +1,4 @@
-"""The curves of a run, from the records of metrics.jsonl."""
+"""The curves of a run: records of metrics.jsonl in, a PNG out."""
 
 import io
 import os
@@ -7,22 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxgan.core.files import atomic_write
+from jaxgan.evaluation import METRICS
 
 MAX_POINTS = 600  # a curve is thinned out to at most twice this: more than its panel has pixels
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#555555"  # colour-blind safe
+PALETTE = (GREEN, PURPLE, BLUE, ORANGE, GREY)
 INK, RULE = "#222222", "#E4E4E4"
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One pair of axes: metric names -> (label, colour)."""
+    """One pair of axes; `series` is {metric name: (label, colour)}."""
 
     title: str
     series: dict[str, tuple[str, str]]
     log: bool = False  # logarithmic y axis
     smooth: bool = True  # False: few values, each of them worth a marker
-    limits: tuple[float, float | None] | None = None  # of the y axis; None: from the values
+    limits: tuple[float, float | None] | None = None  # of the y axis; None: those of the values
     rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
 
 
@@ -37,11 +39,6 @@ _PANELS = (
     ),
     _Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
     _Panel(
-        "Penalties",
-        {"penalty/r1": ("R1", GREEN), "penalty/r2": ("R2", PURPLE), "penalty/gp": ("GP", BLUE)},
-        log=True,
-    ),
-    _Panel(
         "Health",  # both healthy at the dashed lines: as varied as reals, not over-fitted at all
         {"health/variety": ("variety of samples", ORANGE), "health/overfit": ("over-fitting of D", BLUE)},
         smooth=False,
@@ -52,7 +49,7 @@ _SPEED = _Panel("Images per second", {"perf/images_per_second": ("", GREY)}, lim
 
 
 def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
-    """Draw what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
+    """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
     A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, every evaluation
     score and images/s, as far as there is anything to show. Raw values faint, their moving average bold; the
@@ -61,11 +58,15 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scores = {name for record in records for name in record if name.startswith("eval/")}
-    scores = sorted(name for name in scores if "_of_" not in name)  # those of single classes would bury all
+    names = sorted({name for record in records for name in record})
+    penalties = [name for name in names if name.startswith("penalty/")]
+    labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
+    # The scores of single classes would bury all else.
+    known = {f"eval/{key}" for metric in METRICS.values() for key in metric.keys}
+    scores = [name for name in names if name in known]
     evaluations = [_Panel(f"Evaluation: {n[5:]}", {n: ("", INK)}, smooth=False) for n in scores]
     drawn = []
-    for panel in (*_PANELS, *evaluations, _SPEED):
+    for panel in (*_PANELS, _Panel("Penalties", labels, log=True), *evaluations, _SPEED):
         points = {name: _points(records, name) for name in panel.series}
         points = {name: xy for name, xy in points.items() if xy.size}
         if points:
@@ -95,7 +96,7 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
 
 
 def _points(records: list[dict], name: str) -> np.ndarray:
-    """The finite values of a metric as [2, n]: kimg, value."""
+    """Returns the finite values of a metric as [2, n]: kimg, value."""
     pairs = np.array([(record["kimg"], record[name]) for record in records if name in record])
     return pairs[np.isfinite(pairs[:, 1])].T if pairs.size else pairs
 
@@ -145,13 +146,13 @@ def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
 
 
 def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred mean over `window` values, over those that there are at the ends."""
+    """Returns the centred mean over `window` values, at the ends over those that there are."""
     kernel = np.ones(window)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(values.size), kernel, "same")
 
 
 def _limits(values: np.ndarray, log: bool) -> tuple[float, float] | None:
-    """The range of the values with a margin of 6% on both sides; None leaves it to matplotlib."""
+    """Returns the range of the values with a margin of 6% on both sides; None leaves it to matplotlib."""
     if log:
         values = np.log10(values[values > 0])
     if not values.size or values.min() == values.max():

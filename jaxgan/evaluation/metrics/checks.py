@@ -1,10 +1,10 @@
-"""What every metric asks of its arrays, and the one line that it says otherwise."""
+"""What every metric asks of its arrays."""
 
 import numpy as np
 
 
 def check_features(features: np.ndarray, name: str = "features", least: int = 2, width: int | None = None):
-    """`features` as a numpy array [n, d], d > 0; ValueError unless n >= `least`, d == `width` and all is finite."""
+    """Returns `features` as a numpy array [n, d]; a ValueError unless d > 0, n >= `least`, d == `width`, all finite."""
     features = np.asarray(features)
     if features.ndim != 2 or not features.shape[1]:
         raise ValueError(f"{name} must be an array [n, d], a row for each example, not of shape {features.shape}")
@@ -19,7 +19,7 @@ def check_features(features: np.ndarray, name: str = "features", least: int = 2,
 
 
 def check_labels(labels: np.ndarray, count: int, name: str = "labels") -> np.ndarray:
-    """`labels` as a numpy array int [count], or ValueError."""
+    """Returns `labels` as a numpy array int [count], or raises a ValueError."""
     labels = np.asarray(labels)
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{name} must be integers [{count}], not {labels.dtype} of shape {labels.shape}")

@@ -1,7 +1,6 @@
-"""Fréchet distances between Gaussians fitted to features: FID, without bias, and for each class.
+"""Fréchet distances between Gaussians fitted to features: FID, FID without bias, and FID for each class.
 
-The name FID is for the features of Inception-v3 (Heusel et al. 2017); the formulas ask for no features in
-particular. All is float64.
+The name FID is for the features of Inception-v3 (Heusel et al. 2017); the formulas take any features. All is float64.
 """
 
 from dataclasses import dataclass
@@ -12,15 +11,14 @@ from scipy import linalg
 
 from jaxgan.evaluation.metrics.checks import check_features, check_labels
 
-_BLOCK = 4096  # rows that are in float64 at once
-
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """A normal distribution by its mean [d] and covariance [d, d], which may be singular.
+    """Is a normal distribution with a mean [d] and a covariance [d, d], which may be singular.
 
-    ValueError for other shapes, for what is not finite, and for a covariance that is not symmetric or has a negative
-    eigenvalue beyond rounding (the last one only when a distance is asked for).
+    Raises:
+      ValueError: other shapes, numbers that are not finite, or a covariance that is not symmetric or has a negative
+        eigenvalue beyond rounding (the last one only when a distance is asked for).
     """
 
     mean: np.ndarray
@@ -39,7 +37,7 @@ class Gaussian:
 
     @cached_property
     def factor(self) -> np.ndarray:
-        """F [d, r] with F F' = covariance and r its rank, by Cholesky with pivots; computed once."""
+        """F [d, r] with F F' = covariance, where r is its rank, by Cholesky with pivots; computed once."""
         lower, pivots, rank, _ = linalg.lapack.dpstrf(self.covariance, lower=1)
         factor = np.empty((len(self.mean), rank))
         factor[pivots - 1] = np.tril(lower)[:, :rank]
@@ -50,34 +48,36 @@ class Gaussian:
 
 
 class Moments:
-    """Mean and covariance of features that come in batches, or that several workers hold a part of each.
+    """Measures the mean and covariance of features that come in batches, or that several workers have parts of.
 
-    >>> moments = Moments()
-    >>> for batch in batches:
-    ...     moments.add(batch)
-    >>> frechet_distance(moments.gaussian(), reference)
+    Deviations are taken from each batch's own mean and joined by the formula of Chan, Golub & LeVeque (1979), so a mean
+    that is large against the deviations costs no digits. Batches of thousands are the fastest, of which `block_rows`
+    are in float64 at once. `n` is the number of rows so far.
 
-    Deviations are taken from each batch's own mean and joined by the formula of Chan, Golub & LeVeque (1979),
-    so a mean that is large against the deviations costs no digits. Batches of thousands are the fastest. `n` is the
-    number of rows so far.
+    Example:
+      >>> moments = Moments()
+      >>> for batch in batches:
+      ...     moments.add(batch)
+      >>> frechet_distance(moments.gaussian(), reference)
     """
 
-    def __init__(self):
+    def __init__(self, block_rows: int = 4096):
         self.n = 0
+        self._block_rows = block_rows
         self._mean = self._scatter = None
 
     def add(self, features: np.ndarray) -> "Moments":
-        """Counts the rows of features [n, d], n >= 1, as well; returns self. ValueError for NaN or another width."""
+        """Adds the rows of features [n, d], n >= 1, and returns self; a ValueError for NaN or another width."""
         features = check_features(features, least=1, width=len(self._mean) if self.n else None)
-        for start in range(0, len(features), _BLOCK):
-            block = features[start : start + _BLOCK].astype(np.float64)
+        for start in range(0, len(features), self._block_rows):
+            block = features[start : start + self._block_rows].astype(np.float64)
             mean = block.mean(axis=0)
             block -= mean
             self._join(len(block), mean, block.T @ block)
         return self
 
     def merge(self, other: "Moments") -> "Moments":
-        """Counts what `other` has counted, of the same width, as well; returns self."""
+        """Adds the rows that `other` has measured, of the same width, and returns self."""
         if self.n and other.n and len(self._mean) != len(other._mean):
             raise ValueError(f"moments of {len(self._mean)} and of {len(other._mean)} columns cannot be merged")
         if other.n:
@@ -85,7 +85,7 @@ class Moments:
         return self
 
     def gaussian(self) -> Gaussian:
-        """The Gaussian of the mean and the unbiased covariance, of at least 2 rows."""
+        """Returns the Gaussian with the mean and the unbiased covariance of the rows, at least 2."""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 rows of features, not {self.n}")
         return Gaussian(self._mean.copy(), self._scatter / (self.n - 1))
@@ -103,7 +103,7 @@ class Moments:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Fréchet distance |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), >= 0 (Dowson & Landau 1982).
+    """Returns |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) >= 0, squared Fréchet (Dowson & Landau 1982).
 
     With C = F F', the eigenvalues of C_a C_b are the squared singular values of F_a' F_b. Those come without the
     square root of a rounding error, which would be 1e-8 rather than 1e-16 for each of thousands of directions where
@@ -119,13 +119,22 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 def frechet_infinity(
     features: np.ndarray, reference: Gaussian, sizes: int = 15, smallest: int = 5000, seed: int = 0
 ) -> float:
-    """The Fréchet distance to `reference` that infinitely many rows like features [n, d] would have.
+    """Returns the Fréchet distance to `reference` that infinitely many rows like features [n, d] would have.
 
-    The distance of n rows is too large by about c / n with a c of its own for each generator. As in Chong & Forsyth
-    2020 a line in 1 / n through the distances of `sizes` random subsets, from `smallest` to all rows, is
-    extended to 1 / n = 0. Unbiased means also that it may be below 0 for a distance of about 0. `seed` draws the
-    subsets, one for each size: nested ones would cost less, but have 1.3 times the standard deviation. ValueError
-    unless 2 <= smallest < n and sizes >= 2.
+    The distance of n rows is too large by about c / n, where c differs between generators. As in Chong & Forsyth (2020)
+    a line in 1 / n through the distances of random subsets is extended to 1 / n = 0. The estimate is unbiased, so it
+    may be below 0 where the distance is about 0.
+
+    Args:
+      features: float [n, d].
+      reference: the Gaussian of the reals.
+      sizes: number of subsets, of sizes from `smallest` to n, evenly spaced; at least 2.
+      smallest: rows in the smallest subset, 2 <= smallest < n.
+      seed: draws the subsets. They are independent: nested ones would cost less, but have 1.3 times the standard
+        deviation.
+
+    Raises:
+      ValueError: another width, NaN, or sizes out of their range.
     """
     features = check_features(features, width=len(reference.mean))
     n = len(features)
@@ -142,25 +151,30 @@ def frechet_infinity(
 def frechet_per_class(
     features: np.ndarray, labels: np.ndarray, reference: np.ndarray, reference_labels: np.ndarray
 ) -> tuple[float, dict[int, float]]:
-    """Mean over the classes, and for each class, of the distance between its features [n, d] and its `reference`.
+    """Returns the distance of each class's features [n, d] from its `reference` [m, d]: mean, and {class: distance}.
 
-    Intra-class FID (Miyato & Koyama 2018). `labels` int [n] and `reference_labels` int [m] must be of the
-    same classes, each with at least 2 rows on both sides, else ValueError. Compare only figures of equally many rows
-    a class: the bias is that of a class's rows, ten times that of the whole set for ten classes.
+    This is intra-class FID (Miyato & Koyama 2018). Compare values of equally many rows a class only: the bias is that
+    of a class's rows, for ten classes ten times that of the whole set.
+
+    Raises:
+      ValueError: `labels` int [n] and `reference_labels` int [m] do not have the same classes, each with at least 2
+        rows on both sides.
     """
     features = check_features(features)
     reference = check_features(reference, "reference features", width=features.shape[1])
-    sides = (
-        (features, check_labels(labels, len(features))),
-        (reference, check_labels(reference_labels, len(reference), "reference labels")),
-    )
-    classes = np.unique(np.concatenate([rows for _, rows in sides]))
-    for label in classes:
-        counts = [np.count_nonzero(rows == label) for _, rows in sides]
+    labels = check_labels(labels, len(features))
+    reference_labels = check_labels(reference_labels, len(reference), "reference labels")
+    check_classes(labels, reference_labels)
+    each = {}
+    for label in np.unique(labels):
+        parts = features[labels == label], reference[reference_labels == label]
+        each[int(label)] = frechet_distance(*(Moments().add(rows).gaussian() for rows in parts))
+    return float(np.mean(list(each.values()))), each
+
+
+def check_classes(labels: np.ndarray, reference_labels: np.ndarray) -> None:
+    """Raises a ValueError unless labels, int [n] and int [m], have the same classes, at least 2 rows of each."""
+    for label in np.unique(np.concatenate([labels, reference_labels])):
+        counts = [np.count_nonzero(rows == label) for rows in (labels, reference_labels)]
         if min(counts) < 2:
             raise ValueError(f"class {label} has {counts[0]} rows and {counts[1]} in the reference; it needs 2 in each")
-    each = {
-        int(label): frechet_distance(*(Moments().add(values[rows == label]).gaussian() for values, rows in sides))
-        for label in classes
-    }
-    return float(np.mean(list(each.values()))), each

@@ -1,4 +1,4 @@
-"""Inception Score (Salimans et al. 2016, section 4), of any classifier's logits."""
+"""Inception Score (Salimans et al. 2016, section 4) for the logits of any classifier."""
 
 import numpy as np
 from scipy import special
@@ -9,11 +9,14 @@ from jaxgan.evaluation.metrics.checks import check_features
 def inception_score(
     logits: np.ndarray, splits: int = 10, shuffle: bool = True, seed: int = 2020
 ) -> tuple[float, float]:
-    """Mean and standard deviation over splits of exp(E KL(p(y|x) || p(y))), 1 to k, for logits [n, k].
+    """Returns the mean and standard deviation over splits of exp(E KL(p(y|x) || p(y))), 1 to k, for logits [n, k].
 
-    As in torch-fidelity the rows are shuffled from its seed (samples are often sorted by class), then cut into `splits`
-    parts of n / splits rows, and the standard deviation is that of the parts, ddof 0. The score grows with the number
-    of rows of a part: one of 10 splits and one of 1 split do not compare. ValueError for fewer than 2 rows in a part.
+    As in torch-fidelity, the rows are shuffled with its seed (samples are often sorted by class) and cut into `splits`
+    parts of n / splits rows, and the standard deviation is that of the parts, ddof 0. The score grows with the rows in
+    a part, so scores with 10 splits and with 1 are not comparable.
+
+    Raises:
+      ValueError: fewer than 2 rows in a part, or NaN.
     """
     if splits < 1:
         raise ValueError(f"the Inception Score needs splits >= 1, not {splits}")

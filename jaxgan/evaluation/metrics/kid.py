@@ -8,13 +8,15 @@ from jaxgan.evaluation.metrics.checks import check_features
 def kid(
     features: np.ndarray, reference: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
 ) -> tuple[float, float]:
-    """Mean and standard deviation over subsets of the unbiased squared MMD of features [n, d] and `reference` [m, d].
+    """Returns the unbiased squared MMD of features [n, d] and `reference` [m, d]: mean and deviation over subsets.
 
-    The kernel is (x.y / d + 1)^3 (Bińkowski et al. 2018, section 4), the products are in float64. Unbiased means that
-    equal distributions have values around 0, some below. The pairs of subsets are those that torch-fidelity draws from
-    its seed, so that the values agree with its; they depend on the order of the rows and, like its, on which set is
-    first. Its standard deviation, over subsets that overlap, is no standard error of the mean.
-    ValueError for fewer than 2 points in a subset, or sets of fewer than `subset_size`.
+    The kernel is (x.y / d + 1)^3 (Bińkowski et al. 2018, section 4), computed in float64. Unbiased means that equal
+    distributions have values around 0, some below. The pairs of subsets are those that torch-fidelity draws from its
+    seed, so the values agree; they depend on the order of the rows and on which set comes first. The subsets overlap,
+    so the standard deviation is no standard error of the mean.
+
+    Raises:
+      ValueError: fewer than 2 points in a subset, sets of fewer than `subset_size`, another width, or NaN.
     """
     if subsets < 1 or subset_size < 2:
         raise ValueError(f"kid needs subsets >= 1 of size >= 2, not subsets={subsets}, subset_size={subset_size}")
@@ -32,10 +34,18 @@ def kid(
 
 
 def _squared_mmd(x, y):
-    """Unbiased, of x and y float64 [m, d] (Gretton et al. 2012, eq. 3)."""
-    m, d = x.shape
+    """Returns the unbiased squared MMD of x and y, float64 [m, d] (Gretton et al. 2012, eq. 3)."""
+    m = len(x)
     within = 0.0
     for z in (x, y):
-        kernel = (z @ z.T / d + 1.0) ** 3
+        kernel = _kernel(z, z)
         within += kernel.sum() - np.trace(kernel)
-    return within / (m * (m - 1)) - 2.0 * np.mean((x @ y.T / d + 1.0) ** 3)
+    return within / (m * (m - 1)) - 2.0 * np.mean(_kernel(x, y))
+
+
+def _kernel(x, y):
+    products = (x / x.shape[1]) @ y.T
+    products += 1.0
+    cubes = np.square(products)  # several times as fast as ** 3
+    cubes *= products
+    return cubes

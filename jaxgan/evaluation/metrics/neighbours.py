@@ -14,19 +14,30 @@ from jax import lax
 
 from jaxgan.evaluation.metrics.checks import check_features, check_labels
 
-_PAIRS = 2**24  # distances at once, 64 MiB of float32
-_ROWS = 1024
+_PAIRS = 2**24  # distances at most at once, 64 MiB of float32
 _SPARE = 3  # further candidates for a neighbour, which float64 then ranks
 
 
 def nearest(
-    features: np.ndarray, reference: np.ndarray, k: int = 1, skip: np.ndarray | None = None
+    features: np.ndarray,
+    reference: np.ndarray,
+    k: int = 1,
+    skip: np.ndarray | None = None,
+    block_rows: int = 1024,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest rows of `reference` [m, d] to each row of features [n, d], nearest first: index, distance [n, k].
+    """Returns the k nearest rows of `reference` [m, d] to each row of features [n, d]: index and distance, [n, k] each.
 
-    `skip`, int [n], names for each row of features one row of the reference that does not count, such as itself.
-    Distances are float64 and exact for the rows that are named; of rows whose distances differ by rounding errors of
-    float32 any may be named. ValueError for NaN, other widths, and fewer than k rows of the reference that count.
+    They are in order, nearest first. Distances are float64 and exact for the rows that are named; of rows whose
+    distances differ by rounding errors of float32 any may be named.
+
+    Args:
+      features, reference: float [n, d] and [m, d].
+      k: how many neighbours.
+      skip: int [n], for each row of features one row of the reference that does not count, such as itself.
+      block_rows: rows of features that are compared at once.
+
+    Raises:
+      ValueError: fewer than k rows of the reference count, another width, or NaN.
     """
     features, reference = as_pair(features, reference, (1, k + (skip is not None)))
     if k < 1:
@@ -36,7 +47,7 @@ def nearest(
     (queries, columns), _ = to_device(features, reference)
     index = np.empty((len(features), k), np.int64)
     distance = np.empty((len(features), k))
-    for rows in row_blocks(len(features), len(reference)):
+    for rows in row_blocks(len(features), len(reference), block_rows):
         found = np.asarray(_closest(queries[rows], columns, skip[rows], candidates))  # [rows, candidates]
         exact = distances(features, reference, np.arange(rows.start, rows.stop)[:, None], found)
         best = np.argsort(exact, axis=1, kind="stable")[:, :k]
@@ -46,21 +57,22 @@ def nearest(
 
 
 def as_pair(features, reference, least: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Both as checked arrays [n, d] and [m, d] of at least so many rows each."""
+    """Returns both as checked arrays [n, d] and [m, d], each with at least so many rows."""
     features = check_features(features, least=least[0])
     return features, check_features(reference, "reference features", least[1], features.shape[1])
 
 
-def row_blocks(rows: int, columns: int) -> list[slice]:
-    """Slices that cut `rows` into blocks that make few enough pairs with `columns`."""
-    size = max(1, min(_ROWS, _PAIRS // columns))
+def row_blocks(rows: int, columns: int, block_rows: int) -> list[slice]:
+    """Returns slices that cut `rows` into blocks of `block_rows`, or fewer where there are too many `columns`."""
+    size = max(1, min(block_rows, _PAIRS // columns))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def to_device(x: np.ndarray, y: np.ndarray) -> tuple[tuple[jax.Array, jax.Array], float]:
-    """x and y in float32 around the mean of y, as distances lose the fewest digits there, and in the unit returned.
+    """Returns x and y in float32 on the device, around the mean of y and in a unit, and that unit.
 
-    The unit, the range of the values, keeps squares within the range of float32.
+    Around the mean distances lose the fewest digits; the unit, the range of the values, keeps squares within the range
+    of float32.
     """
     centre = y.mean(axis=0, dtype=np.float64)
     unit = max(float(z.max()) - float(z.min()) for z in (x, y)) or 1.0
@@ -75,10 +87,10 @@ def to_device(x: np.ndarray, y: np.ndarray) -> tuple[tuple[jax.Array, jax.Array]
 
 
 def squared_distances(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squares float32 [n, m] of the distances of rows x [n, d] to y [m, d], and how wrong each may be.
+    """Returns the squared distances of rows x [n, d] to y [m, d], float32 [n, m], and how wrong each may be.
 
-    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019); the
-    bound is four times that, with some more for the operations before and after.
+    A sum of d rounded products errs by about sqrt(d) roundings of half an epsilon (Higham & Mary 2019); the bound is
+    four times that, with some more for the operations before and after.
     """
     x2, y2 = jnp.sum(jnp.square(x), axis=1)[:, None], jnp.sum(jnp.square(y), axis=1)
     squared = x2 + y2 - 2.0 * jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
@@ -87,11 +99,11 @@ def squared_distances(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Distances float64 of x[i] to y[j] for row numbers i and j, of shapes that broadcast."""
+    """Returns the distances of x[i] to y[j], float64, for row numbers i and j of shapes that broadcast."""
     i, j = np.broadcast_arrays(i, j)
     found = [np.empty(0)]
-    for start in range(0, i.size, _ROWS):
-        part = slice(start, start + _ROWS)
+    for start in range(0, i.size, 1024):
+        part = slice(start, start + 1024)
         apart = np.subtract(x[i.ravel()[part]], y[j.ravel()[part]], dtype=np.float64)
         found.append(np.sqrt(np.einsum("nd,nd->n", apart, apart)))
     return np.concatenate(found).reshape(i.shape)
@@ -99,6 +111,6 @@ def distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.
 
 @partial(jax.jit, static_argnames="k")
 def _closest(x, y, skip, k):
-    """Numbers [n, k] of the rows of y [m, d] nearest to each row of x [n, d] without row `skip` [n] of y."""
+    """Returns the numbers [n, k] of the rows of y [m, d] nearest to each row of x [n, d], but row `skip` [n]."""
     squared, _ = squared_distances(x, y)
     return lax.top_k(-jnp.where(jnp.arange(len(y)) == skip[:, None], jnp.inf, squared), k)[1]

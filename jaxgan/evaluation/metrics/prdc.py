@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage by nearest neighbours, of any features."""
+"""Precision, recall, density and coverage by nearest neighbours, for any features."""
 
 import jax
 import jax.numpy as jnp
@@ -7,27 +7,31 @@ import numpy as np
 from jaxgan.evaluation.metrics.neighbours import as_pair, distances, nearest, row_blocks, squared_distances, to_device
 
 
-def prdc(features: np.ndarray, reference: np.ndarray, k: int = 5) -> dict[str, float]:
-    """Precision, recall, density and coverage of features [n, d] of fakes against the `reference` [m, d] of reals.
+def prdc(features: np.ndarray, reference: np.ndarray, k: int = 5, block_rows: int = 1024) -> dict[str, float]:
+    """Returns precision, recall, density and coverage of features [n, d] against the `reference` [m, d] of reals.
 
     A point's ball is open and reaches to its k-th nearest neighbour in its own set.
-    - `precision`, 0 to 1: share of fakes in the ball of any real (Kynkäänniemi et al. 2019, eq. 2);
-    - `recall`, 0 to 1: share of reals in the ball of any fake (the same);
+    - `precision`, 0 to 1: fraction of fakes in the ball of any real (Kynkäänniemi et al. 2019, eq. 2);
+    - `recall`, 0 to 1: fraction of reals in the ball of any fake (the same);
     - `density`, 0 to m / k, about 1 for equal distributions: mean number of reals whose ball a fake is in, over k
       (Naeem et al. 2020);
-    - `coverage`, 0 to 1: share of reals with a fake in their ball (the same).
+    - `coverage`, 0 to 1: fraction of reals with a fake in their ball (the same).
+
     All depend on the number of reals and most on that of fakes: compare equal numbers, usually 10,000 or 50,000 each.
-    Time is that of 3 products [n, d] x [d, m], memory that of the features twice and some hundred MiB. ValueError for
-    NaN, other widths and fewer than k + 1 rows of either.
+    It takes the time of 3 products [n, d] x [d, m], and the memory of the features twice and some hundred MiB;
+    `block_rows` fakes are compared at once.
+
+    Raises:
+      ValueError: fewer than k + 1 rows on a side, another width, or NaN.
     """
     if k < 1:
         raise ValueError(f"prdc needs k >= 1, not {k}")
     fake, real = as_pair(features, reference, (k + 1, k + 1))
-    radius_fake, radius_real = (nearest(z, z, k, skip=np.arange(len(z)))[1][:, -1] for z in (fake, real))
-    balls = np.zeros(len(fake))  # of reals, that a fake is in
+    radius_fake, radius_real = (nearest(z, z, k, np.arange(len(z)), block_rows)[1][:, -1] for z in (fake, real))
+    balls = np.zeros(len(fake))  # how many balls of reals a fake is in
     covered, recalled = np.zeros((2, len(real)), bool)
     (rows_fake, rows_real), unit = to_device(fake, real)
-    for rows in row_blocks(len(fake), len(real)):
+    for rows in row_blocks(len(fake), len(real), block_rows):
         squares = (np.square(radius / unit).astype(np.float32) for radius in (radius_fake[rows], radius_real))
         count, in_real, in_fake, unsure = map(np.asarray, _compare(rows_fake[rows], rows_real, *squares))
         balls[rows] = count
@@ -49,9 +53,12 @@ def prdc(features: np.ndarray, reference: np.ndarray, k: int = 5) -> dict[str, f
 
 @jax.jit
 def _compare(fake, real, radius_fake, radius_real):
-    """For fakes [n, d] and reals [m, d] with squared radii: the balls of reals that each fake is in [n], the reals
-    with a fake in their ball [m], those in the ball of a fake [m], and the pairs [n, m] too close to call, which count
-    nowhere."""
+    """Compares fakes [n, d] and reals [m, d], whose balls have these squared radii.
+
+    Returns:
+      How many balls of reals each fake is in [n], which reals have a fake in their ball [m], which are in the ball of a
+      fake [m], and which pairs are too close to call [n, m]; those count nowhere else.
+    """
     squared, error = squared_distances(fake, real)
     radius_fake = radius_fake[:, None]
     unsure = jnp.minimum(jnp.abs(squared - radius_real), jnp.abs(squared - radius_fake)) <= error

@@ -1,14 +1,19 @@
-"""Pretrained networks that turn images into the features that metrics compare; each is a module with `load(path)`."""
+"""Pretrained networks, which turn images into the features that metrics compare.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+One file a network, each with a `load` that returns a `FeatureNetwork`; `weights.py` fetches weight files and
+`torch_file.py` reads those of PyTorch. Nothing here knows of metrics, data sets or generators, and nothing is trained:
+what makes the weights that the package ships is in tools/.
+"""
 
+from jaxgan.evaluation.networks import cifar, digits, dinov2, inception
+from jaxgan.evaluation.networks.network import FeatureNetwork
 
-class Extractor(NamedTuple):
-    """A network and its weights, to be called as `apply(variables, images)`."""
+__all__ = ["NETWORKS", "FeatureNetwork"]
 
-    name: str
-    apply: Callable[[Any, Any], dict[str, Any]]  # pure: images uint8 [B, H, W, 3] to features, each float32 [B, n]
-    variables: Any  # pytree of arrays
-    weights: str  # SHA-256 of the weight file, hexadecimal
-    resize: str  # what is done to images of another size, in words
+# The functions that load a network, given a weight file or None for its usual weights; add your own.
+NETWORKS = {
+    "inception": inception.load,
+    "dinov2": dinov2.load,
+    "cifar": cifar.load,
+    "digits": lambda file: digits.load(),  # fitted when it is loaded
+}

@@ -1,8 +1,8 @@
 """A small classifier of CIFAR-10 that ships with the package: features and classes without a download.
 
-Its scores (`fd_cifar`, `is_cifar`, class balance and accuracy of conditional samples) compare generators of CIFAR-10
-with each other; they are not FID and IS, which are defined by InceptionV3. How the network was trained and how accurate
-it is stands in the weights file (`metadata()`), which `train_cifar.py` makes.
+Its metrics (`fd_cifar`, `is_cifar`, class balance and accuracy of conditional samples) compare generators of CIFAR-10
+with each other; they are not FID and IS, which are defined by InceptionV3. The weight file says how the network was
+trained and how accurate it is (`metadata()`); tools/train_cifar_classifier.py makes it.
 """
 
 import hashlib
@@ -15,27 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxgan.evaluation.networks import Extractor
+from jaxgan.evaluation.networks.network import FeatureNetwork
 from jaxgan.models.layers import Conv
 
 WEIGHTS = pathlib.Path(__file__).with_name("cifar.npz")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32  # pixels
-EPSILON = 1e-5  # of batch norm
+EPSILON = 1e-5  # in batch norm
 WHITENED = 24  # channels of the first layer: the 12 components of a 2x2 patch, and their negatives
 
 
 class CifarNet(nn.Module):
-    """Whitened 2x2 patches, then blocks of two 3x3 convolutions that halve the image; images in 0..255 [B, H, W, 3].
+    """Whitens 2x2 patches, then halves the image in blocks of two 3x3 convolutions; takes 0..255 [B, H, W, 3].
 
-    After the networks of Page (2018, "How to train your ResNet") and Jordan (2024, "94% on CIFAR-10 in 3.29 seconds").
-    Batch norm has no scale, so that it can move behind the maximum, and `folded` has it in kernels and biases.
+    The networks of Page (2018, "How to train your ResNet") and Jordan (2024, "94% on CIFAR-10 in 3.29 seconds") are
+    alike. Batch norm has no scale, so that it can move behind the maximum; `folded` has it in the kernels and biases.
     """
 
     widths: tuple[int, ...] = (64, 128, 256)
     folded: bool = False
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None  # of the devices that share a batch in training
+    axis_name: str | None = None  # the devices that share a batch in training
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
@@ -51,7 +51,7 @@ class CifarNet(nn.Module):
                         use_running_average=not train,
                         use_scale=False,
                         epsilon=EPSILON,
-                        momentum=0.0,  # the statistics are those of the last batch, see train_cifar.with_statistics
+                        momentum=0.0,  # the statistics are those of the last batch
                         dtype=self.dtype,
                         axis_name=self.axis_name,
                         name=f"norm{block}{i}",
@@ -62,13 +62,13 @@ class CifarNet(nn.Module):
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """Maximum over 2x2 blocks, an odd last row or column left out; trains faster on a CPU than `nn.max_pool`."""
+    """Returns the maxima of 2x2 blocks, without an odd last row or column; faster on a CPU than `nn.max_pool`."""
     b, h, w, c = x.shape
     return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
 
 
 def fold(variables: dict) -> dict:
-    """The parameters of `CifarNet(folded=True)` that compute what these variables do with `folded=False`."""
+    """Returns the parameters of `CifarNet(folded=True)` that compute what these variables do with `folded=False`."""
     params = dict(variables["params"])
     for name, stats in variables["batch_stats"].items():
         gain = 1.0 / np.sqrt(np.asarray(stats["var"]) + EPSILON)  # [C]
@@ -85,20 +85,22 @@ def save(path, params: dict, metadata: dict) -> None:
 
 
 def metadata(path=WEIGHTS) -> dict:
-    """What `save` was told: how the network was trained, on what, and how accurate it is on the test images (0..1)."""
+    """Returns what `save` was told: how and on what the network was trained, and its accuracy on test images (0..1)."""
     with np.load(path) as file:
         return json.loads(file["metadata"].item())
 
 
-def load(path=WEIGHTS) -> Extractor:
-    """The classifier as an extractor of {"pool": [B, 256], "logits": [B, 10]}, in the order of `CLASSES`.
+def load(file=None) -> FeatureNetwork:
+    """Returns the classifier: images to {"pool": [B, 256], "logits": [B, 10]}, the logits in the order of `CLASSES`.
 
-    `pool` are the last layer's features averaged over the image, none of them negative. Both outputs are means over
-    the image and its mirror image, which describes both alike and better: accuracy 0.882 instead of 0.875 when tried.
-    Images of another size than 32x32 are resized to it, without rounding to integers.
+    `pool` has the features of the last layer averaged over the image, none of them negative. Both outputs are means
+    over the image and its horizontal flip, which describes both alike and better: accuracy 0.882 instead of 0.875 when
+    tried. Images of another size than 32x32 are resized to it, without rounding to integers. `file` is one that `save`
+    wrote; None: the one that ships with the package.
     """
-    with np.load(path) as file:
-        arrays = {name: jnp.asarray(file[name], jnp.float32) for name in file.files if name != "metadata"}
+    path = pathlib.Path(file or WEIGHTS)
+    with np.load(path) as saved:
+        arrays = {name: jnp.asarray(saved[name], jnp.float32) for name in saved.files if name != "metadata"}
     params = traverse_util.unflatten_dict(arrays, sep="/")
     widths = tuple(conv["bias"].shape[0] for name, conv in sorted(params.items()) if name.startswith("conv"))[::2]
     net = CifarNet(widths, folded=True)
@@ -110,5 +112,5 @@ def load(path=WEIGHTS) -> Extractor:
         both = net.apply({"params": params}, jnp.concatenate([images, images[:, :, ::-1]]))
         return {name: jnp.mean(values.reshape(2, len(images), -1), axis=0) for name, values in both.items()}
 
-    digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-    return Extractor("cifar", apply, params, digest, "bilinear with antialiasing to 32x32")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return FeatureNetwork("cifar", apply, params, digest, "bilinear with antialiasing to 32x32")

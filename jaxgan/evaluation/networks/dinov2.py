@@ -1,8 +1,9 @@
 """DINOv2's vision transformer (Oquab et al. 2023), whose class token FD-DINOv2 compares (Stein et al. 2023).
 
-Protocol of dgm-eval, the code of the second paper, with its defaults: images are resized to 224x224 as PIL does it to
-8-bit images (bicubic, low-passed when shrinking), normalised with ImageNet's mean and deviation, and described by the
-class token after the last norm of ViT-L/14, 1,024 numbers. The network is float32 throughout, whatever the device.
+The protocol is that of dgm-eval, the code of the second paper, with its defaults: images are resized to 224x224 as PIL
+resizes 8-bit images (bicubic, low-passed when shrinking), standardised with ImageNet's mean and standard deviation, and
+described by the class token after the last norm of ViT-L/14, 1,024 numbers. The network is float32 throughout, whatever
+the device.
 """
 
 import math
@@ -13,20 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxgan.evaluation.networks import Extractor, torch_file, weights
+from jaxgan.evaluation.networks import torch_file, weights
+from jaxgan.evaluation.networks.network import FeatureNetwork
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 SHA256 = "d5383ea8f4877b24"  # its first digits; the file has 1,217,586,395 bytes
 SIZES = {(384, 12): "vits14", (768, 12): "vitb14", (1024, 24): "vitl14"}  # (width, depth) of the published networks
-HEAD_WIDTH = 64  # of all of them, which is why a file need not say how many heads it has
+HEAD_WIDTH = 64  # in all of them, which is why a file need not say how many heads it has
 IMAGE_SIZE = 224
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet's training images in 0..1, per channel
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet's training images in 0..1, per channel
 STD = np.array([0.229, 0.224, 0.225], np.float32)
-PRECISION_BITS = 22  # of the fixed-point weights with which PIL resizes 8-bit images
+PRECISION_BITS = 22  # PIL resizes 8-bit images with fixed-point weights
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each channel (Touvron et al. 2021)."""
+    """Multiplies each channel by a learned factor (Touvron et al. 2021)."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -34,7 +36,7 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention of tokens [B, T, C]; queries, keys and values come from one dense layer."""
+    """Is multi-head self-attention of tokens [B, T, C]; queries, keys and values come from one dense layer."""
 
     heads: int
 
@@ -46,7 +48,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense to four times the width, exact GELU, dense back."""
+    """Is a dense layer to four times the width, exact GELU, and a dense layer back."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -55,7 +57,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer layer that norms first: attention, then MLP, each added to its input [B, T, C]."""
+    """Is a pre-norm transformer layer: attention, then MLP, each added to its input [B, T, C]."""
 
     heads: int
 
@@ -66,11 +68,11 @@ class Block(nn.Module):
 
 
 class DINOv2(nn.Module):
-    """ViT with 14x14 patches, ViT-L by default; the class token [B, width] of normalised images [B, H, W, 3].
+    """Maps standardised images [B, H, W, 3] to the class token [B, width] of a ViT/14, ViT-L by default.
 
-    H and W are multiples of 14. The positional embeddings are a square of `grid` rows, which belongs to images of
-    14 * grid pixels; for other sizes they are interpolated. Modules have the names of the official weight file, with
-    the parameters of all blocks stacked: one block is compiled, rather than 24 for minutes.
+    H and W are multiples of 14. The positional embeddings are a square of `grid` rows, for images of 14 * grid pixels;
+    for other sizes they are interpolated. Modules have the names of the official weight file, with the parameters of
+    all blocks stacked, so that one block is compiled instead of 24.
     """
 
     width: int = 1024
@@ -93,33 +95,37 @@ class DINOv2(nn.Module):
         return _norm("norm")(x[:, 0])
 
 
-def load(path: str | None = None) -> Extractor:
-    """The extractor of ViT-L/14 or, of another size, of the official weight file at `path`.
+def load(file: str | None = None) -> FeatureNetwork:
+    """Returns ViT-L/14, downloaded on first use, or the network of any size in an official weight file.
 
-    It takes uint8 [B, H, W, 3] to {"pool": float32 [B, width]}. ValueError for a file that does not hold a DINOv2 of
-    14x14 patches with the plain MLP and without registers.
+    It maps uint8 [B, H, W, 3] to {"pool": float32 [B, width]}.
+
+    Raises:
+      ValueError: the file does not hold a DINOv2 with 14x14 patches, the plain MLP and no registers.
+      OSError: there is no such file, or none in the cache and no network.
     """
-    file = weights.fetch("dinov2_vitl14_pretrain.pth", URL, SHA256, path)
-    net, variables = from_arrays(torch_file.load(file), file)
+    path = weights.fetch("dinov2_vitl14_pretrain.pth", URL, SHA256, file)
+    net, variables = from_arrays(torch_file.load(path), path)
 
     def apply(variables, images):
         pixels = preprocess(images)
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
             return {"pool": net.apply(variables, pixels)}
 
-    return Extractor(
+    return FeatureNetwork(
         name="dinov2_" + SIZES.get((net.width, net.depth), f"{net.depth}x{net.width}"),
         apply=apply,
         variables=variables,
-        weights=weights.sha256(file),
+        weights=weights.sha256(path),
         resize=f"bicubic to {IMAGE_SIZE} as PIL resizes 8-bit images",
     )
 
 
 def from_arrays(arrays: dict[str, np.ndarray], source: object) -> tuple[DINOv2, dict]:
-    """The network whose size the arrays of an official weight file have, and its variables.
+    """Returns the network that the arrays of an official weight file are of, and its variables.
 
-    `source`, printed, names the file in the ValueError that says which arrays are missing, unknown or of a wrong shape.
+    Raises:
+      ValueError: arrays are missing, unknown or of a wrong shape; the message begins with `source`, the file's name.
     """
     arrays = {str(name): np.asarray(array) for name, array in arrays.items() if name != "mask_token"}  # for training
     tokens, positions = (np.asarray(arrays.get(name)) for name in ("cls_token", "pos_embed"))
@@ -156,12 +162,12 @@ def from_arrays(arrays: dict[str, np.ndarray], source: object) -> tuple[DINOv2, 
 
 
 def preprocess(images: jax.Array, size: int = IMAGE_SIZE) -> jax.Array:
-    """Images uint8 [B, H, W, 3] resized to `size` pixels and normalised for the network, float32."""
+    """Returns images uint8 [B, H, W, 3] resized to `size` pixels and standardised for the network, float32."""
     return (resize(images, size).astype(jnp.float32) / 255.0 - MEAN) / STD
 
 
 def resize(images: jax.Array, size: int) -> jax.Array:
-    """Resizes uint8 [B, H, W, C] to [B, size, size, C], every bit as PIL's bicubic resize does it.
+    """Resizes uint8 [B, H, W, C] to [B, size, size, C], bit for bit as PIL's bicubic resize does.
 
     PIL filters along the rows, rounds to 8 bits, then filters along the columns and rounds again, with weights in
     fixed point; integer arithmetic gives the same result on every device. (Since Pillow 13 the columns come first in
@@ -175,14 +181,14 @@ def resize(images: jax.Array, size: int) -> jax.Array:
 
 
 def _to_8_bits(x: jax.Array) -> jax.Array:
-    """Fixed point rounded to integers in 0..255."""
+    """Rounds fixed-point numbers to integers in 0..255."""
     return jnp.clip((x + 2 ** (PRECISION_BITS - 1)) >> PRECISION_BITS, 0, 255)
 
 
 def _pil_weights(n: int, size: int) -> np.ndarray:
-    """PIL's bicubic weights (a = -0.5) of `n` pixels for each of `size`, int32 [size, n] in fixed point.
+    """Returns PIL's bicubic weights (a = -0.5) of `n` pixels in each of `size`, int32 [size, n] in fixed point.
 
-    When shrinking, the kernel is as much wider; at the border it is cut off and the rest weighs more.
+    Shrinking widens the kernel by its factor; at the border it is cut off and the rest weighs more.
     """
     scale = n / size
     distance = (np.arange(n) + 0.5) - (np.arange(size)[:, None] + 0.5) * scale
@@ -192,10 +198,10 @@ def _pil_weights(n: int, size: int) -> np.ndarray:
 
 
 def _interpolate(pos_embed: jax.Array, grid: int, height: int, width: int) -> jax.Array:
-    """Positional embeddings [1, 1 + grid * grid, C] for height x width patches, the class token's kept.
+    """Interpolates positional embeddings [1, 1 + grid * grid, C] to height x width patches; the class token keeps its.
 
-    PyTorch's bicubic interpolation as the official code calls it: a = -0.75, never low-passed, and a grid cell of
-    grid / (height + 0.1) rather than grid / height, the offset that once kept rounding from losing a row.
+    The interpolation is PyTorch's bicubic one as the official code calls it: a = -0.75, never low-passed, and a grid
+    cell of grid / (height + 0.1) rather than grid / height, an offset that once kept rounding from losing a row.
     """
     if grid == height == width:
         return pos_embed
@@ -211,7 +217,7 @@ def _interpolate(pos_embed: jax.Array, grid: int, height: int, width: int) -> ja
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """The cubic convolution kernel at distances x in pixels (Keys 1981); `a` is its slope at 1."""
+    """Returns the cubic convolution kernel at distances x in pixels (Keys 1981); `a` is its slope at 1."""
     x = np.abs(x)
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, a * (((x - 5) * x + 8) * x - 4)
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
@@ -222,12 +228,12 @@ def _norm(name: str) -> nn.LayerNorm:
 
 
 def _file_names(path: tuple[str, ...], depth: int) -> list[str]:
-    """The official file's names of a parameter: one, or one for each block."""
+    """Returns the names of a parameter in the official file: one, or one for each block."""
     *modules, leaf = path
     name = ".".join([*modules, {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)])
     return [name.replace("blocks", f"blocks.{i}") for i in range(depth)] if path[0] == "blocks" else [name]
 
 
 def _from_torch(array: np.ndarray) -> np.ndarray:
-    """A weight of a dense layer or a convolution in Flax's order of axes; all others as they are."""
+    """Returns a weight of a dense layer or a convolution in Flax's order of axes; all others as they are."""
     return np.transpose(array, {2: (1, 0), 4: (2, 3, 1, 0)}.get(array.ndim, range(array.ndim)))

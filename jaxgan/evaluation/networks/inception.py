@@ -1,9 +1,9 @@
 """The Inception network whose features FID, sFID and the Inception score compare.
 
-It is Inception-v3 (Szegedy et al. 2015) as Google published it on 5 December 2015, in pytorch-fid's copy of it. Other
-than Inceptions since, it has 1,008 classes, mean pools that leave the padding out, and a max pool in its last block.
-Here each batch norm is part of the convolution before it, and the 1x1 convolutions that a block begins with are one;
-a mean pool before such a convolution comes after it, where there are fewer channels: the two commute.
+It is Inception-v3 (Szegedy et al. 2015) as Google published it on 5 December 2015, in pytorch-fid's copy. Unlike later
+Inceptions it has 1,008 classes, mean pools that leave the padding out, and a max pool in its last block. Here each
+batch norm is folded into the convolution before it, and the 1x1 convolutions that a block begins with are one. A mean
+pool before such a convolution comes after it, where there are fewer channels; the two commute.
 """
 
 import functools
@@ -15,22 +15,23 @@ import numpy as np
 from flax import traverse_util
 from jax import lax
 
-from jaxgan.evaluation.networks import Extractor, torch_file, weights
+from jaxgan.evaluation.networks import torch_file, weights
+from jaxgan.evaluation.networks.network import FeatureNetwork
 from jaxgan.models.layers import Conv
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
-SIZE = 299
-EPSILON = 0.001  # of the batch norms
-CPU_BATCH = 4  # images
+SIZE = 299  # pixels
+EPSILON = 0.001  # in the batch norms
+CPU_BATCH = 4  # images at a time on a CPU, which stay in its caches
 
 
 class Inception(nn.Module):
-    """Images [B, 299, 299, 3] in [-1, 1] to features: "pool" [B, 2048], "spatial" [B, 2023], "logits" [B, 1008].
+    """Maps images [B, 299, 299, 3] in [-1, 1] to "pool" [B, 2048], "spatial" [B, 2023] and "logits" [B, 1008].
 
     "spatial" is for sFID (Nash et al. 2021): the first 7 channels of TensorFlow's `mixed_6/conv`, which are those of
-    Mixed_6d, as 17 * 17 * 7 numbers. "logits" are without the classifier's bias, as in the Inception score's first
-    code (Salimans et al. 2016). Modules have PyTorch's names; `a+b` is the convolution that is a and b side by side.
+    Mixed_6d, as 17 * 17 * 7 numbers. "logits" leave the classifier's bias out, as the first code of the Inception
+    Score does (Salimans et al. 2016). Modules have PyTorch's names; `a+b` holds the convolutions a and b side by side.
     """
 
     @nn.compact
@@ -59,7 +60,7 @@ class Inception(nn.Module):
 
 
 class BlockA(nn.Module):
-    """35x35: 1x1, 5x5, two 3x3, mean pool."""
+    """Has four branches at 35x35: 1x1, 5x5, two 3x3, mean pool."""
 
     pool_features: int
 
@@ -73,7 +74,7 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-    """35x35 to 17x17: 3x3, two 3x3, max pool."""
+    """Has three branches from 35x35 to 17x17: 3x3, two 3x3, max pool."""
 
     @nn.compact
     def __call__(self, x):
@@ -85,7 +86,7 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """17x17: 1x1, a 7x7 and two 7x7, each in the two directions, mean pool."""
+    """Has four branches at 17x17: 1x1, one 7x7, two 7x7, mean pool; a 7x7 is split into 1x7 and 7x1."""
 
     width: int
 
@@ -103,7 +104,7 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """17x17 to 8x8: 3x3, 7x7 and 3x3, max pool."""
+    """Has three branches from 17x17 to 8x8: 3x3, 7x7 and 3x3, max pool."""
 
     @nn.compact
     def __call__(self, x):
@@ -116,7 +117,7 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """8x8: 1x1, a 3x3 and two 3x3 that end with both directions side by side, mean or max pool."""
+    """Has four branches at 8x8: 1x1, one 3x3, two 3x3, mean or max pool; the last 3x3 is 1x3 and 3x1 side by side."""
 
     max_pool: bool = False
 
@@ -137,33 +138,33 @@ class BlockE(nn.Module):
 
 
 def _unit(x, name, features, kernel, stride=1, padding="SAME"):
-    """A convolution and ReLU."""
+    """Returns ReLU of a convolution."""
     kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
     return nn.relu(Conv(features, kernel, stride, padding, name=name)(x))
 
 
 def _enter(x, **widths):
-    """The 1x1 convolutions of these names, before ReLU."""
+    """Returns the 1x1 convolutions with these names and widths, before ReLU."""
     x = Conv(sum(widths.values()), (1, 1), name="+".join(widths))(x)
     return jnp.split(x, np.cumsum([*widths.values()])[:-1], -1)
 
 
 def _neighbours(x, axis, stride, padding):
-    """x[stride * i + t - padding] along an axis for t = 0, 1, 2, with zeros beyond the ends."""
+    """Returns x[stride * i + t - padding] along an axis for t = 0, 1, 2, with zeros beyond the ends."""
     x = lax.pad(x, jnp.zeros((), x.dtype), [(padding * (a == axis),) * 2 + (0,) for a in range(x.ndim)])
     n = (x.shape[axis] - 3) // stride + 1
     return [lax.slice_in_dim(x, t, t + (n - 1) * stride + 1, stride, axis) for t in range(3)]
 
 
 def _max_pool(x, stride, padding):
-    """3x3, of what is not negative: after ReLU."""
+    """Returns the maximum over 3x3 of x >= 0, as it is after ReLU; the padding is zeros."""
     for axis in (1, 2):
         x = functools.reduce(jnp.maximum, _neighbours(x, axis, stride, padding))
     return x
 
 
 def _mean_pool(x):
-    """3x3, stride 1, the mean of those of the nine that are inside."""
+    """Returns the mean over 3x3 at stride 1, over those of the nine that are inside."""
     for axis in (1, 2):
         count = np.full(x.shape[axis], 3.0, np.float32)
         count[[0, -1]] = 2.0
@@ -172,10 +173,10 @@ def _mean_pool(x):
 
 
 def resize(images: jax.Array) -> jax.Array:
-    """Images uint8 [B, H, W, C] to float32 [B, 299, 299, C], still 0..255, bilinear as TensorFlow 1 did it.
+    """Resizes images uint8 [B, H, W, C] to float32 [B, 299, 299, C], still 0..255, bilinearly as TensorFlow 1 did.
 
-    Pixel i lies at i * H / 299 of the input, not at the centres' (i + 1/2) * H / 299 - 1/2, and shrinking takes no
-    mean: FID depends on both (Parmar et al. 2022).
+    Pixel i lies at i * H / 299 of the input, rather than at (i + 1/2) * H / 299 - 1/2 as centres do, and shrinking does
+    not low-pass. FID depends on both (Parmar et al. 2022).
     """
     if images.dtype != jnp.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 [B, H, W, C], not {images.dtype} {list(images.shape)}")
@@ -186,52 +187,59 @@ def resize(images: jax.Array) -> jax.Array:
 
 
 def _bilinear(n):
-    """Weights [299, n] of n pixels."""
+    """Returns the weights [299, n] of n pixels in each of 299."""
     position = np.arange(SIZE, dtype=np.float32) * np.float32(n / SIZE)
     low = position.astype(np.int32)
     high = np.minimum(low + 1, n - 1)
-    share = position - low
+    fraction = position - low
     out = np.zeros((SIZE, n), np.float32)
-    np.add.at(out, (np.arange(SIZE), low), 1 - share)
-    np.add.at(out, (np.arange(SIZE), high), share)
+    np.add.at(out, (np.arange(SIZE), low), 1 - fraction)
+    np.add.at(out, (np.arange(SIZE), high), fraction)
     return out
 
 
-def load(path: str | None = None) -> Extractor:
-    """The extractor with the published weights, from `path` or from the cache, into which they are downloaded.
+def load(file: str | None = None) -> FeatureNetwork:
+    """Returns the network with the published weights, from a file or from the cache, into which they are downloaded.
 
-    It takes uint8 [B, H, W, 3] of any size to "pool" (pool3), "spatial" and "logits" as `Inception` does. ValueError
-    for a file that does not hold this network.
+    It maps uint8 [B, H, W, 3] of any size to "pool" (pool3), "spatial" and "logits", see `Inception`.
+
+    Raises:
+      ValueError: the file does not hold this network.
+      OSError: there is no such file, or none in the cache and no network.
     """
-    file = weights.fetch(NAME, URL, "6726825d", path)
-    return Extractor(
+    path = weights.fetch(NAME, URL, "6726825d", file)
+    return FeatureNetwork(
         name="inception",
         apply=apply,
-        variables=from_arrays(torch_file.load(file), file),
-        weights=weights.sha256(file),
+        variables=from_arrays(torch_file.load(path), path),
+        weights=weights.sha256(path),
         resize="299x299 bilinear, TF1",
     )
 
 
 def apply(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
-    """Features of uint8 [B, H, W, 3], float32; see `Inception`."""
+    """Returns the features of images uint8 [B, H, W, 3], float32; see `Inception`."""
+    return describe(variables, resize(images))
+
+
+def describe(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
+    """Returns the features of resized images, float32 [B, 299, 299, 3] in 0..255."""
 
     def features(images):
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
-            return Inception().apply(variables, (resize(images) - 128.0) / 128.0)
+            return Inception().apply(variables, (images - 128.0) / 128.0)
 
-    def of_one(image):
-        return jax.tree.map(lambda x: x[0], features(image[None]))
-
-    if jax.default_backend() == "cpu":  # a few images at a time stay in its caches
-        return lax.map(of_one, images, batch_size=CPU_BATCH)
+    if jax.default_backend() == "cpu":
+        single = lambda image: jax.tree.map(lambda x: x[0], features(image[None]))  # noqa: E731
+        return lax.map(single, images, batch_size=CPU_BATCH)
     return features(images)
 
 
 def from_arrays(arrays: dict[str, np.ndarray], source: object) -> dict:
-    """Variables for `Inception` from a state dict with PyTorch's names.
+    """Returns the variables of `Inception` from a state dict with PyTorch's names.
 
-    `source`, printed, names the file in the ValueError that says which array is missing or of a wrong shape.
+    Raises:
+      ValueError: an array is missing or has a wrong shape; the message begins with `source`, the name of the file.
     """
 
     def unit(name):  # (convolution - mean) * scale + bias, with the kernel [O, I, kh, kw]

@@ -1,13 +1,17 @@
 """Reads the weight files that `torch.save` writes, without PyTorch and without running code from the file.
 
-Such a file holds a pickle, a program for a stack machine that may call any function of any module. Here a
-machine of our own runs it, which knows only what a dictionary of tensors needs: plain values, containers
-and the five kinds of names in `_GLOBALS`. Both formats are read: the zip archive of PyTorch 1.6 and later,
-and before it a sequence of pickles with the tensors' storages behind (PyTorch's `_legacy_save`).
+Such a file holds a pickle: a program that may call any function of any module. Here it may use only the instructions
+in `_INSTRUCTIONS` and the names in `_NAMES`, which are what a dictionary of tensors needs and which it cannot change.
+Both formats are read: the zip archive of PyTorch 1.6 and later, and before it a sequence of pickles with the storages
+of the tensors behind (PyTorch's `_legacy_save`).
+
+Memory is bounded by the size of the file, up to a small factor. Time is not: a file made to do so can take for ever,
+for example over a key whose hash does.
 """
 
 import io
 import mmap
+import pickle
 import pickletools
 import struct
 import zipfile
@@ -17,24 +21,34 @@ import numpy as np
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before PyTorch 1.6
 
-_BROKEN = (  # what zipfile, pickletools, numpy and the machine below raise for a damaged or hostile file
-    *(zipfile.BadZipFile, struct.error, OSError, EOFError),
-    *(ArithmeticError, LookupError, RuntimeError, TypeError, ValueError),
+# What torch.save writes: pickles of protocol 2.
+_INSTRUCTIONS = set(
+    """PROTO NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE
+    MARK TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL REDUCE
+    BUILD BINPERSID STOP""".split()  # noqa: SIM905
+)
+_BROKEN = (  # what zipfile, pickle, numpy and the functions below raise for a damaged or hostile file
+    *(zipfile.BadZipFile, pickle.UnpicklingError, struct.error, OSError, EOFError),
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
 )
 
 
 def load(path) -> dict:
-    """The dictionary in a file, its tensors as numpy arrays (bfloat16 as JAX has it).
+    """Returns the dictionary in a file, its tensors as numpy arrays (bfloat16 as JAX has it).
 
     Values are arrays, None, bool, int, float, str, and dicts, lists or tuples of these. Arrays may share memory, as the
-    tensors did, and may be read-only. Everything else is refused with a ValueError of one line, an unreadable file
-    with an OSError. Tensors take no more memory than the file.
+    tensors did, and may be read-only.
+
+    Raises:
+      ValueError: the file holds anything else, in one line.
+      OSError: it cannot be read.
     """
     with open(path, "rb") as file:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             value = _load_zip(file, len(data)) if data[:4] == b"PK\x03\x04" else _load_legacy(data)
-            _check(value)
+            if type(value) is not dict:
+                raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
         except _BROKEN as error:
             raise ValueError(f"{path} is not a PyTorch weight file that can be read safely: {error}") from error
     return value
@@ -90,139 +104,136 @@ def _load_legacy(data):
 
 
 def _unpickle(file, read=None):
-    """Run one pickle (protocol 2, which torch.save writes); `read(dtype, key, numel)` gives a storage, once a key."""
-    outer, stack, memo, storages = [], [], {}, {}  # a mark sets the stack aside until what follows it is collected
-    for opcode, arg, _ in pickletools.genops(file):
-        match opcode.name:
-            case "PROTO":
-                pass
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
-                stack.append(arg)
-            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
-                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[opcode.name]())
-            case "MARK":
-                outer.append(stack)
-                stack = []
-            case "TUPLE":
-                stack = [*outer.pop(), tuple(stack)]
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                n = int(opcode.name[-1])
-                stack[-n:] = [tuple(stack[-n:])]
-            case "APPEND":
-                _list(stack[-2]).append(stack.pop())
-            case "APPENDS":
-                items, stack = stack, outer.pop()
-                _list(stack[-1]).extend(items)
-            case "SETITEM":
-                key, value = stack[-2:]
-                del stack[-2:]
-                _set_items(stack[-1], [(key, value)])
-            case "SETITEMS":
-                items, stack = stack, outer.pop()
-                _set_items(stack[-1], zip(items[::2], items[1::2], strict=True))
-            case "BINPUT" | "LONG_BINPUT":
-                memo[arg] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[arg])
-            case "GLOBAL":
-                if arg not in _GLOBALS:
-                    raise ValueError(f"it asks for {arg.replace(' ', '.')}, no part of a dictionary of tensors")
-                stack.append(_GLOBALS[arg])
-            case "REDUCE":
-                args = stack.pop()
-                if not callable(stack[-1]):
-                    raise ValueError(f"it calls a {type(stack[-1]).__name__}")
-                stack.append(stack.pop()(*args))
-            case "BUILD":  # the `_metadata` of a state dict: versions of its modules
-                if type(stack[-2]) is not dict:
-                    raise ValueError(f"it sets attributes of a {type(stack[-2]).__name__}")
-                stack.pop()
-            case "BINPERSID":
-                match stack.pop():
-                    case ("storage", np.dtype() as dtype, str(key), str(), int(numel), *rest) if rest in ([], [None]):
-                        if numel < 0:
-                            raise ValueError(f"storage {key!r} has {numel} elements")
-                        if key not in storages:
-                            storages[key] = read(dtype, key, numel)
-                        if storages[key].dtype != dtype or len(storages[key]) != numel:
-                            raise ValueError(f"storage {key!r} has two types or sizes")
-                        stack.append(storages[key])
-                    case _:
-                        raise ValueError("it refers to something outside that is no storage")
-            case "STOP":
-                return stack.pop()
-            case name:
-                raise ValueError(f"it uses the instruction {name}")
+    """Returns the value of the next pickle in a file; `read(dtype, key, numel)` gives a storage, once a key."""
+    start = file.tell()
+    for instruction, argument, position in pickletools.genops(file):
+        if instruction.name not in _INSTRUCTIONS:
+            raise ValueError(f"it uses the instruction {instruction.name}")
+        # pickle keeps an array as long as the largest number that a value is stored under.
+        if instruction.name == "LONG_BINPUT" and argument > position:
+            raise ValueError(f"it stores a value under {argument}, before that many instructions")
+    stop = file.tell()
+    file.seek(start)
+    return _plain(_Unpickler(io.BytesIO(file.read(stop - start)), read).load(), {})
 
 
-def _list(value):
-    if type(value) is not list:
-        raise ValueError(f"it appends to a {type(value).__name__}")
-    return value
+class _Unpickler(pickle.Unpickler):
+    """Knows the names in `_NAMES` and storages, and nothing else."""
+
+    def __init__(self, file, read):
+        super().__init__(file)
+        self._read, self._storages = read, {}
+
+    def find_class(self, module, name):
+        if f"{module}.{name}" not in _NAMES:
+            raise ValueError(f"it asks for {module}.{name}, no part of a dictionary of tensors")
+        return _NAMES[f"{module}.{name}"]
+
+    def persistent_load(self, pid):
+        match pid:
+            case ("storage", _StorageType(dtype=dtype), str(key), str(), int(numel), *rest) if rest in ([], [None]):
+                if numel < 0:
+                    raise ValueError(f"storage {key!r} has {numel} elements")
+                if key not in self._storages:
+                    self._storages[key] = _Storage(self._read(dtype, key, numel))
+                storage = self._storages[key]
+                if storage.array.dtype != dtype or len(storage.array) != numel:
+                    raise ValueError(f"storage {key!r} has two types or sizes")
+                return storage
+        raise ValueError("it refers to something outside that is no storage")
 
 
-def _set_items(target, items):
-    if type(target) is not dict:
-        raise ValueError(f"it sets items of a {type(target).__name__}")
-    for key, value in items:
-        if not isinstance(key, str | int):  # the hash of nested tuples can take for ever
-            raise ValueError(f"it has a {type(key).__name__} as a key")
-        target[key] = value
+class _Sealed:
+    """Something that a pickle can reach but not change: the instruction that sets attributes calls `__setstate__`."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state):
+        raise ValueError(f"it sets attributes of a {type(self).__name__}")
 
 
-def _dict(items=()):
-    out = {}
-    _set_items(out, items)
-    return out
+class _StorageType(_Sealed):
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype):
+        self.dtype = np.dtype(dtype)
 
 
-def _tensor(storage, offset, size, stride, requires_grad, hooks, metadata=None):
+class _Storage(_Sealed):
+    __slots__ = ("array",)
+
+    def __init__(self, array):
+        self.array = array
+
+
+class _Tensor(_Sealed):
     """A view of a storage; offset and strides count elements."""
-    numbers = (offset, *size, *stride)
-    if not isinstance(storage, np.ndarray) or not all(isinstance(n, int) and n >= 0 for n in numbers):
-        raise ValueError(f"a tensor has offset {offset}, shape {size} and strides {stride}")
-    if 0 in size:
-        return np.zeros(size, storage.dtype)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if last >= storage.size:
-        raise ValueError(f"a tensor needs {last + 1} elements of a storage of {storage.size}")
-    width = storage.itemsize
-    return np.ndarray(size, storage.dtype, storage, offset * width, [s * width for s in stride])
+
+    __slots__ = ("array",)
+
+    def __init__(self, storage, offset, size, stride, requires_grad, hooks, metadata=None):
+        numbers = (offset, *size, *stride)
+        if not isinstance(storage, _Storage) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+            raise ValueError(f"a tensor has offset {offset}, shape {size} and strides {stride}")
+        flat = storage.array
+        last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+        if 0 in size:
+            self.array = np.zeros(size, flat.dtype)
+        elif last >= flat.size:
+            raise ValueError(f"a tensor needs {last + 1} elements of a storage of {flat.size}")
+        else:
+            width = flat.itemsize
+            self.array = np.ndarray(size, flat.dtype, flat, offset * width, [s * width for s in stride])
 
 
-def _parameter(tensor, requires_grad, hooks):
-    return tensor
+class _Parameter(_Sealed):
+    """Is the tensor that it is given."""
+
+    def __new__(cls, tensor, requires_grad, hooks):
+        return tensor
 
 
-_GLOBALS = {
-    "collections OrderedDict": _dict,
-    "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_parameter": _parameter,
-    "torch DoubleStorage": np.dtype("<f8"),
-    "torch FloatStorage": np.dtype("<f4"),
-    "torch HalfStorage": np.dtype("<f2"),
-    "torch BFloat16Storage": np.dtype(jnp.bfloat16),
-    "torch LongStorage": np.dtype("<i8"),
-    "torch IntStorage": np.dtype("<i4"),
-    "torch ShortStorage": np.dtype("<i2"),
-    "torch CharStorage": np.dtype("i1"),
-    "torch ByteStorage": np.dtype("u1"),
-    "torch BoolStorage": np.dtype("?"),
+class _OrderedDict(dict):
+    def __setstate__(self, state):
+        """Ignores the `_metadata` of a state dict: versions of its modules."""
+
+
+_NAMES = {
+    "collections.OrderedDict": _OrderedDict,
+    "torch._utils._rebuild_tensor_v2": _Tensor,
+    "torch._utils._rebuild_parameter": _Parameter,
+    "torch.DoubleStorage": _StorageType("<f8"),
+    "torch.FloatStorage": _StorageType("<f4"),
+    "torch.HalfStorage": _StorageType("<f2"),
+    "torch.BFloat16Storage": _StorageType(jnp.bfloat16),
+    "torch.LongStorage": _StorageType("<i8"),
+    "torch.IntStorage": _StorageType("<i4"),
+    "torch.ShortStorage": _StorageType("<i2"),
+    "torch.CharStorage": _StorageType("i1"),
+    "torch.ByteStorage": _StorageType("u1"),
+    "torch.BoolStorage": _StorageType("?"),
 }
 
 
-def _check(value):
-    """Refuse what is no dictionary, and parts of the machinery (a function, a type) left in it."""
-    if type(value) is not dict:
-        raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
-    todo, seen = [value], set()
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict | list | tuple):
-            if id(value) not in seen:
-                seen.add(id(value))
-                todo.extend(value.values() if isinstance(value, dict) else value)
-        elif not isinstance(value, np.ndarray | str | int | float | None):
-            raise ValueError(f"it holds a {type(value).__name__}")
+def _plain(value, done: dict):
+    """Returns what a pickle made as plain dicts, lists, tuples and arrays; `done` has the results by id, each once."""
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, _Tensor):
+        return value.array
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        done[id(value)] = plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str | int):
+                raise ValueError(f"it has a {type(key).__name__} as a key")
+            plain[key] = _plain(item, done)
+    elif isinstance(value, list):
+        done[id(value)] = plain = []
+        plain.extend(_plain(item, done) for item in value)
+    elif isinstance(value, tuple):
+        done[id(value)] = plain = tuple(_plain(item, done) for item in value)
+    else:
+        raise ValueError(f"it holds a {type(value).__name__}")
+    return plain

@@ -1,4 +1,4 @@
-"""Weight files: where they are kept, how they get there, and that they are the right ones."""
+"""Fetches weight files into the user's cache and makes sure that they are the right ones."""
 
 import hashlib
 import shutil
@@ -7,34 +7,38 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from jaxgan.core.files import cache_root, locked, say
+from jaxgan.core.files import announce, cache_directory, locked
 
 TIMEOUT = 10  # seconds until a network that does not answer counts as none
 
 
 def sha256(path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Returns the SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(name: str, url: str, sha256_prefix: str, given: str | None = None) -> Path:
-    """A weight file on this machine: the one that the user gave, else the one in the cache, else a download.
+    """Returns a weight file on this machine: the one that the user gave, else the one in the cache, else a download.
+
+    A download gets its name when it is complete and verified, so processes may start, or be killed, at any time.
 
     Args:
-      name: of the file in the cache, `cache_root() / "weights"`.
+      name: the file's name in the cache, `cache_directory("weights")`.
       url: where it is downloaded from if it is not there.
       sha256_prefix: how the SHA-256 of the file begins, as in file names of torch.hub.
       given: a path that is taken as it is, whatever its hash.
 
-    A download gets its name when it is complete and verified, so processes may start, or be killed, at any time. Raises
-    FileNotFoundError if `given` is no file, OSError without a network, ValueError for a file with another hash.
+    Raises:
+      FileNotFoundError: `given` is no file.
+      OSError: there is no network.
+      ValueError: the file has another hash.
     """
     if given is not None:
         if not Path(given).is_file():
             raise FileNotFoundError(f"{given}: no such weight file; it can be downloaded from {url}")
         return Path(given)
-    path = cache_root() / "weights" / name
+    path = cache_directory("weights", name)
     advice = f"put it at {path} yourself, or use --metrics=fd_cifar, which needs no download"
     with locked(path.parent):
         if path.exists():
@@ -42,7 +46,7 @@ def fetch(name: str, url: str, sha256_prefix: str, given: str | None = None) -> 
             return path
         for abandoned in path.parent.glob(".download-*"):  # by a process that was killed
             shutil.rmtree(abandoned)
-        say(f"Downloading {url} to {path} (once) ...")
+        announce(f"Downloading {url} to {path} (once) ...")
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as temporary:
             complete = Path(temporary, "complete")
             try:

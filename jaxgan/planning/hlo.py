@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its text."""
+"""What a compiled program does, read from the text of its HLO."""
 
 import math
 import re
@@ -6,15 +6,15 @@ from collections import Counter
 from typing import NamedTuple
 
 
-class Program(NamedTuple):
-    """What a compiled step does on one device: a loop's body as often as it runs, all branches of a conditional."""
+class HloStats(NamedTuple):
+    """Counts of a compiled step on one device: a loop's body as often as it runs, all branches of a conditional."""
 
-    bytes: float  # to and from memory, by operations that are not fused into another
+    bytes: float  # to and from memory, by instructions that are not fused into another
     all_reduces: int
     all_reduce_bytes: float
     all_gathers: int
-    convolutions: int
-    convolutions_float32: int
+    convolutions: int  # including matrix products
+    convolutions_float32: int  # those with a float32 operand
 
 
 _ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s64": 8, "u64": 8, "f64": 8}
@@ -22,7 +22,7 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whil
 
 
 def _size(shape: str) -> float:
-    """Bytes in main memory of a shape as HLO writes it, such as (f32[8,128]{1,0:T(8,128)}, bf16[2]{0:S(1)})."""
+    """Returns the bytes in main memory of a shape in HLO, such as (f32[8,128]{1,0:T(8,128)}, bf16[2]{0:S(1)})."""
     total = 0
     for kind, dims, layout in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\](\{[^}]*\})?", shape):
         if "S(" not in layout:  # S(1) and above: on the chip
@@ -30,8 +30,8 @@ def _size(shape: str) -> float:
     return total
 
 
-def read_program(text: str) -> Program:
-    """Counts of a compiled program, `compiled.as_text()`."""
+def read_hlo(text: str) -> HloStats:
+    """Returns the counts of a compiled program, whose text is `compiled.as_text()`."""
     bodies, entry, body = {}, None, None
     instruction = re.compile(r"\s+(?:ROOT )?%?(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
     for line in text.splitlines():
@@ -44,7 +44,7 @@ def read_program(text: str) -> Program:
     counts = Counter()
 
     def trips(attributes: str) -> int:
-        """How often a loop runs: as the compiler says, or the one number that the counter is compared with."""
+        """Returns how often a loop runs: the compiler says it, or compares the counter with a single number."""
         if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', attributes):
             return int(known[1])
         condition = bodies[re.search(r"condition=%?([\w.-]+)", attributes)[1]]
@@ -73,7 +73,7 @@ def read_program(text: str) -> Program:
                     walk(inner, times * (trips(attributes) if op == "while" else 1), fused or op == "fusion")
 
     walk(entry, 1, False)
-    return Program(
+    return HloStats(
         counts["bytes"],
         counts["all-reduce"],
         counts["all-reduce bytes"],

@@ -1,7 +1,10 @@
-"""Figures in closed form, and warnings that come with each illness and not without one."""
+"""Measurements in closed form, and warnings that come with each symptom and not without one."""
 
 import re
+import types
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,11 +13,12 @@ from jaxgan.training.health import (
     COLLAPSED_VARIETY,
     VARIETY_DROP,
     WARMUP_KIMG,
-    Doctor,
-    diagnose,
+    HealthMonitor,
+    health_warnings,
     overfitting_gap,
     pairwise_distance,
 )
+from jaxgan.training.hooks import health_metrics
 
 
 def test_pairwise_distance_is_the_mean_over_all_pairs():
@@ -38,11 +42,11 @@ def test_pairwise_distance_of_known_sets():
 
 def test_variety_left_by_a_collapse_is_what_the_thresholds_say():
     varied = np.random.default_rng(0).normal(size=(2000, 16, 16, 1))
-    for share, left in ((0.92, COLLAPSED_VARIETY), (0.71, 1.0 - VARIETY_DROP)):
+    for fraction, left in ((0.92, COLLAPSED_VARIETY), (0.71, 1.0 - VARIETY_DROP)):
         collapsed = varied.copy()
-        collapsed[: round(2000 * share)] = varied[0]
+        collapsed[: round(2000 * fraction)] = varied[0]
         ratio = pairwise_distance(collapsed) / pairwise_distance(varied)
-        assert ratio == pytest.approx(np.sqrt(1.0 - share**2), abs=0.01)
+        assert ratio == pytest.approx(np.sqrt(1.0 - fraction**2), abs=0.01)
         assert ratio == pytest.approx(left, abs=0.02)
 
 
@@ -60,6 +64,29 @@ def test_overfitting_gap_is_unknown_where_d_tells_nothing_apart():
     assert np.isnan(overfitting_gap(*logits))
     assert np.isnan(overfitting_gap(np.zeros(4), np.zeros(4), np.zeros(4)))
     assert np.isnan(overfitting_gap(np.zeros(4), np.zeros(4), np.ones(4)))  # D has it backwards
+
+
+class Brightness(nn.Module):
+    """A discriminator whose logit is the mean pixel, 1 at white."""
+
+    @nn.compact
+    def __call__(self, images, labels, *, train):
+        return images.mean((1, 2, 3)), {}
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 64])
+def test_health_metrics_measure_samples_and_d(chunk):
+    noise = np.random.default_rng(0).integers(-8, 9, (20, 4, 4, 3))
+    reals, others, fakes = ((level + noise).astype(np.uint8) for level in (200, 180, 100))
+    labels = jnp.zeros(20, jnp.int32)
+    generator = types.SimpleNamespace(latents=lambda n: (None, labels, None), generate=lambda z, labels, keys: fakes)
+    state = types.SimpleNamespace(d=types.SimpleNamespace(params={}, model_state={}))
+    recipe = types.SimpleNamespace(discriminator=Brightness())
+    values = health_metrics(recipe, state, generator, (reals, labels), (others, labels), chunk)
+    assert values == pytest.approx({"health/variety": 1.0, "health/overfit": 0.2}, abs=1e-5)
+    assert health_metrics(recipe, state, generator, (reals, labels), None, chunk).keys() == {"health/variety"}
+    black = np.zeros((20, 4, 4, 3), np.uint8)
+    assert health_metrics(recipe, state, generator, (black, labels), None, chunk) == {}  # no measure of variety
 
 
 def healthy(lines=100, seed=0):
@@ -151,18 +178,18 @@ ILLNESSES = {
 
 @pytest.mark.parametrize("illness", ILLNESSES)
 def test_each_illness_is_found_and_nothing_else(illness):
-    sign, figure, changes = ILLNESSES[illness]
-    (finding,) = diagnose(ill(**changes))
-    assert finding.sign == sign
-    assert re.search(figure, finding.figure), finding.figure
+    symptom, figure, changes = ILLNESSES[illness]
+    (warning,) = health_warnings(ill(**changes))
+    assert warning.symptom == symptom
+    assert re.search(figure, warning.figure), warning.figure
 
 
 @pytest.mark.parametrize("illness", ILLNESSES)
 def test_a_warning_is_one_line_with_two_settings_that_exist(illness):
-    (finding,) = diagnose(ill(**ILLNESSES[illness][2]))
-    text = str(finding)
+    (warning,) = health_warnings(ill(**ILLNESSES[illness][2]))
+    text = str(warning)
     assert "\n" not in text
-    assert text.startswith(f"{finding.sign}: {finding.figure}. Try ")
+    assert text.startswith(f"{warning.symptom}: {warning.figure}. Try ")
     keys = re.findall(r"--config\.([a-z0-9_.]*[a-z0-9_])", text)
     assert len(set(keys)) == 2
     for key in keys:
@@ -171,11 +198,11 @@ def test_a_warning_is_one_line_with_two_settings_that_exist(illness):
             node = node[part]  # KeyError: no such setting
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_found_in_a_healthy_run(seed):
     history = healthy(seed=seed)
     for i in range(1, len(history) + 1):
-        assert diagnose(history[:i]) == []
+        assert health_warnings(history[:i]) == []
 
 
 @pytest.mark.parametrize(
@@ -190,41 +217,41 @@ def test_nothing_is_found_in_a_healthy_run(seed):
         dict(norm__param_d=lambda v, i: 2 * v),
     ],
 )
-def test_no_warning_for_half_a_sign(changes):
-    assert diagnose(ill(**changes)) == []
+def test_no_warning_for_half_a_symptom(changes):
+    assert health_warnings(ill(**changes)) == []
 
 
 def test_the_first_kimg_never_warn():
     history = ill(**{k: v for _, _, changes in ILLNESSES.values() for k, v in changes.items()} | dict(begin=0))
     young = [line for line in history if line["kimg"] < WARMUP_KIMG]
     assert young
-    assert diagnose(young) == diagnose([]) == []
+    assert health_warnings(young) == health_warnings([]) == []
 
 
 def test_missing_and_non_finite_metrics_are_passed_over():
     history = healthy()
     for line in history[50:]:
         line |= {"loss/d": np.nan, "health/overfit": np.nan}
-    assert diagnose(history) == []
-    assert diagnose([{"step": i, "kimg": 10.0 * i} for i in range(50)]) == []
+    assert health_warnings(history) == []
+    assert health_warnings([{"step": i, "kimg": 10.0 * i} for i in range(50)]) == []
 
 
-def test_the_doctor_says_a_sign_when_it_appears_and_again_when_it_is_back():
-    doctor = Doctor()
+def test_the_monitor_warns_when_a_symptom_appears_and_again_when_it_is_back():
+    monitor = HealthMonitor()
     sick = ill(**ILLNESSES["one image"][2])
-    assert doctor.check(healthy()) == []
-    assert [finding.sign for finding in doctor.check(sick)] == ["mode collapse"]
-    assert doctor.check(sick) == []
-    assert doctor.check(healthy()) == []
-    assert [finding.sign for finding in doctor.check(sick)] == ["mode collapse"]
+    assert monitor.check(healthy()) == []
+    assert [warning.symptom for warning in monitor.check(sick)] == ["mode collapse"]
+    assert monitor.check(sick) == []
+    assert monitor.check(healthy()) == []
+    assert [warning.symptom for warning in monitor.check(sick)] == ["mode collapse"]
 
 
 def test_low_variety_counts_as_collapse_only_once_it_stops_to_rise():
     def run(*varieties):
         return [{"kimg": 64.0 * (i + 1), "health/variety": v} for i, v in enumerate(varieties)]
 
-    assert diagnose(run(0.1)) == []
-    assert diagnose(run(0.1, 0.2)) == []
-    assert diagnose(run(0.1, 0.2, 0.3)) == []
-    assert [f.sign for f in diagnose(run(0.1, 0.2, 0.21))] == ["mode collapse"]
-    assert [f.sign for f in diagnose(run(0.1, 0.1))] == ["mode collapse"]
+    assert health_warnings(run(0.1)) == []
+    assert health_warnings(run(0.1, 0.2)) == []
+    assert health_warnings(run(0.1, 0.2, 0.3)) == []
+    assert [w.symptom for w in health_warnings(run(0.1, 0.2, 0.21))] == ["mode collapse"]
+    assert [w.symptom for w in health_warnings(run(0.1, 0.1))] == ["mode collapse"]

@@ -1,0 +1,34 @@
+"""The console command: jaxgan train|sample|evaluate|plan, or python -m jaxgan with the same words."""
+
+import importlib
+import sys
+
+import jaxgan
+
+COMMANDS = {
+    "train": "trains a GAN, or resumes its training",
+    "sample": "makes images with a trained generator",
+    "evaluate": "scores a run or anyone's images",
+    "plan": "says what a config needs of a TPU or GPU that is not here",
+}
+USAGE = "usage: jaxgan COMMAND [--FLAG=VALUE ...]\n\n" + "\n".join(f"  {k:10}{v}" for k, v in COMMANDS.items())
+
+
+def main() -> None:
+    """Runs the command that the first argument names; `jaxgan COMMAND --help` lists its flags."""
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if name in COMMANDS:
+        from jaxgan.commands import app
+
+        app.run(importlib.import_module(f"jaxgan.commands.{name}").main)
+    if name == "--version":
+        print(f"jaxgan {jaxgan.__version__}")
+    elif name in ("", "--help"):
+        print(USAGE + "\n\njaxgan COMMAND --help lists its flags; jaxgan --version prints the version.")
+    else:
+        print(f"error: {name}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Config files: the packaged ones by name, anyone's by path."""
+
+import importlib.util
+import inspect
+import pathlib
+import re
+import traceback
+
+from ml_collections import ConfigDict
+
+from jaxgan.core.errors import ConfigError, require
+
+_ROOT = pathlib.Path(__file__).parent
+
+
+def packaged() -> dict[str, pathlib.Path]:
+    """Returns name -> file of every packaged config; a wheel has them inside the package, a checkout beside it."""
+    files = [*_ROOT.glob("configs/*.py")] or [*_ROOT.parent.glob("configs/*.py")]
+    return {file.stem: file for file in sorted(files)}
+
+
+def config(name: str) -> ConfigDict:
+    """Returns the config of a packaged name or a file, such as "cifar", "cifar:unconditional" or "path/to/file.py".
+
+    Args:
+      name: a name in `packaged()`, or a path that ends in ".py"; what follows a colon goes to the file's `get_config`.
+
+    Raises:
+      ConfigError: there is no such config, or its file has an error, which is named with its line.
+
+    Example:
+      >>> config("cifar").model.name
+      'biggan'
+    """
+    base, _, variant = name.partition(":")
+    choices = f"choose one of {', '.join(packaged())}, or the path of a FILE.py"
+    file = pathlib.Path(base) if base.endswith(".py") else packaged().get(base)
+    require(file is not None, "config", name, choices)
+    require(file.is_file(), "config", name, f"there is no such file; {choices}")
+    try:
+        spec = importlib.util.spec_from_file_location(f"jaxgan_config_{file.stem}", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        get_config = getattr(module, "get_config", None)
+        require(callable(get_config), "config", name, "the file defines no function get_config")
+        require(not variant or bool(inspect.signature(get_config).parameters), "config", name, "it has no variants")
+        return get_config(variant) if variant else get_config()
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a user's file does
+        raise ConfigError(f"{_where(error, file)}: {type(error).__name__}: {_brief(error)}") from error
+
+
+def _brief(error: Exception) -> str:
+    """Returns an error's message, without the whole config that ml_collections puts into that of an unknown key."""
+    message, _, config = str(error).partition(" and cannot be added since the config is locked")
+    nearest = re.search(r"Did you mean .*\?", config)
+    return message.strip("'") + (f". {nearest[0]}" if nearest else "")
+
+
+def _where(error: Exception, file: pathlib.Path) -> str:
+    """Returns the file and the line in it that an error comes from."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else str(file)

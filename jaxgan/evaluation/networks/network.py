@@ -1,0 +1,14 @@
+"""What a feature network is."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class FeatureNetwork(NamedTuple):
+    """A pretrained network with its weights, to be called as `apply(variables, images)`."""
+
+    name: str
+    apply: Callable[[Any, Any], dict[str, Any]]  # pure: images uint8 [B, H, W, 3] to outputs, each float32 [B, n]
+    variables: Any  # pytree of arrays
+    weights: str  # SHA-256 of the weight file, hexadecimal
+    resize: str  # what is done to images of another size, in words

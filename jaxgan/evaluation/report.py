@@ -1,0 +1,210 @@
+"""Evaluates what a person names, a run's checkpoints or files of images, and reports it with all that it depends on."""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgan import data
+from jaxgan.core import checkpoint
+from jaxgan.core.errors import ConfigError, require
+from jaxgan.evaluation.evaluator import Evaluator
+from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
+from jaxgan.evaluation.registry import METRICS, higher_is_better
+from jaxgan.sampling import pictures
+from jaxgan.sampling.generator import Generator
+from jaxgan.sampling.load import load, locate
+from jaxgan.settings import default_config, images_per_step
+
+PAIRS = 32  # in the picture of neighbours
+
+
+class Report(NamedTuple):
+    """Values of metrics, and all that they depend on; `str` makes a table of it."""
+
+    subject: dict
+    values: dict[str, float]
+    protocol: dict
+
+    def to_json(self) -> str:
+        """Returns one line of JSON, null where a value is not finite."""
+        values = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
+        return json.dumps(self.subject | {"scores": values, "protocol": self.protocol})
+
+    def __str__(self) -> str:
+        title = "  ".join(v if isinstance(v, str) else f"{name} {v:,g}" for name, v in self.subject.items())
+        rows = {}
+        for name, value in self.values.items():
+            if not name.endswith("_std"):
+                std = self.values.get(f"{name}_std")
+                rows[name] = f"{value:.5g}" + ("" if std is None else f" +- {std:.2g}")
+        for name, value in self.protocol.items():
+            if name == "networks":
+                rows |= {key: f"weights {net['weights'][:8]}, {net['resize']}" for key, net in value.items()}
+            else:
+                rows[name] = f"{value:,}" if type(value) is int else str(value)
+        width = max(map(len, rows))
+        return "\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows.items())])
+
+
+def evaluate_run(
+    path: str,
+    metrics: Iterable[str] | None,
+    protocol: str,
+    changes: dict,
+    *,
+    sigma_rel: float | None = None,
+    reals: str | None = None,
+    data_changes: dict | None = None,
+    weights: dict[str, str] | None = None,
+    neighbours: str | None = None,
+) -> Iterator[Report]:
+    """Yields a report of each checkpoint of a run that the protocol's `step` chooses, a number, newest, best or all.
+
+    Args:
+      path: the run, its directory of checkpoints or one checkpoint.
+      metrics: names in `METRICS`; None: those of the run's config.
+      protocol: a name in `PROTOCOLS`.
+      changes: fields of the protocol to change.
+      sigma_rel: see `load`.
+      reals: what to compare with: a directory, an .npz or a name in `jaxgan.DATASETS`; None: the run's own data set.
+      data_changes: settings of config.data to change for the reals; a value of None changes nothing.
+      weights: see `Evaluator`.
+      neighbours: FILE.png for the samples of the last checkpoint that are nearest to a real, each beside that real.
+    """
+    choices = PROTOCOLS[protocol]._replace(**changes)
+    try:
+        steps = _choose_steps(path, choices.step)
+        first = load(path, steps[0][0], sigma_rel)
+    except (ValueError, OSError) as error:
+        raise ConfigError(error) from error
+    metrics = _require_metrics(metrics or first.config.eval.metrics)
+    if changes.get("standing_batches"):
+        right = "the net has no batch norm; give 0"
+        require(first.has_batch_norm, "--standing_batches", choices.standing_batches, right)
+    named = None, "none"
+    if first.num_classes or neighbours or _compares(metrics):
+        named = open_reals(reals, first.config.data, choices.split, data_changes)
+    evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
+    for step, rule in steps:
+        generator = first if step in (None, first.step) else load(path, step, sigma_rel)
+        features = evaluator.extract(generator)
+        kimg = generator.step * images_per_step(generator.config) / 1e3
+        record = {"protocol": describe_protocol(protocol, choices)} | evaluator.describe() | {
+            "checkpoint": rule,
+            "ema": _describe_ema(generator.config.ema) + ", post-hoc" * (sigma_rel is not None),
+            "batch_norm": _describe_batch_norm(generator, choices),
+            "truncation": "none",
+            "labels": "drawn from those of the reals" if generator.num_classes else "none",
+        }  # fmt: skip
+        yield Report({"run": path, "step": generator.step, "kimg": kimg}, evaluator.compute(features), record)
+    if neighbours:
+        save_neighbours(neighbours, evaluator, features, lambda indices: evaluator.samples(generator, indices))
+
+
+def evaluate_images(
+    path: str,
+    metrics: Iterable[str] | None,
+    protocol: str,
+    changes: dict,
+    *,
+    reals: str | None = None,
+    data_changes: dict | None = None,
+    weights: dict[str, str] | None = None,
+    neighbours: str | None = None,
+) -> Report:
+    """Returns a report of the images in a directory or an .npz; see `evaluate_run` for the arguments."""
+    for name, right in (("step", "have no checkpoints"), ("standing_batches", "have no batch norm")):
+        require(name not in changes, f"--{name}", changes.get(name), f"--images {right}")
+    images = data.open_images(path, "--images")
+    choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
+    metrics, named = _require_metrics(metrics), (None, "none")
+    if neighbours or _compares(metrics):
+        own = default_config().data
+        own.name, own.image_size = "", images.image_shape[0]
+        named = open_reals(reals, own, choices.split, data_changes)
+    evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
+    features = evaluator.extract(images)
+    record = {"protocol": describe_protocol(protocol, choices)} | evaluator.describe()
+    report = Report({"images": path}, evaluator.compute(features), record)
+    if neighbours:
+        save_neighbours(neighbours, evaluator, features, lambda indices: images.get(indices)[0])
+    return report
+
+
+def open_reals(name: str | None, own, split: str, changes: dict | None = None) -> tuple[data.Dataset, str]:
+    """Returns the data set to compare with, and its name.
+
+    Args:
+      name: a directory, an .npz or a name in `jaxgan.DATASETS`; None: `own.name`.
+      own: a section config.data.
+      split: of a named data set.
+      changes: settings of config.data to change; a value of None changes nothing.
+    """
+    if name and (name.endswith(".npz") or pathlib.Path(name).is_dir()):
+        return data.open_images(name, "--reals"), name
+    settings = own.copy_and_resolve_references()
+    settings.update({key: value for key, value in (changes or {}).items() if value is not None})
+    settings.name = name or own.name
+    right = "name the directory, FILE.npz or data set to compare the images with"
+    require(bool(settings.name), "--reals", name, right)
+    return data.load(settings, split), settings.name
+
+
+def save_neighbours(path: str, evaluator: Evaluator, features: dict, images_at: Callable) -> None:
+    """Draws the fakes that are nearest to a real, nearest first, each beside that real.
+
+    Args:
+      path: FILE.png.
+      evaluator: what extracted the features.
+      features: of the fakes, as `Evaluator.extract` returns them.
+      images_at: from indices to the fakes, uint8 [n, H, W, C].
+    """
+    fakes, reals = evaluator.nearest_reals(features, PAIRS)
+    pairs = np.stack([images_at(fakes), evaluator.reals.get(reals)[0]], axis=1)
+    pictures.save_png(path, pictures.show_grid(pairs.reshape(-1, *pairs.shape[2:]), 8, evaluator.reals_name))
+    print(f"{len(fakes)} fakes, each beside its nearest real: {path}")
+
+
+def _require_metrics(names: Iterable[str] | None) -> list[str]:
+    if not names:
+        raise ConfigError(f"--metrics is not given: choose from {', '.join(METRICS)}")
+    return list(names)
+
+
+def _compares(metrics: list[str]) -> bool:
+    return any(name in METRICS and METRICS[name].reference is not None for name in metrics)
+
+
+def _choose_steps(path, step: str) -> list[tuple[int | None, str]]:
+    """Returns which steps to evaluate, None being the newest undamaged one, and the rule that chose them, in words."""
+    if step == "newest":
+        return [(None, "the newest")]
+    if step.isdecimal():
+        return [(int(step), "as asked")]
+    require(step in ("best", "all"), "--step", step, "give a number, newest, best or all")
+    directory, steps = checkpoint.find(locate(path))
+    if step == "all":
+        return [(number, "all") for number in steps]
+    metric = checkpoint.read_run(directory / str(steps[-1]))["config"]["checkpoint"]["best_metric"]
+    require(bool(metric), "--step", step, "the run has no config.checkpoint.best_metric to say which is the best")
+    best = checkpoint.best_step(directory, steps, metric, higher_is_better(metric))
+    return [(best, f"best of {len(steps)} by {metric}")]
+
+
+def _describe_ema(ema) -> str:
+    if ema.sigma_rel:
+        return f"power function, sigma_rel {ema.sigma_rel:g}"
+    if ema.half_life_kimg_schedule != "constant":
+        return f"half-life {ema.half_life_kimg:g} kimg, {ema.half_life_kimg_schedule}"
+    return f"half-life {ema.half_life_kimg:g} kimg" if ema.half_life_kimg else "none"
+
+
+def _describe_batch_norm(generator: Generator, protocol: Protocol) -> str:
+    if not generator.has_batch_norm:
+        return "none"
+    batches = protocol.standing_batches
+    return f"standing statistics, {batches} x 64" if batches else "running statistics"

@@ -1,0 +1,162 @@
+"""What a person at the terminal sees of a run, and how fast the run is."""
+
+import contextlib
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TextIO
+
+
+def format_duration(seconds: float) -> str:
+    """Returns a duration in its two leading units: "45 s", "3 min 20 s", "1 h 57 min", "2 d 3 h"."""
+    if (whole := round(seconds)) < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if (minutes := round(seconds / 60)) < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def progress_fields(
+    step: int,
+    total_steps: int,
+    kimg: float,
+    images_per_second: float,
+    seconds_left: float,
+    loss_d: float,
+    loss_g: float,
+    data_wait: float,
+) -> list[str]:
+    """Returns the fields of a progress line, the important ones first; a NaN speed, not known yet, is left out.
+
+    Joined by " | " they read
+    "step 1200/100000 | 76.8 kimg | 812 img/s | 1 h 57 min left | D 1.234 G -0.321 | data 0.3%".
+
+    Args:
+      data_wait: fraction in [0, 1] of the time that was spent waiting for data.
+    """
+    fields = [f"step {step}/{total_steps}", f"{kimg:.1f} kimg"]
+    if math.isfinite(images_per_second):
+        fields.append(f"{images_per_second:{'.0f' if images_per_second >= 100 else '.3g'}} img/s")
+    if math.isfinite(seconds_left):
+        fields.append(f"{format_duration(seconds_left)} left")
+    fields.append(f"D {loss_d:.3f} G {loss_g:.3f}")
+    if math.isfinite(data_wait):
+        fields.append(f"data {data_wait:.1%}")
+    return fields
+
+
+class Progress:
+    """Shows a header, one progress line, and notes between.
+
+    On a terminal the progress line is rewritten in place and kept within the terminal's width; elsewhere
+    (a log file, CI, a Colab cell) each is a line of its own. With active=False nothing is shown.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, active: bool = True):
+        self._stream = (stream or sys.stdout) if active else None
+        self._in_place = active and self._stream.isatty()
+        self._shown = ""  # the progress line that the cursor stands behind
+
+    def header(self, title: str, facts: dict[str, object]) -> None:
+        """Prints a title and a table of facts; whole numbers are given thousands separators."""
+        width = max(map(len, facts))
+        rows = (f"  {k:{width}}  {f'{v:,}' if isinstance(v, int) else v}" for k, v in facts.items())
+        self.note("\n".join([title, *rows]))
+
+    def line(self, *args, **kwargs) -> None:
+        """Shows how far the run is; the arguments are those of `progress_fields`."""
+        fields = progress_fields(*args, **kwargs)
+        if self._in_place:
+            columns = shutil.get_terminal_size().columns - 1  # a full last column would wrap
+            while len(fields) > 1 and len(" | ".join(fields)) > columns:
+                fields.pop()
+            self._show(" | ".join(fields)[:columns])
+        else:
+            self._write(" | ".join(fields) + "\n")
+
+    def note(self, text: str) -> None:
+        """Prints a message of one or more lines above the progress line."""
+        shown = self._shown
+        self._show("")
+        self._write(text + "\n")
+        self._show(shown)
+
+    def close(self) -> None:
+        """Leaves the last progress line standing, the cursor below it."""
+        if self._shown:
+            self._write("\n")
+        self._shown = ""
+
+    def _show(self, line: str) -> None:
+        if line or self._shown:
+            self._write("\r" + line.ljust(len(self._shown)) + ("" if line else "\r"))
+        self._shown = line
+
+    def _write(self, text: str) -> None:
+        if self._stream:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+class Speed(NamedTuple):
+    """The result of `Throughput.tick`; all NaN where there is nothing to measure yet."""
+
+    images_per_second: float  # in the last interval, pauses excluded
+    seconds_left: float  # at the overall rate, pauses included since they will come again
+    data_wait: float  # fraction of the last interval, pauses excluded, that was spent in `waiting()`
+
+
+class Throughput:
+    """Measures training speed between ticks; `clock` gives seconds.
+
+    The first tick only starts the clock: call it when the first update, which is compiled, has finished.
+    """
+
+    def __init__(self, total_images: float, clock: Callable[[], float] = time.perf_counter):
+        self._total, self._clock = total_images, clock
+        self._start = self._last = None  # (time, images)
+        self._paused = self._waited = 0.0  # seconds since the last tick
+        self._pause_began = None  # while in a pause
+
+    @property
+    def started(self) -> bool:
+        """Whether the first tick was made."""
+        return self._start is not None
+
+    def tick(self, images: float) -> Speed:
+        """Ends an interval, within a pause at the moment when the pause began.
+
+        Args:
+          images: real images that the run has seen altogether.
+        """
+        now = self._clock() if self._pause_began is None else self._pause_began
+        speed = Speed(math.nan, math.nan, math.nan)
+        if self._start is None:
+            self._start = (now, images)
+        elif images > self._last[1]:
+            busy = now - self._last[0] - self._paused
+            per_image = (now - self._start[0]) / (images - self._start[1])
+            left = (self._total - images) * per_image
+            speed = Speed((images - self._last[1]) / busy, left, self._waited / busy)
+        self._last, self._paused, self._waited = (now, images), 0.0, 0.0
+        return speed
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps the time in here (evaluation, sampling) from counting as training."""
+        self._pause_began = self._clock()
+        yield
+        self._paused += self._clock() - self._pause_began
+        self._pause_began = None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time in here as spent waiting for data."""
+        begin = self._clock()
+        yield
+        self._waited += self._clock() - begin

@@ -1,0 +1,269 @@
+"""What happens between two steps: evaluation, health, the log line, samples and checkpoints, each a hook.
+
+A hook is a function `hook(step, state, metrics, generator) -> dict | None`. It is called after `step` finished updates
+with
+
+  state: the `TrainState` on the devices. The next step donates its buffers, so what is to be kept must be copied.
+  metrics: dict of floats, those of the last dispatch and what the hooks before this one returned.
+  generator: the EMA generator of this step, a `jaxgan.Generator`; valid during the call only, as the state.
+
+The floats that a hook returns join `metrics` and so reach the log. With several processes every one of them calls the
+hook, in the same order. A hook is called at every log line, or as often as its attribute `every_kimg` says (one number
+or several; 0: only at the end of the run), and always at the end.
+
+Example:
+  >>> def weight_norm(step, state, metrics, generator):
+  ...     return {"mine/norm": optax.tree.norm(state.g.params)}
+  >>> jaxgan.train(config, "runs/mine", hooks=[weight_norm, jaxgan.training.hooks.every(100.0, show)])
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgan.core.checkpoint import Checkpoints, all_finite
+from jaxgan.core.errors import RunFailed
+from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
+from jaxgan.data import DataSpec, to_float
+from jaxgan.evaluation import Evaluator
+from jaxgan.gan.recipe import Recipe
+from jaxgan.gan.state import TrainState
+from jaxgan.sampling.generator import Generator
+from jaxgan.sampling.pictures import save_png, show_grid
+from jaxgan.settings import steps
+from jaxgan.training import plots
+from jaxgan.training.console import Progress, Throughput
+from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_distance
+from jaxgan.training.log import MetricsLog
+from jaxgan.training.resume import checkpoint_items
+
+Hook = Callable[[int, TrainState, dict[str, float], Generator], dict[str, float] | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run that its hooks share."""
+
+    config: Any  # a ConfigDict
+    recipe: Recipe
+    data: DataSpec
+    workdir: pathlib.Path
+    total_steps: int
+    devices: Devices
+    checkpoints: Checkpoints
+    log: MetricsLog
+    console: Progress
+    speed: Throughput
+
+    @property
+    def saved(self) -> int:
+        """The step of the last good checkpoint; 0: there is none yet."""
+        return self.checkpoints.latest_step() or 0
+
+    @property
+    def per_device_batch(self) -> int:
+        return self.recipe.batch_size // len(self.devices.devices)
+
+    def ema_generator(self, state: TrainState, step: int) -> Generator:
+        """Returns the EMA generator of this step, on this process's first device."""
+        return Generator(
+            self.recipe.generator,
+            first_replica(state.ema),
+            z_dim=self.recipe.z_dim,
+            step=step,
+            batch_size=self.per_device_batch,
+            config=self.config,
+            data=self.data,
+        )
+
+
+class TrainingDiverged(RunFailed):
+    """Says that a metric or the state is not finite any more."""
+
+    def __init__(self, symptom: str, since: int, step: int, saved: int):
+        good = f"the checkpoint of step {saved} is good" if saved else "there is no checkpoint yet"
+        super().__init__(
+            f"{symptom}, between step {since} and step {step}; {good}. Try a lower --config.optim_d.lr and "
+            "--config.optim_g.lr, or --config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1"
+        )
+
+
+def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
+    """Returns `function` as a hook that is called every `kimg` thousand images; 0: only at the end of the run."""
+
+    @functools.wraps(function)
+    def hook(step, state, metrics, generator):
+        return function(step, state, metrics, generator)
+
+    hook.every_kimg = kimg
+    return hook
+
+
+def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, users: Iterable[Hook]) -> list[Hook]:
+    """Returns the standard hooks with a user's own between them, in the order in which they are called.
+
+    Args:
+      reals: images and labels that D is trained on, held_out: others or None; see `health_metrics`.
+    """
+    config, users = run.config, list(users)
+    # What is measured is logged at once, and the best checkpoint and those to keep must be saved to be kept.
+    line = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *_cadences(users))
+    save = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
+    save += (config.eval.every_kimg,) if config.checkpoint.best_metric else ()
+    return [
+        every(config.eval.every_kimg, partial(evaluate, evaluator)),
+        every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), reals, held_out)),
+        *(hook if hasattr(hook, "every_kimg") else every(line, hook) for hook in users),
+        every(line, partial(write_line, run)),
+        every(config.sample.every_kimg, partial(draw_samples, run)),
+        every(save, partial(save_checkpoint, run)),
+    ]
+
+
+def _cadences(hooks: Iterable[Hook]) -> list[float]:
+    """Returns all cadences of the hooks that have one."""
+    kimgs = (getattr(hook, "every_kimg", ()) for hook in hooks)
+    return [kimg for one in kimgs for kimg in (one if isinstance(one, tuple) else (one,))]
+
+
+class HookCaller:
+    """Calls the hooks that are due after a step, in order, with what the ones before returned."""
+
+    def __init__(self, run: Run, hooks: Iterable[Hook], step: int):
+        self._run, self._finite = run, step  # the last step whose metrics were looked at
+        self._hooks = [(hook, [steps(run.config, kimg) for kimg in _cadences([hook])]) for hook in hooks]
+
+    def __call__(self, step: int, state: TrainState, metrics: dict) -> None:
+        """Calls what is due.
+
+        Args:
+          metrics: a dict of `Mean`s on the devices; one that nothing was added to is left out.
+
+        Raises:
+          TrainingDiverged: a metric is not finite.
+        """
+        run, last = self._run, step == self._run.total_steps
+        due = [hook for hook, cadences in self._hooks if last or any(n and step % n == 0 for n in cadences)]
+        if not due:
+            return
+        means = jax.device_get(first_replica(metrics))
+        values = {name: float(mean) for name, mean in means.items() if mean.count > 0}
+        if bad := [f"{name} = {value}" for name, value in values.items() if not np.isfinite(value)]:
+            raise TrainingDiverged(", ".join(bad), self._finite, step, run.saved)
+        self._finite = step
+        values = {"kimg": step * run.recipe.images_per_step / 1e3} | values
+        generator = run.ema_generator(state, step)
+        with run.speed.paused():
+            for hook in due:
+                returned = hook(step, state, values, generator) or {}
+                values |= {name: float(value) for name, value in returned.items()}
+
+
+def evaluate(evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:
+    """Scores the EMA generator; all processes get the same scores, as they must agree on the best checkpoint."""
+    return broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator).items()})
+
+
+def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state, metrics, generator):
+    """Measures the health of the run and prints warnings; see jaxgan/training/health.py."""
+    if not is_primary_process():
+        return None
+    values = health_metrics(run.recipe, state, generator, reals, held_out, run.per_device_batch)
+    for warning in monitor.check([*run.log.records, metrics | values]):
+        run.console.note(f"warning: {warning}")
+    return values
+
+
+def _logits(discriminator, variables: dict, images, labels):
+    return discriminator.apply(variables, to_float(images), labels, train=False)[0]
+
+
+_jitted_logits = jax.jit(_logits, static_argnums=0)
+
+
+def health_metrics(
+    recipe: Recipe,
+    state: TrainState,
+    generator: Generator,
+    reals: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    chunk: int = 64,
+) -> dict[str, float]:
+    """Measures the diversity of samples and the over-fitting of D.
+
+    Args:
+      state: its discriminator is asked.
+      generator: gives as many samples of seed 0 as there are reals.
+      reals: images uint8 [N, H, W, C] that D was trained on, and their labels int32 [N].
+      held_out: the same of images that D has not seen.
+      chunk: images in one call of D; a last incomplete chunk is left out.
+
+    Returns:
+      "health/variety", the pairwise distance of samples over that of reals, and with held-out images
+      "health/overfit", see `overfitting_gap`. A value that cannot be told yet is left out.
+    """
+    d = first_replica(state.d)
+    variables = {"params": d.params, **d.model_state}
+
+    def logits(images, labels) -> np.ndarray:
+        size = min(chunk, len(images))
+        starts = range(0, len(images) - size + 1, size)
+        parts = [
+            _jitted_logits(recipe.discriminator, variables, images[i : i + size], labels[i : i + size]) for i in starts
+        ]
+        return np.concatenate(parts)
+
+    z, labels, keys = generator.latents(len(reals[0]))
+    fakes = generator.generate(z, labels, keys)
+    spread = pairwise_distance(reals[0]) if len(reals[0]) > 1 else 0.0
+    values = {"health/variety": pairwise_distance(fakes) / spread} if spread else {}
+    if held_out is not None:
+        values["health/overfit"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
+    """Writes a line of the log and shows one on the console."""
+    speed = run.speed.tick(1e3 * metrics["kimg"])
+    measured = {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
+    measured = {name: value for name, value in measured.items() if np.isfinite(value)}
+    run.log.scalars(step, metrics | measured)
+    run.console.line(
+        step, run.total_steps, metrics["kimg"], speed.images_per_second, speed.seconds_left,
+        metrics["loss/d"], metrics["loss/g"], speed.data_wait,
+    )  # fmt: skip
+    for name, value in metrics.items():
+        if name.startswith("eval/"):
+            run.console.note(f"{name} {value:.4g} at {metrics['kimg']:,.1f} kimg")
+    return measured
+
+
+def draw_samples(run: Run, step, state, metrics, generator) -> None:
+    """Draws a grid of fixed latents, a class in each column, and the curves so far."""
+    if not is_primary_process():
+        return
+    rows = run.config.sample.grid
+    labels = generator.class_columns(rows, rows) if generator.num_classes else None
+    picture = show_grid(generator.sample(rows * rows, labels=labels), rows, run.config.data.name)
+    save_png(run.workdir / "samples" / f"{step:08d}.png", picture)
+    run.log.images(step, "samples", picture)
+    plots.curves(run.log.records, run.workdir / "curves.png", title=str(run.workdir))
+
+
+def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
+    """Saves a state that is finite and the same on all devices; never another one."""
+    if step == run.saved:
+        return
+    if not all_finite(first_replica(state)):
+        raise TrainingDiverged("the state is not finite", run.saved, step, run.saved)
+    assert_replicated(state)
+    run.log.flush()
+    description = {"config": run.config.to_dict(), "data": run.data._asdict()}
+    scores = {name: value for name, value in metrics.items() if name.startswith("eval/")}
+    run.checkpoints.save(step, checkpoint_items(state), description, scores)

@@ -1,0 +1,33 @@
+"""The examples: each script runs, shrunk, and its notebook has the same code."""
+
+import ast
+import json
+import runpy
+
+import numpy as np
+from PIL import Image
+
+from tests.helpers import ROOT
+
+SCRIPT = ROOT / "examples" / "own_gan.py"
+
+
+def test_own_gan_trains_and_draws(tmp_path, monkeypatch):
+    picture = tmp_path / "own_gan.png"
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), "--steps=50", f"--out={picture}"])
+    names = runpy.run_path(str(SCRIPT))
+    assert int(names["state"].step) == 50
+    assert np.isfinite([float(value) for value in names["metrics"].values()]).all()
+    pixels = np.asarray(Image.open(picture))
+    assert pixels.shape[0] == pixels.shape[1] > 8 * 16
+    assert pixels.std() > 10  # there is something on it
+
+
+def test_notebook_is_the_script():
+    """The syntax trees are equal, so that what the script does the notebook does too."""
+    cells = json.loads(SCRIPT.with_suffix(".ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    script = ast.parse(SCRIPT.read_text())
+    script.body = script.body[1:]  # the docstring, which is text in the notebook
+    again = "run python examples/to_notebook.py examples/own_gan.py"
+    assert ast.dump(ast.parse(code)) == ast.dump(script), again

@@ -1,0 +1,74 @@
+"""Grids to the pixel, and image files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgan.sampling.pictures import grid, planes, read_images, save_images, save_png
+
+
+def images(count, height, width, channels, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (count, height, width, channels), np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_geometry_to_the_pixel(channels):
+    x = images(5, 4, 6, channels)
+    canvas = grid(x, columns=3, pad=2, scale=3)
+    assert canvas.shape == (2 * (12 + 2) + 2, 3 * (18 + 2) + 2, 3)
+    expected = np.full_like(canvas, 255)
+    for n in range(5):
+        for row in range(12):
+            for column in range(18):
+                y, left = 2 + (n // 3) * 14 + row, 2 + (n % 3) * 20 + column
+                expected[y, left] = x[n, row // 3, column // 3]
+    np.testing.assert_array_equal(canvas, expected)
+
+
+def test_grid_without_padding_is_a_reshape():
+    x = images(6, 8, 8, 3)
+    expected = x.reshape(2, 3, 8, 8, 3).transpose(0, 2, 1, 3, 4).reshape(16, 24, 3)
+    np.testing.assert_array_equal(grid(x, columns=3, pad=0, scale=1), expected)
+
+
+@pytest.mark.parametrize(("size", "shown"), [(8, 96), (28, 112), (32, 96), (64, 128), (96, 96), (256, 256)])
+def test_grid_enlarges_small_images_only(size, shown):
+    assert grid(images(1, size, size, 1), columns=1, pad=0).shape == (shown, shown, 3)
+
+
+@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8)])
+def test_grid_refuses_what_is_not_a_batch_of_images(x):
+    with pytest.raises(ValueError, match="images must be uint8"):
+        grid(x, columns=1)
+
+
+def test_save_png_is_lossless_and_leaves_no_temporary_file(tmp_path):
+    image = images(1, 20, 30, 3)[0]
+    save_png(tmp_path / "samples/0001.png", image)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "samples/0001.png")), image)
+    assert len(list((tmp_path / "samples").iterdir())) == 1
+
+
+def test_planes_stand_side_by_side():
+    x = images(2, 4, 5, 3)
+    for channel in range(3):
+        np.testing.assert_array_equal(planes(x)[:, :, 5 * channel : 5 * channel + 5, 0], x[..., channel])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_files_are_read_back(tmp_path, channels):
+    x = images(3, 8, 8, channels)
+    save_images(tmp_path / "pngs", x, 2)
+    np.testing.assert_array_equal(read_images(tmp_path / "pngs", 8, channels), x)
+    np.testing.assert_array_equal(read_images(tmp_path / "pngs/000001.png", 8, channels), x[1:2])
+    save_images(tmp_path / "new/arrays.npz", x, 2, labels=np.arange(3))
+    with np.load(tmp_path / "new/arrays.npz") as arrays:
+        np.testing.assert_array_equal(arrays["images"], x)
+        np.testing.assert_array_equal(arrays["labels"], np.arange(3))
+    save_images(tmp_path / "grid.png", x, 2)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), grid(x, 2))
+
+
+def test_a_directory_without_images(tmp_path):
+    with pytest.raises(ValueError, match="holds no image"):
+        read_images(tmp_path, 8, 3)

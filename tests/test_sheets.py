@@ -1,0 +1,47 @@
+"""Contact sheets: how many images of what, and the arrays beside them."""
+
+import numpy as np
+import pytest
+
+from jaxgan.sampling import sheets
+from jaxgan.sampling.pictures import save_images
+from tests.helpers import tiny_generator
+
+
+@pytest.fixture(scope="module")
+def net():
+    return tiny_generator("mlp", num_classes=3)
+
+
+def test_labels_are_used_one_after_the_other(net):
+    images, columns, arrays = sheets.samples(net, 5, labels=["2", "0"])
+    assert columns == 3
+    np.testing.assert_array_equal(arrays["labels"], [2, 0, 2, 0, 2])
+    np.testing.assert_array_equal(images, net.sample(5, labels=[2, 0, 2, 0, 2]))
+    with pytest.raises(ValueError, match=r"labels=\['a'\]: invalid"):
+        sheets.samples(net, 5, labels=["a"])
+
+
+def test_a_column_for_each_class(net):
+    sheet = sheets.classes(net, 2)
+    assert sheet.columns == 3
+    np.testing.assert_array_equal(sheet.images, net.sample(6, labels=[0, 1, 2, 0, 1, 2]))
+
+
+def test_rows_of_interpolations_and_directions(net):
+    assert sheets.interpolations(net, 2, labels=[1]).images.shape == (20, 8, 8, 3)
+    sheet = sheets.semantics(net, 2, 3, labels=[1])
+    assert sheet.images.shape == (6, 8, 8, 3)
+    assert sheet.arrays["directions"].shape == (2, 16)
+    assert sheet.arrays["strengths"][0] >= sheet.arrays["strengths"][1]
+    with pytest.raises(ValueError, match="give one, or 1"):
+        sheets.semantics(net, 2, labels=[1, 2])
+
+
+def test_inversions_stand_beside_their_targets(net, tmp_path):
+    targets = net.sample(2, labels=1)
+    save_images(tmp_path, targets, 1)
+    sheet = sheets.inversions(net, tmp_path, labels=[1], steps=3)
+    np.testing.assert_array_equal(sheet.images[::2], targets)
+    assert sheet.arrays["distances"].shape == (2,)
+    assert set(sheet.arrays["labels"]) == {1}
