@@ -142,7 +142,14 @@ def test_each_call_begins_with_the_defaults():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("", ()), ("()", ()), ("8", (8,)), ("(8, 16)", (8, 16)), ("0.1,1e-2", (0.1, 0.01)), ("('fid', 'is')", ("fid", "is"))],
+    [
+        ("", ()),
+        ("()", ()),
+        ("8", (8,)),
+        ("(8, 16)", (8, 16)),
+        ("0.1,1e-2", (0.1, 0.01)),
+        ("('fid', 'is')", ("fid", "is")),
+    ],
 )
 def test_tuples_are_written_as_people_do(text, value):
     seen = []
@@ -198,7 +205,12 @@ def test_processes(arguments, status, expected, tmp_path):
 
 def test_importing_the_package_imports_nothing_else():
     code = "import sys, jaxgan; print(*{m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
-    assert set(python("-c", code, check=True).stdout.split()) <= {"jaxgan", "__main__", "sitecustomize", "_distutils_hack"}
+    assert set(python("-c", code, check=True).stdout.split()) <= {
+        "jaxgan",
+        "__main__",
+        "sitecustomize",
+        "_distutils_hack",
+    }
 
 
 def test_the_face_is_there_and_documented():

@@ -80,7 +80,12 @@ def test_prdc_of_ties_far_from_the_origin():
 def test_prdc_of_a_set_and_itself():
     """Density is exactly 1: a ball has its centre and k - 1 neighbours inside, and the k-th on its edge."""
     features = np.random.default_rng(6).normal(size=(200, 8)).astype(np.float32)
-    assert prdc(features, features.copy(), block_rows=64) == {"precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0}
+    assert prdc(features, features.copy(), block_rows=64) == {
+        "precision": 1.0,
+        "recall": 1.0,
+        "density": 1.0,
+        "coverage": 1.0,
+    }
 
 
 def test_prdc_of_sets_far_apart():
