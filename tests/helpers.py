@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def environment(devices: int = 1, **variables: str) -> dict[str, str]:
     """Returns the environment of a subprocess that imports jaxgan and tests from here and has so many CPU devices."""
     return os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"]),
         # XLA sizes its thread pool by this; fewer threads than simulated devices can dead-lock a collective.
         "NPROC": str(max(2 * devices, os.cpu_count())),
         **variables,

@@ -332,4 +332,5 @@ def _exponent(setting: str, sigma_rel: float) -> float:
     try:
         return power_exponent(sigma_rel)
     except ValueError as error:
-        raise ConfigError(f"{setting}: {error}") from error
+        _, _, right = str(error).partition(": ")
+        raise ConfigError(f"{setting}={sigma_rel!r}: {right}") from error
