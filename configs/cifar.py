@@ -5,8 +5,8 @@
 Why this one: every recipe here with a better score computes at least eleven times as much. FLOPs are those of our own
 steps (`jaxgan/ops/flops.py`), FIDs are as published (50k samples against 50k training images):
 
-    SNGAN 0.19 EFLOP, FID 9.01 | BigGAN 0.43, 4.16 | this 0.86, 3.35 | StyleGAN2 1.27, 3.78 | its ADA 9.9, 2.42 |
-    R3GAN 77, 1.96
+    SNGAN 0.19 EFLOP, FID 9.01 | BigGAN 0.43, 4.16 | this 0.86, 3.35 | StyleGAN2 1.25, 3.78 | its ADA 9.8, 2.42 |
+    R3GAN 67, 1.96
 
 Recipe: cifar_biggan_diffaug.py in bfloat16. Hinge loss, spectral norm in both nets, self-attention, one class embedding
 for all batch norms, Adam 2e-4 (0.5, 0.999), batch 64, 5 D steps for each G step, 200,000 G steps (64 million real

@@ -149,14 +149,14 @@ def report_on_cifar(config: ConfigDict, every_kimg: float) -> None:
 
 
 def is_conditional(variant: str, file: str) -> bool:
-    """Whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
+    """Returns whether a variant of a config file, as in --config=FILE.py:unconditional, has labels."""
     if variant not in ("conditional", "unconditional"):
         raise ConfigError(f"{file}:{variant}: the variants are conditional and unconditional")
     return variant == "conditional"
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict:
-    """{"optim_g.lr": 2e-4, ...}: every setting under its dotted name."""
+    """Returns every setting under its dotted name, {"optim_g.lr": 2e-4, ...}."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -167,7 +167,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The message for a key that does not exist, with the nearest names that do."""
+    """Returns the message for a key that does not exist, with the nearest names that do."""
     known = list(known)
     if inside := [k for k in known if k.startswith(f"{key}.")]:
         return f"config.{key} is a section: set one of {', '.join(f'config.{k}' for k in inside)}"
@@ -179,25 +179,38 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def to_json(config: ConfigDict) -> str:
+    """Returns a config as JSON, for people too."""
     return json.dumps(config.to_dict(), indent=2)
 
 
 def from_dict(saved: dict) -> ConfigDict:
-    """A config from the dict that a checkpoint or config.json holds (JSON has lists where a config has tuples)."""
+    """Returns the config of a checkpoint's or config.json's dict (JSON has lists where a config has tuples).
+
+    Settings of penalties and nets that are not registered here stay: who only samples does not need the former, and
+    whoever does says so.
+    """
     config = default_config()
+    known = flatten(config)
     for key, value in flatten(ConfigDict(saved)).items():
-        if key not in flatten(config):
-            raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, flatten(config))}")
-        config.update_from_flattened_dict({key: tuple(value) if isinstance(value, list | tuple) else value})
+        value = tuple(value) if isinstance(value, list | tuple) else value
+        if key in known:
+            config.update_from_flattened_dict({key: value})
+            continue
+        if not key.startswith(("penalty.", "model.g.", "model.d.")):
+            raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, known)}")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        with config.unlocked():
+            config.update(value)
     return config
 
 
 def images_per_step(config: ConfigDict) -> int:
-    """Real images that D sees in one update; kimg count these."""
+    """Returns how many real images D sees in one update; kimg count these."""
     return config.batch_size * config.d_steps
 
 
 def steps(config: ConfigDict, kimg: float) -> int:
-    """A duration in update steps: whole calls, at least one; 0 stays 0 (never)."""
-    call = images_per_step(config) * config.steps_per_dispatch
-    return max(1, round(1e3 * kimg / call)) * config.steps_per_dispatch if kimg else 0
+    """Returns a duration in update steps: whole dispatches, at least one; 0 stays 0 (only at the end of the run)."""
+    dispatch = images_per_step(config) * config.steps_per_dispatch
+    return max(1, round(1e3 * kimg / dispatch)) * config.steps_per_dispatch if kimg else 0

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,7 @@ def initialise(g, d, z_dim):
 
 
 def draws(shapes, random, scale=0.3):
-    """Variables that depend on a seed and their names only."""
+    """Returns variables that depend on a seed and their names only."""
 
     def value(path, leaf):
         name = path[-1].key.split("/")[-1]
@@ -43,14 +44,14 @@ def draws(shapes, random, scale=0.3):
 
 @functools.cache
 def tiny(name):
-    """Generator, discriminator and variables with no zeros."""
+    """Returns generator, discriminator and variables with no zeros."""
     g, d = build(name, WIDTHS, WIDTHS, image_size=16, num_classes=3)
     shapes = jax.eval_shape(lambda: initialise(g, d, Z))
     return g, d, *(draws(dict(s), np.random.RandomState(0)) for s in shapes)
 
 
 def official_case(name):
-    """Small nets of `name` at 32 pixels with weights that depend on a seed and their names only, and inputs."""
+    """Returns small nets of `name` at 32 pixels with weights that depend on a seed and their names only, and inputs."""
     fields = dict(image_size=32, num_classes=5)
     own = {"shared_dim": 6} if name == "biggan" else {}
     g = MODELS[name][0](channels=(16,) * 4, **fields, **own)
@@ -92,19 +93,19 @@ def test_the_numbers_are_studiogans(name):
     case = official_case(name)
     images, labels = case["images"], case["labels"]
 
-    def apply(module, variables, x):
+    def apply(module, variables, x, labels):
         return module.apply(variables, x, labels, True, mutable=["batch_stats"])[0]
 
-    def loss_d(params):
-        logits, _ = apply(case["d"], {**case["d_variables"], "params": params}, images)
-        return jnp.mean(jax.nn.relu(1.0 - logits)), logits
+    def loss_d(params, fakes):
+        both, twice = jnp.concatenate([fakes, images]), jnp.tile(labels, 2)
+        logits, _ = apply(case["d"], {**case["d_variables"], "params": params}, both, twice)
+        return jnp.mean(jax.nn.relu(1.0 - logits[4:])), jnp.split(logits, 2)
 
     @jax.jit
     def run(g_variables, d_variables):
-        fakes = apply(case["g"], g_variables, case["z"])
-        grads, logits_real = jax.grad(loss_d, has_aux=True)(d_variables["params"])
+        fakes = apply(case["g"], g_variables, case["z"], labels)
+        grads, (logits_fake, logits_real) = jax.grad(loss_d, has_aux=True)(d_variables["params"], fakes)
         squares = jnp.mean(jnp.square(fakes), axis=(1, 2, 3))
-        logits_fake, _ = apply(case["d"], d_variables, fakes)
         return fakes[:, 16, 16, 0], squares, logits_fake, logits_real, optax.tree.norm(grads)
 
     found = run(case["g_variables"], case["d_variables"])
@@ -115,8 +116,9 @@ def test_the_numbers_are_studiogans(name):
 def test_attention_by_loops():
     x = np.asarray(jax.random.normal(KEY, (2, 4, 6, 16)))
     layer = SelfAttention()
-    params = jax.tree.map(np.asarray, layer.init(KEY, x)["params"])
-    np.testing.assert_array_equal(layer.apply({"params": params}, x), x)  # sigma starts at 0
+    start, variables = jax.jit(layer.init_with_output)(KEY, x)
+    np.testing.assert_array_equal(start, x)  # sigma starts at 0
+    params = jax.tree.map(np.asarray, variables["params"])
     params["sigma"] = np.float32(0.8)
 
     query, key, value, out = (params[n]["kernel"][0, 0] for n in ("query", "key", "value", "out"))
@@ -134,16 +136,41 @@ def test_attention_by_loops():
 
 
 @pytest.mark.parametrize("name", ["biggan", "sagan"])
-def test_weights_start_orthogonal(name):
-    nets = build(name, WIDTHS, WIDTHS, image_size=16, num_classes=3)
-    # Only the initialisers are compiled, and no net.
-    params = jax.jit(lambda: [v["params"] for v in initialise(*nets, Z)])()
-    matrices = [w for w in jax.tree.leaves(params) if w.ndim > 1]
-    assert len(matrices) > 30
-    for w in matrices:
-        w = np.asarray(w).reshape(-1, w.shape[-1])
+def test_weights_start_orthogonal(name, monkeypatch):
+    """Every kernel and table; what a shape starts with is drawn once."""
+    starts, param = [], nn.Module.param
+
+    def spy(self, name, init, *args, **options):
+        if args and len(args[0]) > 1:
+            starts.append((init, args[0]))
+        return param(self, name, init, *args, **options)
+
+    monkeypatch.setattr(nn.Module, "param", spy)
+    nets = build(name, (8,) * 3, (8,) * 3, image_size=16, num_classes=3)
+    jax.eval_shape(lambda: initialise(*nets, Z))
+    assert len(starts) > 30
+    for init, shape in set(starts):
+        w = np.asarray(jax.jit(init, static_argnums=1)(KEY, shape)).reshape(-1, shape[-1])
         gram = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
         np.testing.assert_allclose(gram, np.eye(min(w.shape)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_gradients_reach_every_weight_of_g_in_bfloat16():
+    g, _, variables, _ = tiny("biggan")
+    g, z, labels = g.clone(dtype=jnp.bfloat16), jax.random.normal(KEY, (4, Z)), jnp.array([0, 1, 2, 1])
+
+    @jax.jit
+    @jax.grad
+    def gradients(params):
+        images, _ = g.apply({**variables, "params": params}, z, labels, True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(images[:, :5]))
+
+    for path, grad in jax.tree_util.tree_leaves_with_path(gradients(variables["params"])):
+        assert grad.dtype == jnp.float32
+        assert bool(jnp.isfinite(grad).all()), path
+        if grad.ndim > 1:  # a bias before batch norm has none
+            assert float(jnp.abs(grad).max()) > 0, path
 
 
 @pytest.mark.parametrize("name", ["biggan", "sagan"])
@@ -214,15 +241,18 @@ def test_skips_of_d_with_and_without_relu(relu_skips):
 
     def value(path, leaf):
         if path[0].key == "batch_stats" or len(leaf.shape) == 1:
-            return random.randn(*leaf.shape).astype(np.float32)
+            return np.asarray(random.randn(*leaf.shape), np.float32)
         if path[1].key.startswith("conv_") and path[1].key.endswith("b"):
             return np.zeros(leaf.shape, np.float32)
-        left, _, right = np.linalg.svd(random.randn(np.prod(leaf.shape[:-1]), leaf.shape[-1]), full_matrices=False)
+        if not leaf.shape:
+            return np.float32(0.0)  # the strength of attention
+        matrix = random.randn(np.prod(leaf.shape[:-1]), leaf.shape[-1])
+        left, _, right = np.linalg.svd(matrix, full_matrices=False)
         return (left @ right).reshape(leaf.shape).astype(np.float32)
 
     variables = jax.eval_shape(lambda: d.init(KEY, x, labels, False))
     variables = jax.tree_util.tree_map_with_path(value, dict(variables))
-    params = jax.tree.map(lambda p: p if p.ndim > 1 else 0 * p, variables["params"])
+    params = jax.tree.map(lambda p: p if p.ndim > 1 else 0 * p, variables["params"])  # no biases
     logits, _ = jax.jit(lambda v: d.apply(v, x, labels, False))({**variables, "params": params})
 
     def pooled(x):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import jaxgan
 from jaxgan.core.errors import ConfigError, lookup, require
 from jaxgan.gan.recipe import recipe_from_config
 from jaxgan.models import MODELS
@@ -147,3 +148,18 @@ def test_require_names_setting_and_value():
     require(True, "--num", 1, "")
     with pytest.raises(ConfigError, match=r"^--num=0: must be above 0$"):
         require(False, "--num", 0, "must be above 0")
+
+
+def test_settings_of_what_is_not_registered_here_survive(monkeypatch):
+    """Whoever samples from a run needs no penalty of its; whoever trains is told."""
+    monkeypatch.setitem(jaxgan.PENALTIES, "centred", jaxgan.Penalty(lambda inputs: inputs.real.logits**2))
+    config = default_config()
+    config.penalty.centred.weight = 0.5
+    saved = json.loads(to_json(config))
+    monkeypatch.delitem(jaxgan.PENALTIES, "centred")
+    again = from_dict(saved)
+    assert flatten(again) == flatten(config)
+    with pytest.raises(ConfigError, match=r"config\.penalty='centred': choose one of r1, "):
+        jaxgan.recipe_from_config(again)
+    with pytest.raises(ConfigError, match=r"another version of jaxgan: config\.optim does not exist"):
+        from_dict(saved | {"optim": 1})

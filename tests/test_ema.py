@@ -1,15 +1,14 @@
-"""Power-function averages: the definition by brute force, and widths that were never tracked."""
+"""Moving averages: half-lives, power functions by brute force, and widths that were never tracked."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.gan import ema
-from jaxgan.gan.state import create_state, make_nets
-from jaxgan.sampling.generator import load
-from tests.test_update import KEY, tiny
+from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
+from jaxgan.gan.schedules import Schedule, parse_schedule
+from tests.helpers import relative_distance, run, tiny_recipe
 
 BATCH = 100
 
@@ -17,17 +16,21 @@ BATCH = 100
 def profile(images, sigma_rel):
     """Shares of the steps at BATCH, 2 BATCH, ... images in the average at `images`, by its definition."""
     edges = np.arange(0, images + 1, BATCH) / images
-    return np.diff(edges ** (ema.power_exponent(sigma_rel) + 1))
+    return np.diff(edges ** (power_exponent(sigma_rel) + 1))
 
 
 def track(values, sigma_rel):
     """The average after each step, by its update."""
-    average, out = jnp.zeros(values.shape[1]), []
-    for step, value in enumerate(values):
-        weight = ema.power_decay((step + 1) * BATCH, BATCH, sigma_rel)
-        average = ema.update(average, jnp.asarray(value, jnp.float32), weight)
-        out.append(np.asarray(average))
-    return np.stack(out)
+    kind = PowerEma(power_exponent(sigma_rel))
+
+    def step(average, now):
+        images_seen, value = now
+        average = ema.update(average, value, kind.decay(images_seen, BATCH))
+        return average, average
+
+    images_seen = BATCH * (1.0 + jnp.arange(len(values)))
+    anything = jnp.full(values.shape[1], 1e3)
+    return np.asarray(jax.jit(jax.lax.scan, static_argnums=0)(step, anything, (images_seen, jnp.float32(values)))[1])
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +39,44 @@ def walk():
     return np.cumsum(np.random.default_rng(0).normal(size=(400, 3)), axis=0)
 
 
+def test_half_life():
+    """After a half-life the old value weighs one half, at any batch size."""
+    kind = ExponentialEma(Schedule(1000.0))
+    for batch in (10, 100):
+        average = np.float32(1.0)
+        for step in range(1000 // batch):
+            average = ema.update(average, 0.0, kind.decay((step + 1.0) * batch, batch))
+        np.testing.assert_allclose(average, 0.5, rtol=1e-5)
+
+
+def test_ramp_and_off():
+    kind = ExponentialEma(Schedule(1000.0), rampup=0.05)
+    np.testing.assert_allclose(kind.decay(2000.0, 50), 0.5 ** (50 / 100), rtol=1e-6)
+    np.testing.assert_allclose(kind.decay(1e6, 50), 0.5 ** (50 / 1000), rtol=1e-6)
+    off = ExponentialEma(Schedule(0.0), rampup=0.05)
+    assert float(ema.update(jnp.float32(3.0), jnp.float32(8.0), off.decay(1e6, 50))) == 8.0
+
+
+def test_averages_of_a_run():
+    """By half-life on a schedule, and by power functions, of which the first step forgets what came before."""
+    half_life = parse_schedule(0.0, "linear to 16 in 0.016 kimg", 1.0)
+    powers = {"0.1": PowerEma(power_exponent(0.1)), "0.2": PowerEma(power_exponent(0.2))}
+    recipe = tiny_recipe(ema=ExponentialEma(half_life), posthoc_ema=powers)
+    (one, _), (two, _) = run(recipe, steps=1), run(recipe, steps=2)
+    averages = {"half-life": (one.ema, two.ema, 0.5 ** (8 / 16))}  # it is 16 images after the second step
+    for name, sigma_rel in (("0.1", 0.1), ("0.2", 0.2)):
+        weight = 0.5 ** (power_exponent(sigma_rel) + 1)  # of the first of two steps
+        averages[name] = (one.posthoc_ema[name], two.posthoc_ema[name], weight)
+        assert relative_distance(one.g.variables, one.posthoc_ema[name]) <= 1e-7
+    for first, second, weight in averages.values():
+        expected = jax.tree.map(lambda a, b, w=weight: w * a + (1 - w) * b, first, two.g.variables)
+        assert relative_distance(expected, second) <= 1e-6
+
+
 @pytest.mark.parametrize("sigma_rel", [0.01, 0.05, 0.1, 0.25, 12**-0.5])
 def test_exponent_gives_the_width(sigma_rel):
     """Mean and variance of the density (e + 1) t^e on [0, 1] by quadrature."""
-    exponent = ema.power_exponent(sigma_rel)
+    exponent = power_exponent(sigma_rel)
     t = (np.arange(200_000) + 0.5) / 200_000
     density = (exponent + 1) * t**exponent / len(t)
     mean = (density * t).sum()
@@ -60,8 +97,8 @@ def test_the_widest_power_average_is_the_mean(walk):
 
 def test_decay_is_exact_late_in_a_long_run():
     """At 250 million images one step of 512 weighs 512 / 2.5e8 * (e + 1): float32 must not lose it."""
-    exponent = ema.power_exponent(0.1)
-    weight = 1 - float(ema.power_decay(2.5e8, 512, 0.1))
+    exponent = power_exponent(0.1)
+    weight = 1 - float(PowerEma(exponent).decay(2.5e8, 512))
     np.testing.assert_allclose(weight, 512 / 2.5e8 * (exponent + 1), rtol=5e-3)
 
 
@@ -89,7 +126,7 @@ def test_posthoc_weights_are_the_least_squares():
     t = (np.arange(100_000) + 0.5) / 100_000 * 8e3
 
     def density(time, sigma):
-        exponent = ema.power_exponent(sigma)
+        exponent = power_exponent(sigma)
         return np.where(t <= time, (exponent + 1) / time * (np.minimum(t, time) / time) ** exponent, 0)
 
     columns = np.stack([density(*ts) for ts in zip(times, sigmas)], axis=1)
@@ -100,43 +137,9 @@ def test_posthoc_weights_are_the_least_squares():
 @pytest.mark.parametrize("sigma_rel", [0.0, -0.1, 0.3])
 def test_a_width_that_no_power_function_has(sigma_rel):
     with pytest.raises(ValueError, match="sigma_rel="):
-        ema.power_decay(100, 10, sigma_rel)
+        power_exponent(sigma_rel)
 
 
 def test_a_time_after_all_stored_averages():
     with pytest.raises(ValueError, match="up to 2000 images"):
         ema.posthoc_weights([1e3, 2e3], [0.1, 0.1], 3e3, 0.1)
-
-
-def test_a_run_gets_another_width_after_the_fact(walk, tmp_path):
-    """From 16 checkpoints with two widths of 400 steps of a random walk."""
-    widths = {"ema.sigma_rel": 0.05, "ema.posthoc": (0.1,)}
-    config = tiny(model="mlp", **widths, **{"data.image_size": 8, "batch_size": BATCH})
-    state = create_state(make_nets(config), KEY)
-    ones = jax.tree.map(jnp.ones_like, state.ema)
-    tracked = {sigma_rel: track(walk, sigma_rel)[:, 0] for sigma_rel in (0.05, 0.1)}
-    with Checkpoints(tmp_path, keep_last=16) as checkpoints:
-        for step in range(25, 401, 25):
-            narrow, wide = (jax.tree.map(lambda a, value=float(t[step - 1]): value * a, ones) for t in tracked.values())
-            now = state.replace(step=jnp.int32(step), ema=narrow, posthoc={"0.1": wide})
-            checkpoints.save(step, now, config.to_dict())
-    for step, sigma_rel in ((400, 0.08), (300, 0.15)):
-        generator = load(tmp_path, step, sigma_rel)
-        assert generator.step == step
-        assert generator.config.ema.sigma_rel == sigma_rel
-        (value,) = {float(a.flat[0]) for a in map(np.asarray, jax.tree.leaves(generator.variables))}
-        expected = profile(step * BATCH, sigma_rel) @ walk[:step, 0]
-        assert abs(value - expected) < 0.01 * np.abs(walk[:step, 0].mean() - expected)
-    np.testing.assert_allclose(
-        *(jax.tree.leaves(load(tmp_path, **kind).variables)[0] for kind in ({}, {"sigma_rel": 0.05})), rtol=1e-5
-    )
-    with pytest.raises(ValueError, match="sigma_rel=0"):
-        load(tmp_path, sigma_rel=0.4)
-
-
-def test_a_run_without_a_power_function_average(tmp_path):
-    config = tiny(model="mlp", **{"data.image_size": 8})
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, create_state(make_nets(config), KEY), config.to_dict())
-    with pytest.raises(ValueError, match="the average of this run is no power function"):
-        load(tmp_path, sigma_rel=0.1)

@@ -18,7 +18,8 @@ def test_own_gan_trains_and_draws(tmp_path, monkeypatch):
     names = runpy.run_path(str(SCRIPT))
     assert int(names["state"].step) == 50
     assert np.isfinite([float(value) for value in names["metrics"].values()]).all()
-    pixels = np.asarray(Image.open(picture))
+    with Image.open(picture) as image:
+        pixels = np.asarray(image)
     assert pixels.shape[0] == pixels.shape[1] > 8 * 16
     assert pixels.std() > 10  # there is something on it
 

@@ -89,7 +89,7 @@ def test_outputs_of_conditionings():
 
 
 def test_wrapped_layers():
-    """With spectral norm the kernel of the logit has norm 1, and that of the classifier the largest singular value 1."""
+    """With spectral norm the logit's kernel has norm 1, and the classifier's the largest singular value 1."""
 
     class Normalised(BaseDiscriminator):
         @nn.compact

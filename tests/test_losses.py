@@ -1,40 +1,58 @@
-"""Losses against their formulas in float64, closed forms, and extreme logits."""
+"""Losses: what each game means, closed forms, and extreme logits."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from jaxgan.gan.losses import LOSSES, class_cross_entropy, d2d_cross_entropy, feature_matching, multi_hinge, top_k
+from jaxgan.gan.losses import LOSSES, class_cross_entropy, d2d_cross_entropy, multi_hinge, top_k_weights
 
 REAL = np.array([-2.0, -0.3, 0.0, 0.7, 3.0])
 FAKE = np.array([1.5, -1.1, 0.0, 0.2, -4.0])
 
-
-def sigmoid(x):
-    return 1.0 / (1.0 + np.exp(-x))
-
-
-# The definitions, written as the papers do.
-FORMULAS = {
-    "minimax": (
-        lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)),
-        lambda r, f: np.log(1 - sigmoid(f)),
-    ),
-    "ns": (lambda r, f: -np.log(sigmoid(r)) - np.log(1 - sigmoid(f)), lambda r, f: -np.log(sigmoid(f))),
-    "hinge": (lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f), lambda r, f: -f),
-    "lsgan": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda r, f: (f - 1) ** 2 / 2),
-    "wgan": (lambda r, f: f - r, lambda r, f: -f),
-    "rpgan": (lambda r, f: -np.log(sigmoid(r - f)), lambda r, f: -np.log(sigmoid(f - r))),
+# The definitions by probabilities, as the papers have them, of what is written as softplus here.
+PROBABILITIES = {
+    "minimax": (lambda r, f: -np.log(expit(r)) - np.log(1 - expit(f)), lambda r, f: np.log(1 - expit(f))),
+    "ns": (lambda r, f: -np.log(expit(r)) - np.log(1 - expit(f)), lambda r, f: -np.log(expit(f))),
+    "rpgan": (lambda r, f: -np.log(expit(r - f)), lambda r, f: -np.log(expit(f - r))),
 }
 
 
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_logarithms_of_probabilities(name):
+    for ours, formula in zip((LOSSES[name].d, LOSSES[name].g), PROBABILITIES[name], strict=True):
+        value = ours(jnp.float32(REAL), jnp.float32(FAKE))
+        np.testing.assert_allclose(value, formula(REAL, FAKE), rtol=2e-6, atol=1e-6)
+
+
+# D minimises its side by pointwise choice of two logits for densities p of reals and q of fakes at one place; each
+# game has its optimum at a known one, and G's value there is known.
+OPTIMA = {
+    "minimax": lambda p, q: np.log(p / q),
+    "ns": lambda p, q: np.log(p / q),
+    "hinge": lambda p, q: np.sign(p - q),
+    "lsgan": lambda p, q: p / (p + q),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+@pytest.mark.parametrize(("p", "q"), [(0.3, 0.6), (0.8, 0.1)])
+def test_optimal_discriminator(name, p, q):
+    """The logit that minimises p d(real) + q d(fake), among many (Goodfellow et al. 2014, proposition 1, and alike)."""
+    logits = np.linspace(-4, 4, 8001, dtype=np.float32)
+    far = jnp.full_like(logits, 1e3)  # where the other side is content, or has a constant
+    value = p * LOSSES[name].d(logits, -far * (name != "lsgan")) + q * LOSSES[name].d(far * (name != "lsgan"), logits)
+    np.testing.assert_allclose(logits[np.argmin(value)], OPTIMA[name](p, q), atol=5e-3)
+
+
 @pytest.mark.parametrize("name", LOSSES)
-def test_formula(name):
-    for ours, formula in zip((LOSSES[name].d, LOSSES[name].g), FORMULAS[name], strict=True):
-        np.testing.assert_allclose(
-            ours(jnp.float32(REAL), jnp.float32(FAKE)), formula(REAL, FAKE), rtol=2e-6, atol=1e-6
-        )
+def test_g_wants_higher_logits_and_d_tells_the_sides_apart(name):
+    loss = LOSSES[name]
+    for logit in (0.1, 0.5, 0.9):  # between what lsgan wants of either side
+        by_real, by_fake = jax.grad(lambda r, f: loss.d(r, f), argnums=(0, 1))(logit, logit)
+        assert by_real < 0 < by_fake
+        assert jax.grad(lambda f, logit=logit: loss.g(logit, f))(logit) < 0
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -47,21 +65,32 @@ def test_extreme_logits_have_finite_values_and_gradients(name, real, fake):
         assert np.isfinite(grads).all()
 
 
-def test_undecided_critic():
+def test_undecided_discriminator():
     zero = jnp.zeros(3)
     np.testing.assert_allclose(LOSSES["ns"].d(zero, zero), 2 * np.log(2), rtol=1e-6)
     np.testing.assert_allclose(LOSSES["rpgan"].d(zero + 5, zero + 5), np.log(2), rtol=1e-6)
 
 
-def test_relativistic_game_is_symmetric_and_ignores_a_shift():
+def test_g_needs_no_reals_unless_the_loss_is_relativistic():
+    for loss in LOSSES.values():
+        if not loss.relativistic:
+            assert np.isfinite(loss.g(None, jnp.float32(FAKE))).all()
+
+
+@pytest.mark.parametrize("name", ["rpgan", "wgan"])
+def test_games_of_differences_ignore_a_shift(name):
+    r, f, loss = jnp.float32(REAL), jnp.float32(FAKE), LOSSES[name]
+    np.testing.assert_allclose(loss.d(r + 7, f + 7), loss.d(r, f), rtol=1e-5)
+    assert loss.decision_threshold is None
+
+
+def test_relativistic_game_is_symmetric():
     r, f = jnp.float32(REAL), jnp.float32(FAKE)
-    rpgan = LOSSES["rpgan"]
-    np.testing.assert_array_equal(rpgan.g(r, f), rpgan.d(f, r))
-    np.testing.assert_allclose(rpgan.d(r + 7, f + 7), rpgan.d(r, f), rtol=1e-5)
+    np.testing.assert_array_equal(LOSSES["rpgan"].g(r, f), LOSSES["rpgan"].d(f, r))
 
 
 def test_minimax_saturates_where_non_saturating_does_not():
-    """A critic that is sure of a fake leaves minimax without gradient (Goodfellow et al. 2014, section 3)."""
+    """A discriminator that is sure of a fake leaves minimax without gradient (Goodfellow et al. 2014, section 3)."""
     slope = {n: float(jax.grad(lambda f, n=n: LOSSES[n].g(0.0, f))(-20.0)) for n in ("minimax", "ns")}
     assert abs(slope["minimax"]) < 1e-8
     assert slope["ns"] == pytest.approx(-1.0)
@@ -102,20 +131,11 @@ def test_d2d_cross_entropy_pair_by_pair(temperature, margins):
     np.testing.assert_allclose(alone, 0.0, atol=1e-6)
 
 
-def test_feature_matching_is_the_distance_of_means_over_all_devices():
-    real, fake = jax.random.normal(jax.random.key(0), (2, 8, 5))
-    expected = np.sum(np.square(real.mean(0) - fake.mean(0)))
-    np.testing.assert_allclose(feature_matching(real, fake), expected, rtol=1e-5)
-    np.testing.assert_allclose(feature_matching(real, real[::-1]), 0.0, atol=1e-12)
-    halves = real.reshape(2, 4, 5), fake.reshape(2, 4, 5)
-    both = jax.vmap(lambda r, f: feature_matching(r, f, "devices"), axis_name="devices")(*halves)
-    np.testing.assert_allclose(both, [expected] * 2, rtol=1e-5)
-
-
 def test_top_k_keeps_the_best_of_all_devices_with_mean_weight_one():
     everyone = jnp.array([0.3, -1.0, 2.0, 0.1, 5.0, -3.0, 0.2, 1.0])
-    for share, kept in ((1.0, 8), (0.5, 4), (0.26, 2), (0.01, 1)):
-        weights = jax.jit(lambda share: jnp.concatenate([top_k(x, everyone, share) for x in jnp.split(everyone, 2)]))
-        weights = np.asarray(weights(share))
+    halves = jnp.split(everyone, 2)
+    weigh = jax.jit(lambda fraction: jnp.concatenate([top_k_weights(x, everyone, fraction) for x in halves]))
+    for fraction, kept in ((1.0, 8), (0.5, 4), (0.26, 2), (0.01, 1)):
+        weights = np.asarray(weigh(fraction))
         np.testing.assert_allclose(weights.mean(), 1.0, rtol=1e-6)
         assert set(np.flatnonzero(weights)) == set(np.argsort(everyone)[8 - kept :].tolist())

@@ -1,76 +1,173 @@
-"""Penalties of critics whose gradients are known."""
+"""Penalties of discriminators whose gradients are known, and of generators whose Jacobian is."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxgan.gan.penalties import consistency, dragan, gradient_penalty, lecam, squared_gradient_norm
+from jaxgan.core.rng import Stream
+from jaxgan.gan.penalties import PENALTIES, one_centred_norm, path_lengths
+from jaxgan.gan.views import D_STREAMS, DView, PenaltyInputs, StepContext
 
-SHAPE = (5, 4, 4, 3)
-IMAGES = jax.random.normal(jax.random.key(0), SHAPE)
-WEIGHT = jax.random.normal(jax.random.key(1), SHAPE[1:])
-
-
-def linear(scale=1.0):
-    return lambda x: scale * jnp.sum(x * WEIGHT, axis=(1, 2, 3))
-
-
-def test_linear_critic_has_its_weight_norm():
-    expected = np.full(5, np.sum(np.square(WEIGHT)))
-    np.testing.assert_allclose(squared_gradient_norm(linear(), IMAGES), expected, rtol=1e-5)
+B = 6
+SHAPE = (B, 8, 8, 3)
+REAL, FAKE = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+WEIGHT = np.random.default_rng(1).normal(size=SHAPE[1:]).astype(np.float32)
 
 
-def test_quadratic_critic():
-    def critic(x):
-        return 0.5 * jnp.sum(jnp.square(x), axis=(1, 2, 3))
-
-    expected = jnp.sum(jnp.square(IMAGES), axis=(1, 2, 3))
-    np.testing.assert_allclose(squared_gradient_norm(critic, IMAGES), expected, rtol=1e-5)
-    # Interpolates of x and -x are (2 mix - 1) x, and so is the gradient there.
-    mix = jnp.linspace(0.1, 0.9, 5)
-    norm = jnp.abs(2 * mix - 1) * jnp.sqrt(expected)
-    np.testing.assert_allclose(gradient_penalty(critic, IMAGES, -IMAGES, mix), jnp.square(norm - 1), rtol=1e-4)
+def linear(x, scale=1.0):
+    return scale * jnp.sum(x * WEIGHT, axis=(1, 2, 3))
 
 
-def test_gradient_penalty_is_zero_for_a_critic_of_slope_one():
-    scale = 1.0 / np.sqrt(np.sum(np.square(WEIGHT)))
-    value = gradient_penalty(linear(scale), IMAGES, IMAGES[::-1], jnp.linspace(0, 1, 5))
-    np.testing.assert_allclose(value, 0.0, atol=1e-10)
+def quadratic(x):
+    return 0.5 * jnp.sum(jnp.square(x), axis=(1, 2, 3))
 
 
-def test_derivatives_with_respect_to_the_critic():
-    """d/ds |s w|^2 = 2 s |w|^2; and a flat critic has value 1 and gradient 0, not NaN."""
-    squared = float(np.sum(np.square(WEIGHT)))
-    slope = jax.grad(lambda s: jnp.mean(squared_gradient_norm(linear(s), IMAGES)))(3.0)
-    np.testing.assert_allclose(slope, 6 * squared, rtol=1e-5)
-    mix = jnp.full(5, 0.5)
-    value, slope = jax.value_and_grad(lambda s: jnp.mean(gradient_penalty(linear(s), IMAGES, IMAGES, mix)))(0.0)
-    assert value == 1.0
-    assert slope == 0.0
+def constant(x):
+    return jnp.full(len(x), 3.0)
 
 
-def test_dragan_of_a_linear_and_of_a_quadratic_critic():
-    noise = jax.random.uniform(jax.random.key(2), SHAPE)
-    mix = jax.random.uniform(jax.random.key(3), (5,))
-    expected = np.full(5, (np.linalg.norm(WEIGHT) - 1) ** 2)
-    np.testing.assert_allclose(dragan(linear(), IMAGES, noise, mix), expected, rtol=1e-5)
-    # The quadratic critic's gradient is the place: mix of the image, the rest of the disturbed one.
-    x, noise, share = np.asarray(IMAGES), np.asarray(noise), np.asarray(mix).reshape(-1, 1, 1, 1)
-    place = x + share * 0.5 * x.std(axis=(1, 2, 3), keepdims=True) * noise
-    norms = np.sqrt(np.square(place).sum(axis=(1, 2, 3)))
-    value = dragan(lambda x: 0.5 * jnp.sum(jnp.square(x), axis=(1, 2, 3)), IMAGES, noise, mix)
-    np.testing.assert_allclose(value, (norms - 1) ** 2, rtol=1e-4)
+def context(images_seen=64.0, axis_name=None, size=B) -> StepContext:
+    """Returns the ninth step of D."""
+    seen, index = jnp.float32(images_seen), jnp.arange(size)
+    return StepContext(jax.random.key(0), jnp.int32(8), seen, index, size, D_STREAMS, axis_name)
 
 
-def test_consistency_of_a_linear_critic():
-    shift = jnp.roll(IMAGES, 1, axis=1)
-    value = consistency(linear(), linear()(IMAGES), shift)
-    np.testing.assert_allclose(value, np.square(np.sum((IMAGES - shift) * WEIGHT, (1, 2, 3))), rtol=1e-3)
-    np.testing.assert_allclose(consistency(linear(), linear()(IMAGES), IMAGES), 0.0)
+def inputs(discriminate, running=None, real=REAL, fake=FAKE, **changes) -> PenaltyInputs:
+    def view(images):
+        images = jnp.asarray(images)
+        gradient = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
+        return DView(images, jnp.zeros(len(images), int), discriminate(images), {}, discriminate, gradient)
+
+    return PenaltyInputs(view(real), view(fake), running or {}, context(size=len(real), **changes))
+
+
+def squares(x):
+    return np.square(x).sum(axis=(1, 2, 3))
+
+
+def test_r1_and_r2_have_the_squared_norm_of_the_gradient_on_their_side():
+    for name, images in (("r1", REAL), ("r2", FAKE)):
+        fn = PENALTIES[name].fn
+        np.testing.assert_allclose(fn(inputs(linear)), np.full(B, np.sum(WEIGHT**2)), rtol=1e-5)
+        np.testing.assert_allclose(fn(inputs(quadratic)), squares(images), rtol=1e-5)
+
+
+def test_wgan_gp_lies_between_a_real_and_a_fake():
+    """The quadratic D's gradient is the place: mix * real + (1 - mix) * fake, for one mix in [0, 1] an example."""
+    value = np.asarray(PENALTIES["gp"].fn(inputs(quadratic)))
+    mix = np.linspace(0, 1, 2001)[:, None, None, None, None]
+    candidates = np.square(np.sqrt(np.square(mix * REAL + (1 - mix) * FAKE).sum(axis=(2, 3, 4))) - 1)
+    np.testing.assert_allclose(np.abs(candidates - value).min(axis=0) / value, 0.0, atol=1e-3)
+    assert value.std() > 0
+    np.testing.assert_allclose(PENALTIES["gp"].fn(inputs(linear)), (np.linalg.norm(WEIGHT) - 1) ** 2, rtol=1e-4)
+
+
+def test_one_centred_norm_in_closed_form():
+    slope_one = 1.0 / np.linalg.norm(WEIGHT)
+    mix = jnp.linspace(0.1, 0.9, B)
+    np.testing.assert_allclose(one_centred_norm(lambda x: linear(x, slope_one), REAL, FAKE, mix), 0.0, atol=1e-10)
+    # Between x and -x the quadratic D has the gradient (2 mix - 1) x.
+    norm = np.abs(2 * mix - 1) * np.sqrt(squares(REAL))
+    np.testing.assert_allclose(one_centred_norm(quadratic, REAL, -REAL, mix), np.square(norm - 1), rtol=1e-4)
+
+
+def test_a_flat_discriminator_has_the_penalty_1_and_no_gradient():
+    """Not NaN, although the norm has no derivative there."""
+
+    def penalty(scale):
+        return jnp.mean(one_centred_norm(lambda x: linear(x, scale), REAL, FAKE, jnp.full(B, 0.5)))
+
+    assert jax.value_and_grad(penalty)(0.0) == (1.0, 0.0)
+
+
+def test_dragan_lies_between_a_real_and_the_same_disturbed():
+    """By up to half a standard deviation upwards: D looks at one pixel, and its gradient is that pixel's value."""
+    n = 400
+    images = 0.1 * np.random.default_rng(2).normal(size=(n, 4, 4, 1)).astype(np.float32)
+    images[:, 0, 0] = 5.0
+    value = PENALTIES["dragan"].fn(inputs(lambda x: 0.5 * jnp.square(x[:, 0, 0, 0]), real=images))
+    disturbance = (np.sqrt(value) + 1.0 - 5.0) / images.std(axis=(1, 2, 3))
+    assert -1e-4 < disturbance.min() < 0.01
+    assert 0.4 < disturbance.max() <= 0.5
+    np.testing.assert_allclose(disturbance.mean(), 0.5 / 4, atol=0.02)  # of u * v / 2, both uniform
+
+
+@pytest.mark.parametrize(("name", "sides"), [("cr", ("real",)), ("bcr", ("real", "fake"))])
+def test_consistency_is_the_square_of_the_change_by_a_flip_and_a_shift(name, sides):
+    """D looks at one pixel of images that are zero but for another: it sees whether that one came there."""
+    n = 600
+    images = {side: np.zeros((n, 8, 8, 3), np.float32) for side in ("real", "fake")}
+    for scale, side in ((1.0, "real"), (10.0, "fake")):
+        images[side][:, 2, 2] = scale
+
+    def discriminate(x):
+        return x[:, 3, 4, 0]  # from (2, 2) by a flip, to (2, 5), and a shift by (1, -1)
+
+    value = np.asarray(PENALTIES[name].fn(inputs(discriminate, **images)))
+    for scale, side in ((1.0, "real"), (10.0, "fake")):
+        moved = np.isclose(value % (2 * scale**2), scale**2) if side == "real" else value >= 100
+        expected = 0.5 / 9 if side in sides else 0.0  # shifts by -1, 0 or 1 pixel a side
+        assert abs(moved.mean() - expected) <= 4 * np.sqrt(expected / n)
+    assert (PENALTIES[name].fn(inputs(constant)) == 0).all()
 
 
 def test_lecam_is_least_where_the_logits_are_the_other_sides_average():
-    real, fake = jnp.array([1.0, 3.0]), jnp.array([-2.0, 0.5])
-    np.testing.assert_allclose(lecam(real, fake, 0.5, -1.0), [4.0 + 6.25, 16.0 + 0.0])
-    grads = jax.grad(lambda r, f: jnp.sum(lecam(r, f, 0.5, -1.0)), (0, 1))(jnp.full(2, -1.0), jnp.full(2, 0.5))
+    fn, averages = PENALTIES["lecam"].fn, {"real": jnp.float32(0.5), "fake": jnp.float32(-1.0)}
+    given = inputs(constant, averages)
+    logits = jnp.array([1.0, 3.0]), jnp.array([-2.0, 0.5])
+
+    def penalty(real, fake, **changes):
+        now = given._replace(real=given.real._replace(logits=real), fake=given.fake._replace(logits=fake))
+        return fn(now._replace(**changes))
+
+    value, running = penalty(*logits)
+    np.testing.assert_allclose(value, [4.0 + 6.25, 16.0 + 0.0])
+    np.testing.assert_allclose(running["real"], 0.99 * 0.5 + 0.01 * 2.0, rtol=1e-6)
+    np.testing.assert_allclose(running["fake"], 0.99 * -1.0 + 0.01 * -0.75, rtol=1e-6)
+    grads = jax.grad(lambda r, f: jnp.sum(penalty(r, f)[0]), (0, 1))(jnp.full(2, -1.0), jnp.full(2, 0.5))
     np.testing.assert_allclose(grads, 0.0)
+    # In the first step there are no averages: the value is 0, and they become those of this step.
+    value, running = penalty(*logits, context=context(images_seen=0.0))
+    np.testing.assert_array_equal(value, 0.0)
+    np.testing.assert_allclose([running["real"], running["fake"]], [2.0, -0.75])
+
+
+def test_feature_matching_is_the_distance_of_means_over_all_devices():
+    real, fake = np.random.default_rng(3).normal(size=(2, 2, B // 2, 5)).astype(np.float32)
+
+    def matching(real, fake):
+        given = inputs(constant, axis_name="devices")
+        views = (view._replace(outputs={"features": f}) for view, f in ((given.real, real), (given.fake, fake)))
+        return PENALTIES["fm"].fn(given._replace(**dict(zip(("real", "fake"), views, strict=True))))
+
+    both = jax.vmap(matching, axis_name="devices")
+    expected = np.sum(np.square(real.mean(axis=(0, 1)) - fake.mean(axis=(0, 1))))
+    np.testing.assert_allclose(both(real, fake), [expected] * 2, rtol=1e-4)
+    np.testing.assert_allclose(both(real, real[::-1]), 0.0, atol=1e-10)
+
+
+def test_path_length_of_a_linear_generator():
+    """G(w) = a w: J^T noise is a noise / sqrt(pixels), summed over what each style reaches."""
+    scale, noise = 3.0, np.random.default_rng(4).normal(size=(B, 4, 4, 1)).astype(np.float32)
+    ws = jnp.zeros((B, 2, 16))
+
+    def synthesis(ws):
+        return scale * ws[:, 0].reshape(B, 4, 4, 1)  # the second of the two layers does nothing
+
+    lengths = scale * np.sqrt(np.square(noise).sum(axis=(1, 2, 3)) / 16 / 2)
+    values, mean = path_lengths(synthesis, ws, noise, jnp.float32(2.0))
+    np.testing.assert_allclose(mean, 2.0 + 0.01 * (lengths.mean() - 2.0), rtol=1e-5)
+    np.testing.assert_allclose(values, np.square(lengths - mean), rtol=1e-4)
+
+
+def test_keys_of_penalties_are_those_of_the_example():
+    """So a penalty is the same on any devices: the second half of a batch, on its own, has the draws that it had."""
+    whole = context()
+    half = whole._replace(index=jnp.arange(B // 2, B))
+    for stream in (Stream.PENALTY, Stream.CONSISTENCY_FAKE):
+        np.testing.assert_array_equal(
+            jax.random.key_data(whole.keys(stream))[B // 2 :], jax.random.key_data(half.keys(stream))
+        )
+    keys = [jax.random.key_data(whole.keys(s)) for s in (Stream.CONSISTENCY_REAL, Stream.CONSISTENCY_FAKE)]
+    assert not (keys[0] == keys[1]).all(axis=1).any()

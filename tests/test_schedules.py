@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan.gan import schedules
+from jaxgan.gan.schedules import Schedule, depends_on_run_length, parse_schedule
 
 
 def values(start, text, kimg, run_kimg=5.0):
-    schedule = schedules.parse(start, text, run_kimg)
+    schedule = parse_schedule(start, text, run_kimg)
     return np.asarray(jax.jit(jax.vmap(schedule))(1e3 * np.asarray(kimg, np.float32)))
 
 
@@ -52,22 +52,27 @@ def test_r3gan2_learning_rate():
 )  # fmt: skip
 def test_what_is_no_schedule(text):
     with pytest.raises(ValueError, match="kimg"):
-        schedules.parse(1.0, text, 1.0)
+        parse_schedule(1.0, text, 1.0)
 
 
-def test_which_follow_the_length_of_the_run():
-    follow = {text for text, _ in CLOSED_FORMS if schedules.follows_run(text)}
-    assert follow == {"linear to 1", "cosine to 3", "warmup 1 kimg, linear to 0"}
+def test_which_depend_on_the_length_of_the_run():
+    depend = {text for text, _ in CLOSED_FORMS if depends_on_run_length(text)}
+    assert depend == {"linear to 1", "cosine to 3", "warmup 1 kimg, linear to 0"}
 
 
-def test_off_means_always_zero():
-    on = {
+def test_zero_means_always_zero():
+    zero = {
         (start, text)
         for start in (0.0, 1.0)
         for text in ("constant", "linear to 0", "cosine to 2", "inverse sqrt from 1 kimg")
-        if schedules.parse(start, text, 1.0)
+        if parse_schedule(start, text, 1.0).is_zero
     }
-    assert on == {
-        (1.0, "constant"), (1.0, "linear to 0"), (1.0, "cosine to 2"), (1.0, "inverse sqrt from 1 kimg"),
-        (0.0, "cosine to 2"),
-    }  # fmt: skip
+    assert zero == {(0.0, "constant"), (0.0, "linear to 0"), (0.0, "inverse sqrt from 1 kimg")}
+
+
+def test_numbers_are_leaves_and_may_be_mapped_over():
+    schedules = [parse_schedule(start, "warmup 1 kimg, linear to 0 in 2 kimg", 5.0) for start in (1.0, 3.0)]
+    stacked = jax.tree.map(lambda *numbers: np.array(numbers), *schedules)
+    values = jax.vmap(Schedule.__call__, in_axes=(0, None))(stacked, 2000.0)
+    np.testing.assert_allclose(values, [0.5, 1.5], rtol=1e-6)
+    assert len(jax.tree.leaves(schedules[0])) == 4

@@ -25,6 +25,9 @@ from jaxgan.core.parallel import first_replica, is_primary_process, is_shared
 
 FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan could misread a checkpoint
 
+# Orbax logs each failure with tracebacks; all come back from its calls too, and become one warning or error here.
+logging.get_absl_logger().addFilter(lambda record: "/orbax/checkpoint/" not in record.pathname)
+
 
 class CheckpointError(OSError):
     """Says in one line why no checkpoint can be used, or none be written."""
@@ -298,18 +301,14 @@ class _Retention:
 
 
 class _PatientReader(ocp.type_handlers.NumpyHandler):
-    """Reads arrays as orbax does, but lets the other reads end when one fails.
-
-    Orbax closes the event loop under them, and each prints a traceback to stderr.
-    """
+    """Reads arrays as orbax does, but lets the other reads end when one fails; orbax's print a traceback each."""
 
     async def deserialize(self, infos, args=None):
         read = super().deserialize
         reads = [read([info], [arg]) for info, arg in zip(infos, args, strict=True)]
         results = await asyncio.gather(*reads, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for failure in (result for result in results if isinstance(result, BaseException)):
+            raise failure
         return [result[0] for result in results]
 
 
@@ -368,8 +367,7 @@ def _read_item(path: epath.Path, name: str, abstract=None):
     if not saved:
         return {}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
-    readers = (np.ndarray, _PatientReader()), (jax.Array, ocp.type_handlers.ArrayHandler())  # orbax warns without both
-    registry = ocp.type_handlers.create_type_handler_registry(*readers)
+    registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, _PatientReader()))
     reader = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
     tree = reader.restore(path / name, args=ocp.args.PyTreeRestore(abstract, restore_args=as_numpy))
     verify(tree, saved)

@@ -41,6 +41,14 @@ def open_npz(data_config, split: str, setting: str) -> Dataset | None:
     return dataset
 
 
+def open_custom(data_config, split: str, setting: str) -> None:
+    """Raises a ConfigError: a data set object that was given to `train` cannot be opened again by a name."""
+    raise ConfigError(
+        "config.data.name='custom': this run is trained on a data set object; give it to jaxgan.train again, or its "
+        "images to jaxgan.evaluate (as a command: --reals=FILE.npz)"
+    )
+
+
 # Functions that open the data set of that config.data.name; any other name is looked up in tensorflow-datasets. Each
 # takes the section `config.data`, the split, and the setting that the split came from, which an error names, and
 # returns a Dataset. One without splits stands whole for config.data.split and returns None for any other split, so it
@@ -53,6 +61,7 @@ DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "stacked_digits": open_stacked_digits,
     "folder": open_folder,
     "npz": open_npz,
+    "custom": open_custom,
 }
 
 

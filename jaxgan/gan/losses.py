@@ -38,52 +38,52 @@ class Loss(NamedTuple):
 
 
 def cross_entropy_d(logits_real, logits_fake):
-    """-log D(x) - log(1 - D(G(z))), D = sigmoid(logits) (Goodfellow et al. 2014, eq. 1)."""
+    """Returns -log D(x) - log(1 - D(G(z))), D = sigmoid(logits) (Goodfellow et al. 2014, eq. 1)."""
     return softplus(-logits_real) + softplus(logits_fake)
 
 
 def minimax_g(logits_real, logits_fake):
-    """log(1 - D(G(z))), the saturating form (Goodfellow et al. 2014, eq. 1)."""
+    """Returns log(1 - D(G(z))), the saturating form (Goodfellow et al. 2014, eq. 1)."""
     return -softplus(logits_fake)
 
 
 def non_saturating_g(logits_real, logits_fake):
-    """-log D(G(z)) (Goodfellow et al. 2014, section 3)."""
+    """Returns -log D(G(z)) (Goodfellow et al. 2014, section 3)."""
     return softplus(-logits_fake)
 
 
 def hinge_d(logits_real, logits_fake):
-    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim & Ye 2017, eq. 10; Miyato et al. 2018, eq. 16)."""
+    """Returns max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim & Ye 2017, eq. 10; Miyato et al. 2018, eq. 16)."""
     return relu(1.0 - logits_real) + relu(1.0 + logits_fake)
 
 
 def least_squares_d(logits_real, logits_fake):
-    """((D(x) - 1)^2 + D(G(z))^2) / 2 (Mao et al. 2017, eq. 9)."""
+    """Returns ((D(x) - 1)^2 + D(G(z))^2) / 2 (Mao et al. 2017, eq. 9)."""
     return 0.5 * (jnp.square(logits_real - 1.0) + jnp.square(logits_fake))
 
 
 def least_squares_g(logits_real, logits_fake):
-    """(D(G(z)) - 1)^2 / 2 (Mao et al. 2017, eq. 9)."""
+    """Returns (D(G(z)) - 1)^2 / 2 (Mao et al. 2017, eq. 9)."""
     return 0.5 * jnp.square(logits_fake - 1.0)
 
 
 def wasserstein_d(logits_real, logits_fake):
-    """D(G(z)) - D(x) (Arjovsky et al. 2017, eq. 3)."""
+    """Returns D(G(z)) - D(x) (Arjovsky et al. 2017, eq. 3)."""
     return logits_fake - logits_real
 
 
 def negative_logits_g(logits_real, logits_fake):
-    """-D(G(z)): G's side of the hinge and the Wasserstein game."""
+    """Returns -D(G(z)), G's side of the hinge and the Wasserstein game."""
     return -logits_fake
 
 
 def relativistic_d(logits_real, logits_fake):
-    """softplus(-(D(x) - D(G(z)))) on pairs (Jolicoeur-Martineau 2019, eq. 4; Huang et al. 2024, eq. 2)."""
+    """Returns softplus(D(G(z)) - D(x)) on pairs (Jolicoeur-Martineau 2019, eq. 4; Huang et al. 2024, eq. 2)."""
     return softplus(logits_fake - logits_real)
 
 
 def relativistic_g(logits_real, logits_fake):
-    """softplus(-(D(G(z)) - D(x))) on pairs: the same game with the roles exchanged."""
+    """Returns softplus(D(x) - D(G(z))) on pairs, the same game with the roles exchanged."""
     return softplus(logits_real - logits_fake)
 
 

@@ -54,22 +54,22 @@ def _clipped(optimizer, clip_norm):
 
 
 def adam(learning_rate, b1, b2, eps, clip_norm=None):
-    """Adam (Kingma & Ba 2015), after clipping the global norm of the gradient to `clip_norm`, if given."""
+    """Returns Adam (Kingma & Ba 2015), after clipping the gradient's global norm to `clip_norm`, if given."""
     return _clipped(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps), clip_norm)
 
 
 def adamw(learning_rate, b1, b2, eps, weight_decay=0.0, clip_norm=None):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    """Returns Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return _clipped(optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), clip_norm)
 
 
 def rmsprop(learning_rate, b2, eps, momentum=None, clip_norm=None):
-    """RMSProp (Tieleman & Hinton 2012); `b2` is the decay of the squared gradients."""
+    """Returns RMSProp (Tieleman & Hinton 2012); `b2` is the decay of the squared gradients."""
     return _clipped(optax.rmsprop(learning_rate, decay=b2, eps=eps, momentum=momentum), clip_norm)
 
 
 def sgd(learning_rate, momentum=None, clip_norm=None):
-    """Gradient descent."""
+    """Returns gradient descent, with momentum if given."""
     return _clipped(optax.sgd(learning_rate, momentum=momentum), clip_norm)
 
 

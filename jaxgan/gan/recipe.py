@@ -268,7 +268,9 @@ def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:
         weight = _schedule(section, "weight", config, f"penalty.{name}.")
         require(section.interval >= 1, f"config.penalty.{name}.interval", section.interval, "must be 1 or above")
         if not weight.is_zero:
-            penalties[name] = PENALTIES[name].replace(weight=weight, interval=section.interval)
+            penalties[name] = lookup(PENALTIES, name, "config.penalty").replace(
+                weight=weight, interval=section.interval
+            )
     if "path" in penalties:
         right = f"{config.model.name} has no styles; stylegan2 has"
         has_styles = hasattr(generator, "mapping") and hasattr(generator, "synthesis")
@@ -330,4 +332,5 @@ def _exponent(setting: str, sigma_rel: float) -> float:
     try:
         return power_exponent(sigma_rel)
     except ValueError as error:
-        raise ConfigError(f"{setting}: {error}") from error
+        _, _, right = str(error).partition(": ")
+        raise ConfigError(f"{setting}={sigma_rel!r}: {right}") from error

@@ -1,8 +1,8 @@
 """Architectures: pairs of a generator and a discriminator, by the name that `config.model.name` gives them.
 
 `MODELS` maps a name to (generator class, discriminator class). To add an architecture, write a module with two such
-classes and enter them here, or from outside: `jaxgan.MODELS["tiny"] = (Generator, Discriminator)`. A room rule: files
-here know no config, no loss and no optimizer.
+classes and enter them here, or do so from outside: `jaxgan.MODELS["tiny"] = (Generator, Discriminator)`. Files here
+know no config, no loss and no optimizer.
 
 Both classes are Flax modules, derived from `layers.BaseGenerator` and `layers.BaseDiscriminator`:
 
@@ -10,20 +10,20 @@ Both classes are Flax modules, derived from `layers.BaseGenerator` and `layers.B
     logits, outputs = Discriminator(**fields).apply(variables, images, labels, train, keys)
 
 What goes in and comes out:
-  z: float32 [B, Z], standard normal. An architecture takes any Z.
-  labels: int32 [B] in 0 .. num_classes - 1; to be ignored where the field `num_classes` is 0, and None then works too.
+  z: float32 [B, Z], standard normal; Z is the user's choice (config.model.z_dim), so read it from the shape.
+  labels: int32 [B] in 0 .. num_classes - 1. Where the field `num_classes` is 0 they are ignored and may be None.
   train: whether batch norm, dropout and the like behave as in training; a Python bool.
-  keys: PRNG keys [B], one an example, for all that is random inside a net (`core.rng`), so that a sample does not
-    depend on its batch or device. They have the default None; a net that needs them says so in a ValueError.
-  images: float32 [B, H, W, C], H = W = `image_size`, C = `image_channels`. What is in [-1, 1] is shown; a generator
-    may leave that range (StyleGAN2 and R3GAN have no tanh), and is then clipped when images are saved or scored.
+  keys: PRNG keys [B], one an example, for all that is random inside a net (see `jaxgan.core.rng`), so that a sample
+    depends neither on its batch nor on its device. The default is None; a net that needs keys raises a ValueError.
+  images: float32 [B, H, W, C], H = W = `image_size`, C = `image_channels`, black at -1 and white at 1. A generator may
+    leave that range (StyleGAN2 and R3GAN have no tanh); images are clipped to it when they are saved or scored.
   logits: float32 [B], of any size and never squashed to probabilities; high means real.
   outputs: a dict of what else D says, such as "features" for feature matching and, with a class loss, "classes" or
     "embedding" and "proxy": see `layers.BaseDiscriminator`, whose `head` makes logits and outputs of features.
 
 Variables are those that `init` makes: "params", float32, and any collections of state, such as "batch_stats". State
-changes only where `apply` is given it as mutable, in training, and must be the same on all devices: what it averages
-over a batch is averaged over `axis_name` as well (`lax.pmean`; None means that there is one device).
+changes in training, where `apply` takes its collections as mutable, and must stay the same on all devices: what is
+averaged over a batch is averaged over `axis_name` as well (`lax.pmean`; None: there is nothing more to average over).
 
 Fields. A net takes the fields of its base (`layers.COMMON_FIELDS`), which the recipe fills in, and may add its own,
 each annotated with bool, int, float or str and with a default: they are settings, config.model.g.<field> and
@@ -33,8 +33,8 @@ net checks itself when it is made or called, by ValueErrors that begin with "fie
 Class attributes (without annotation, or `ClassVar`, as these are no fields):
   WIDTHS: {image_size: default channels}, from input to output, for each size that works.
   normalise_params: static, params -> params, applied after each optimizer step; the default changes nothing.
-  Generator.latent_layers: regular expression for the names of the affine layers that the latent enters, from which
-    semantic directions are computed; None, the default, if there are no such.
+  Generator.latent_layers: regular expression for the names of the affine layers that z enters (w, with styles), of
+    which semantic directions are computed; None, the default, if there are none.
   Discriminator.batch_dependent: whether a logit depends on the rest of its batch (batch norm, minibatch statistics),
     so that reals and fakes must not be passed together. True is the default, and always right.
   Discriminator.conditionings: which values of `conditioning` it has; by default all that `head` has.

@@ -128,7 +128,7 @@ class MetricsLog:
             self._wandb.config.update(config, allow_val_change=True)
 
     def flush(self) -> None:
-        """Everything logged so far is on the disk when this returns; call it before a checkpoint."""
+        """Brings everything logged so far onto the disk; call it before a checkpoint."""
         if self._file:
             os.fsync(self._file.fileno())
         if self._events:

@@ -1,0 +1,287 @@
+"""What the pages say: their Python runs, their commands work or parse, and what they name is there."""
+
+import contextlib
+import dataclasses
+import importlib
+import pathlib
+import re
+import shlex
+import tomllib
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+import jaxgan
+from jaxgan import config_files, data
+from jaxgan.data.batches import batch_spec
+from jaxgan.evaluation import NETWORKS, PROTOCOLS
+from jaxgan.ops import flops
+from jaxgan.planning import chips, plan
+from jaxgan.planning.hlo import HloStats
+from jaxgan.settings import default_config, flatten
+from jaxgan.training import loop
+from tests.helpers import ROOT
+
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/extending.md")}
+README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
+TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
+COMMANDS = ("train", "sample", "evaluate", "plan")
+
+
+def blocks(language: str) -> dict[str, str]:
+    """Returns the fenced blocks of a language, by page and line."""
+    found = {}
+    for name, text in PAGES.items():
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            if match[1] == language:
+                found[f"{name}:{text[: match.start()].count(chr(10)) + 2}"] = match[2]
+    return found
+
+
+def table(heading: str) -> list[list[str]]:
+    """Returns the cells of the README's table whose first column has this heading, row by row."""
+    (rows,) = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+
+
+PYTHON = blocks("python")
+LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS[1:]}  # python -m jaxgan.NAME: the command
+STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
+SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
+SETTINGS = dict.fromkeys(re.findall(r"`(--config(?!\.KEY)[.=][^`]*)`", TEXT))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory with all that the pages speak of: a short run, pictures, arrays and config files."""
+    folder = tmp_path_factory.mktemp("reader")
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    labels = np.arange(64) % 10
+    config = jaxgan.config("digits")
+    config.train_kimg = 1.28
+    config.ema.sigma_rel, config.ema.posthoc = 0.1, (0.05,)
+    config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
+    with contextlib.chdir(folder):
+        assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
+        for name in ("digits", "cifar_r3gan2"):
+            pathlib.Path("runs", name).symlink_to("cifar")
+        pathlib.Path("configs").symlink_to(ROOT / "configs")
+        for name in ("photos", "arrays", "path/to"):
+            pathlib.Path(name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(images[i]).save(f"photos/{i}.png")
+        np.savez("arrays/train.npz", images=images, labels=labels)
+        for name in ("mine.py", "path/to/mine.py"):
+            pathlib.Path(name).write_text("import jaxgan\ndef get_config(variant=''): return jaxgan.config('digits')\n")
+    return folder, {"images": images, "labels": labels, "photos": images[:4]}
+
+
+@pytest.fixture
+def cwd(folder, monkeypatch):
+    """The folder as the working directory; what is registered in the meantime is forgotten."""
+    monkeypatch.chdir(folder[0])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder[0] / "cache"))
+    registries = [getattr(jaxgan, name) for name in jaxgan.__all__ if isinstance(getattr(jaxgan, name), dict)]
+    before = [dict(registry) for registry in registries]
+    yield folder[1]
+    for registry, entries in zip(registries, before):
+        registry.clear()
+        registry.update(entries)
+
+
+def train_step_shapes(config):
+    """Traces a training step of a config, on its data if they are here."""
+    spec = None
+    if config.data.name != "cifar10":
+        spec = jaxgan.DataSpec.from_dataset(data.load(config.data))
+    recipe = jaxgan.recipe_from_config(config, spec)
+    return jax.eval_shape(jaxgan.train_step, *step_arguments(recipe))
+
+
+def step_arguments(recipe):
+    """Returns recipe, state, batch and key of a step on one device, as shapes."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = batch_spec(recipe, recipe.image_shape)
+    batch = {name: jax.ShapeDtypeStruct(x.shape[2:], x.dtype) for name, x in batch.items()}
+    return recipe, jax.eval_shape(jaxgan.init_state, recipe, key), batch, key
+
+
+@pytest.mark.parametrize("where", PYTHON)
+def test_python_runs(where, cwd):
+    code = PYTHON[where]
+    for long, short in (
+        (r"config\.train_kimg = [\d.]+", "config.train_kimg, config.eval.num_samples = 1.28, 1000"),
+        (r"last_step=\d+", "last_step=2"),
+        (r"num=26_000", "num=1000"),
+        (r"invert\(generator, photos\)", "invert(generator, photos, steps=2)"),
+    ):
+        code = re.sub(long, short, code)
+    page = {**cwd, "jaxgan": jaxgan, "__name__": __name__}  # classes want a module that exists
+    exec(compile(code, where, "exec"), page)
+    if "get_config" in page:
+        configs = [page["get_config"](), page["get_config"]("wide")]
+        assert configs[0].to_dict() != configs[1].to_dict()
+    else:
+        configs = [page["config"]] if isinstance(page.get("config"), ConfigDict) and "recipe" not in page else []
+    for config in configs:
+        train_step_shapes(config)
+    for name in ("loss/d", "loss/g"):
+        assert name not in page.get("metrics", {}) or np.isfinite(float(page["metrics"][name]))
+
+
+def parse(line: str) -> tuple[str, list]:
+    """Returns a command's name and what its function would be called with: nothing after --help."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "python":
+        words = ["jaxgan", LAUNCHERS[words[2].removeprefix("jaxgan.")], *words[3:]]
+    name, calls = words[1], []
+    main = importlib.import_module(f"jaxgan.commands.{name}").main
+    assert dataclasses.replace(main, function=lambda *parsed: calls.append(parsed))(words[2:]) == 0
+    return name, [value for call in calls for value in call]
+
+
+@pytest.mark.parametrize("line", SHELL)
+def test_commands(line, cwd):
+    name, parsed = parse(line)
+    if not parsed:
+        assert "--help" in line
+    elif name in ("train", "plan"):
+        flags, config = parsed
+        recipe = jaxgan.recipe_from_config(config)
+        loop.check(config, recipe, 1)
+        if name == "plan":
+            assert flags.topology.partition(":")[0] in chips.CHIPS
+    elif name == "evaluate":
+        assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
+    else:
+        out = pathlib.Path(parsed[0].out)
+        main = importlib.import_module("jaxgan.commands.sample").main
+        fewer_steps = ["--steps=2"] if parsed[0].invert else []
+        assert main([*shlex.split(line, comments=True)[2:], *fewer_steps]) == 0
+        assert out.exists()
+
+
+@pytest.mark.parametrize("span", SETTINGS)
+def test_settings(span, cwd):
+    _, (_, config) = parse(f"jaxgan train --config=cifar {span}")
+    jaxgan.recipe_from_config(config)
+
+
+def test_every_flag_and_key_exists():
+    commands = [importlib.import_module(f"jaxgan.commands.{name}").main for name in COMMANDS]
+    flags = {"help", "version"} | {flag for command in commands for flag in command.flags}
+    named = set(re.findall(r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)", TEXT.replace("tensorboard --logdir", "")))
+    assert {"workdir", "invert", "protocol", "topology"} <= named <= flags
+    known = flatten(default_config())
+    keys = set(re.findall(r"(?:--|`)config\.([a-z_0-9.]*[a-z_0-9])", TEXT))
+    assert {"batch_size", "optim_d.lr", "penalty"} <= keys
+    assert all(key in known or any(name.startswith(f"{key}.") for name in known) for key in keys - {"json"})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths(page):
+    text = PAGES[page]
+    anchors = {
+        name: {
+            re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+            for title in re.findall(r"^#+ (.*)", text, re.M)
+        }
+        for name, text in PAGES.items()
+    }
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose)
+    assert links
+    for link in map("".join, links):
+        target, _, anchor = link.partition("#")
+        file = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert file.exists(), link
+        if anchor:
+            assert anchor in anchors[file.relative_to(ROOT).as_posix()], link
+    for path in re.findall(r"`((?:jaxgan|tests|configs|docs|tools|benchmarks|constraints|notebooks)/[^`\s*]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_make_and_pip():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", TEXT, re.MULTILINE))
+    assert {"quickstart", "lint", "test"} <= named <= targets
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    named = set(re.findall(r"'\.\[(\w+)\]'", TEXT)) | set(re.findall(r"\bextra\s+`(\w+)`", TEXT))
+    assert {"cuda", "tpu", "plan", "gcs"} <= named <= extras
+
+
+def test_tables_have_everything():
+    metrics = [name for row in table("metrics") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(metrics) == sorted(jaxgan.METRICS)
+    for row in table("metrics"):
+        (network,) = {jaxgan.METRICS[name].features.split("/")[0] for name in re.findall(r"`(\w+)`", row[0])}
+        assert network in NETWORKS
+    protocols = {name: row for row in table("`--protocol`") for name in re.findall(r"`(\w+)`", row[0])}
+    assert protocols.keys() == PROTOCOLS.keys()
+    for name, (_, fakes, reals, statistics, splits, step) in protocols.items():
+        protocol = PROTOCOLS[name]
+        assert fakes == f"{protocol.num:,}"
+        assert reals.startswith(f"{protocol.num_reals:,}" if protocol.num_reals else "all")
+        assert {"train": "training", "test": "test"}[protocol.split] in reals
+        assert str(protocol.standing_batches or "running") in statistics
+        assert re.search(rf"\b{protocol.is_splits} split", splits)
+        assert step == protocol.step
+    linked = re.findall(r"\[`(\w+)`\]\(configs/(\w+)\.py\)", README)
+    assert sorted(linked) == sorted((name, name) for name in config_files.packaged())
+    rooms = {row[0].split("`")[1] for row in table("room")}
+    folders = {f"jaxgan/{file.parent.name}" for file in ROOT.glob("jaxgan/*/__init__.py")}
+    assert rooms == folders | {"jaxgan/settings.py"}
+    registers = set(re.findall(r"`jaxgan\.([A-Z]+)`", "".join(row[2] for row in table("to add"))))
+    assert registers == {name for name in jaxgan.__all__ if isinstance(getattr(jaxgan, name), dict)}
+
+
+@pytest.mark.slow
+def test_parameters_and_operations_of_the_published_recipes():
+    rows = [row for row in table(r"config \| G, D parameters \(millions\)") if row[3]]
+    assert len(rows) == 9
+    for name, parameters, images, operations, _ in rows:
+        config = jaxgan.config(name.split("`")[1])
+        recipe = jaxgan.recipe_from_config(config)
+        arguments = step_arguments(recipe)
+        counts = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (arguments[1].g, arguments[1].d)]
+        assert parameters == ", ".join(f"{count / 1e6:.1f}" for count in counts), name
+        assert float(images.removesuffix(" M")) == config.train_kimg / 1e3, name
+        intervals = {penalty.interval for penalty in recipe.penalties_d.values()} or {1}
+        (interval,) = intervals
+        due = flops.count(jaxgan.train_step, *arguments)
+        others = due
+        if interval > 1:
+            others = flops.count(jaxgan.train_step, recipe.replace(penalties_d={}), *arguments[1:])
+        a_step = due / interval + others * (1 - 1 / interval)
+        total = a_step / recipe.images_per_step * config.train_kimg * 1e3 / 1e18
+        digits = len(operations.partition(".")[2])
+        assert f"{total:.{digits}f}" == operations, name
+
+
+def row_names(text: str) -> list[str]:
+    return re.findall(r"^  (\S+(?: \S+)*?)  ", text, re.MULTILINE)
+
+
+def test_example_of_a_report(cwd, capsys):
+    (example,) = [block for block in blocks("").values() if block.startswith("$ jaxgan evaluate")]
+    words = shlex.split(example.splitlines()[0])
+    main = importlib.import_module("jaxgan.commands.evaluate").main
+    run = ["--num=1000", "--metrics=modes", "--reals=arrays/train.npz"]  # of two --num the last counts
+    assert main([*words[3:], *run]) == 0
+    printed, _, _ = capsys.readouterr().out.partition("\n{")
+    assert row_names(example) == row_names(printed)
+    assert "modes" in row_names(printed)
+
+
+def test_example_of_a_plan():
+    (example,) = [block for block in blocks("").values() if "all-reduces" in block]
+    recipe = jaxgan.recipe_from_config(jaxgan.config("cifar_sngan"))
+    chip, hlo = chips.CHIPS["v5e"], HloStats(2.5e9, 55, 2**20, 0, 247, 247)
+    planned = plan.Plan(recipe, 8, chip, hlo, 2**27, 2**26, 2**26, 2e11, 15.0)
+    lines = plan.report(planned, planned)
+    assert row_names(example) == row_names(lines)
+    gflop = flops.count(jaxgan.train_step, *step_arguments(recipe)) / recipe.images_per_step / 1e9
+    assert float(re.search(r"([\d.]+) GFLOP an image", example)[1]) == pytest.approx(gflop, abs=0.02)

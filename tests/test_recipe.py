@@ -1,0 +1,294 @@
+"""Recipes: from a config, and with parts of one's own; and the state that belongs to them."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import DataSpec
+from jaxgan.gan.augment import Augmentation
+from jaxgan.gan.ema import PowerEma
+from jaxgan.gan.losses import LOSSES, Loss
+from jaxgan.gan.penalties import PENALTIES, Penalty
+from jaxgan.gan.recipe import make_generator, recipe_from_config
+from jaxgan.gan.schedules import Schedule
+from jaxgan.gan.state import init_state
+from jaxgan.models.layers import BaseDiscriminator
+from jaxgan.settings import default_config
+from tests.helpers import KEY, StyledGenerator, assert_same_bits, jitted_init, relative_distance, run, sgd, tiny_recipe
+
+
+def tiny_config(**changes):
+    config = default_config()
+    config.model.name, config.data.image_size = "mlp", 8
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+# From a config.
+
+BAD = [  # setting, value, what is right
+    ("batch_size", 0, "above 0"),
+    ("d_steps", 0, "above 0"),
+    ("train_kimg", -1.0, "above 0"),
+    ("model.z_dim", 0, "above 0"),
+    ("dtype", "float16", "choose one of float32, bfloat16"),
+    ("model.name", "stylegan9", "choose one of mlp, dcgan"),
+    ("model.conditioning", "ac", "set config.model.conditional=True"),
+    ("model.fake_labels", "none", "choose uniform or real"),
+    ("model.g.channels", (64, 64, 64), "8 pixels take 2 widths, such as (128, 1024)"),
+    ("model.d.channels", (64, -1), "8 pixels take 2 widths, such as (64, 128)"),
+    ("model.g.shared_dim", 3, "mlp has no such field; it has none of its own"),
+    ("data.image_size", 99, "mlp works at 8 to 64"),
+    ("loss", "hinges", "choose one of minimax"),
+    ("top_k_fraction", 0.0, "above 0"),
+    ("top_k_fraction", 1.5, "at most 1"),
+    ("top_k_fraction_schedule", "linear to 2", "at most 1"),
+    ("optim_g.name", "lion", "choose one of adam"),
+    ("optim_g.lr", math.nan, "finite number, 0 or above"),
+    ("optim_d.lr_schedule", "step to 0", 'give "constant", "linear to V'),
+    ("optim_g.b2_schedule", "linear to 1", "in [0, 1)"),
+    ("optim_d.b1", 1.0, "in [0, 1)"),
+    ("optim_g.eps", -1.0, "finite number, 0 or above"),
+    ("optim_g.momentum", 0.9, "adam has none; config.optim_g.name='sgd' has"),
+    ("optim_d.weight_decay", 0.1, "adam has none; config.optim_d.name='adamw' has"),
+    ("penalty.r1.weight", -0.1, "finite number, 0 or above"),
+    ("penalty.gp.interval", 0, "1 or above"),
+    ("penalty.path.weight", 2.0, "mlp has no styles; stylegan2 has"),
+    ("augment.name", "colour", "choose one of diffaugment, ada"),
+    ("augment.p", 1.5, "at most 1"),
+    ("augment.p_schedule", "linear to 1.5", "at most 1"),
+    ("augment.target", 1.0, "in [0, 1)"),
+    ("ema.half_life_kimg", -1.0, "finite number, 0 or above"),
+    ("ema.half_life_kimg_schedule", "linear to -1", "finite and 0 or above"),
+    ("ema.sigma_rel", 0.3, "must be above 0 and at most 0.2887"),
+    ("ema.rampup", -0.1, "finite number, 0 or above"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "right"), BAD)
+def test_a_bad_setting_names_itself_its_value_and_what_would_be_right(setting, value, right):
+    with pytest.raises(ConfigError) as error:
+        recipe_from_config(tiny_config(**{setting: value}))
+    message = str(error.value)
+    assert message.startswith(f"config.{setting}={value!r}: ")
+    assert right in message
+    assert "\n" not in message
+
+
+TOGETHER = [  # settings that do not go together, and what is said of the one to blame
+    ({"ema.posthoc": (0.1,)}, "config.ema.sigma_rel=0.0: config.ema.posthoc takes a power-function EMA"),
+    ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.1,)}, "config.ema.posthoc=(0.1,): give relative stds, each once"),
+    ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.2, 0.2)}, "config.ema.posthoc=(0.2, 0.2): give relative stds"),
+    ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.3,)}, "config.ema.posthoc=0.3: must be above 0 and at most 0.2887"),
+    ({"augment.target": 0.6}, "config.augment.name='': is none, and config.augment.target=0.6 takes one"),
+    (
+        {"augment.target": 0.6, "augment.name": "ada", "loss": "rpgan"},
+        "config.augment.target=0.6: p follows the sign of logits, of which rpgan compares only differences",
+    ),
+    (
+        {"augment.target": 0.6, "augment.name": "ada", "augment.p_schedule": "linear to 1"},
+        "config.augment.p_schedule='linear to 1': an adaptive p has none",
+    ),
+    (
+        {"optim_g.name": "sgd", "optim_g.b2_schedule": "linear to 0.5"},
+        "config.optim_g.b2_schedule='linear to 0.5': sgd has no b2",
+    ),
+    (
+        {"model.conditional": True, "model.conditioning": "acgan"},
+        "config.model.conditioning='acgan': mlp has projection, ac, multi_hinge, d2dce",
+    ),
+    (
+        {"model.conditional": True, "model.conditioning": "ac", "class_loss.weight_g": -1.0},
+        "config.class_loss.weight_g=-1.0: must be a finite number, 0 or above",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), TOGETHER)
+def test_settings_that_do_not_go_together(changes, message):
+    with pytest.raises(ConfigError) as error:
+        recipe_from_config(tiny_config(**changes))
+    assert str(error.value).startswith(message)
+
+
+def test_conditionings_are_those_of_the_architecture():
+    changes = {"model.conditional": True, "model.conditioning": "ac", "model.name": "r3gan"}
+    with pytest.raises(ConfigError, match=r"^config\.model\.conditioning='ac': r3gan has projection$"):
+        recipe_from_config(tiny_config(**changes))
+
+
+def test_what_only_the_built_nets_know_names_the_setting_too():
+    changes = {"model.name": "biggan", "model.z_dim": 3, "data.image_size": 32}
+    with pytest.raises(ConfigError, match=r"^config\.model\.z_dim=3: "):
+        recipe_from_config(tiny_config(**changes))
+
+
+def test_the_data_tells_channels_and_classes():
+    grey = DataSpec(image_size=8, channels=1, num_classes=7, num_images=100, fingerprint="")
+    recipe = recipe_from_config(tiny_config(**{"model.conditional": True}), grey)
+    assert (recipe.image_shape, recipe.generator.num_classes, recipe.conditional) == ((8, 8, 1), 7, True)
+    assert recipe.discriminator.num_classes == 7
+    assert recipe.class_loss is None  # by projection
+    assert make_generator(tiny_config(**{"model.conditional": True}), grey) == recipe.generator
+    unlabelled = grey._replace(num_classes=0)
+    assert not recipe_from_config(tiny_config(), unlabelled).conditional
+    with pytest.raises(ConfigError, match=r"^config\.model\.conditional=True: cifar10 has no labels; set it to False$"):
+        recipe_from_config(tiny_config(**{"model.conditional": True}), unlabelled)
+
+
+def test_what_is_off_is_not_there():
+    plain = recipe_from_config(tiny_config())
+    assert plain.penalties_d == plain.penalties_g == plain.posthoc_ema == {}
+    assert plain.class_loss is plain.augment is plain.top_k_fraction is None
+    assert recipe_from_config(tiny_config(**{"augment.name": "ada", "augment.p": 0.0})).augment is None
+    later = {"augment.name": "ada", "augment.p": 0.0, "augment.p_schedule": "linear to 1"}
+    assert recipe_from_config(tiny_config(**later)).augment is not None
+    later = {"penalty.r1.weight_schedule": "linear to 1", "penalty.fm.weight": 1.0}
+    recipe = recipe_from_config(tiny_config(**later))
+    assert (set(recipe.penalties_d), set(recipe.penalties_g)) == ({"r1"}, {"fm"})
+
+
+def test_durations_are_counted_in_images():
+    changes = {"ema.half_life_kimg": 2.0, "ema.rampup": 0.0, "optim_g.lr_schedule": "linear to 0 in 3 kimg"}
+    recipe = recipe_from_config(tiny_config(**changes))
+    assert recipe.ema.half_life(0.0) == 2000.0
+    np.testing.assert_allclose(recipe.ema.decay(1e9, 2000), 0.5)
+    np.testing.assert_allclose(recipe.optimizer_g.values(1500)["learning_rate"], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "batches"),
+    [({}, 3), ({"loss": "rpgan"}, 4), ({"penalty.fm.weight": 1.0}, 4), ({"penalty.r1.weight": 1.0}, 3)],
+)
+def test_g_takes_a_batch_of_reals_where_it_looks_at_them(changes, batches):
+    recipe = recipe_from_config(tiny_config(**{"d_steps": 3, "batch_size": 8}, **changes))
+    assert recipe.real_batches_per_step == batches
+    assert recipe.images_per_step == 24
+
+
+# As a value.
+
+
+def test_leaves_are_numbers_and_the_rest_is_static():
+    changes = {
+        "model.conditional": True,
+        "model.conditioning": "ac",
+        "penalty.r1.weight": 0.5,
+        "augment.name": "ada",
+        "augment.target": 0.6,
+        "top_k_fraction": 0.5,
+        "optim_g.lr": 0.125,
+    }
+    config = tiny_config(**changes)
+    leaves, structure = jax.tree.flatten(recipe_from_config(config))
+    assert all(isinstance(leaf, float | int) for leaf in leaves)
+    assert {0.125, 0.5, 0.6} <= set(leaves)
+    config.optim_g.lr, config.penalty.r1.weight, config.augment.target = 0.25, 1.0, 0.3
+    assert jax.tree.structure(recipe_from_config(config)) == structure  # so it shares a compiled step
+    config.optim_g.lr_schedule = "cosine to 0"
+    assert jax.tree.structure(recipe_from_config(config)) != structure
+
+
+# With parts of one's own.
+
+
+class Plain(BaseDiscriminator):
+    """A discriminator that returns logits and nothing else: the mean of all pixels, times a weight."""
+
+    WIDTHS = {8: ()}  # noqa: RUF012
+    batch_dependent = False
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None):
+        return self.param("weight", nn.initializers.constant(2.0), ()) * jnp.mean(images, axis=(1, 2, 3))
+
+
+def test_parts_of_ones_own_train():
+    """A loss, a penalty on each net, an augmentation and optimizers of optax: one step on one image in closed form."""
+    half = Augmentation(lambda keys, images, p: 0.5 * images)
+    centred = Penalty(lambda inputs: jnp.square(inputs.real.logits + inputs.fake.logits), weight=Schedule(0.5))
+    dark = Penalty(lambda inputs: jnp.mean(inputs.fake.images, axis=(1, 2, 3)), net="g")
+    squared = Loss(lambda real, fake: (real - 1) ** 2 + (fake + 1) ** 2, lambda real, fake: (fake - 1) ** 2)
+    recipe = tiny_recipe(generator=StyledGenerator(), batch_size=1).replace(
+        discriminator=Plain(image_size=8),
+        loss=squared,
+        augment=half,
+        penalties_d={"centred": centred, "r1": PENALTIES["r1"]},
+        penalties_g={"dark": dark},
+        optimizer_d=optax.sgd(0.25),
+        optimizer_g=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3)),
+    )
+    before, (after, (metrics,)) = jitted_init(recipe, KEY), run(recipe)
+    w = 2.0
+    real, fake = (float(metrics[f"logits/{side}"]) / w for side in ("real", "fake"))  # means of halved pixels
+    gradient_norm = 0.5**2 / (8 * 8 * 3)  # of the mean of halved pixels, squared
+    expected = {
+        "loss/d": (w * real - 1) ** 2 + (w * fake + 1) ** 2,
+        "penalty/centred": (w * real + w * fake) ** 2,
+        "penalty/r1": w**2 * gradient_norm,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(float(metrics[name]), value, rtol=1e-5, err_msg=name)
+    slope = 2 * (w * real - 1) * real + 2 * (w * fake + 1) * fake  # of the loss, then of the penalties
+    slope += 0.5 * 2 * w * (real + fake) ** 2 + 2 * w * gradient_norm
+    np.testing.assert_allclose(after.d.params["weight"], w - 0.25 * slope, rtol=1e-5)
+    fake = float(metrics["penalty/dark"])
+    np.testing.assert_allclose(float(metrics["loss/g"]), (after.d.params["weight"] * 0.5 * fake - 1) ** 2, rtol=1e-5)
+    assert relative_distance(before.g.params, after.g.params) > 1e-4
+    assert "lr/d" not in metrics  # the rate of one of optax's own is not known
+
+
+def test_optimizers_of_optax_are_taken_as_they_are():
+    """The same steps as an `Optimizer` with that rate."""
+    (one, _), (two, _) = run(tiny_recipe(optimizer_d=optax.sgd(0.01))), run(tiny_recipe(optimizer_d=sgd(0.01)))
+    assert relative_distance(one.d.params, two.d.params) <= 1e-6
+
+
+# The state.
+
+
+def test_a_state_holds_what_its_recipe_needs():
+    plain = jax.eval_shape(jitted_init, tiny_recipe(), KEY)
+    assert plain.posthoc_ema == plain.running == {}
+    assert set(plain.ema) == {"params", "batch_stats"}
+    assert jax.tree.structure(plain.ema) == jax.tree.structure(plain.g.variables)
+    adaptive = Augmentation(lambda keys, images, p: images, Schedule(0.25), adaptive=True)
+    penalties = {name: PENALTIES[name] for name in ("r1", "lecam")}
+    path = {"path": PENALTIES["path"]}
+    state = jitted_init(
+        tiny_recipe(generator=StyledGenerator(), augment=adaptive, penalties_d=penalties, penalties_g=path), KEY
+    )
+    assert jax.tree.map(float, state.running) == {
+        "augment": {"p": 0.25},
+        "lecam": {"real": 0.0, "fake": 0.0},
+        "path": {"length": 0.0},
+    }
+    assert state.step == 0
+
+
+def test_a_state_depends_on_nets_and_key_only():
+    recipe = tiny_recipe()
+    state = jitted_init(recipe, KEY)
+    assert_same_bits(state.ema, state.g.variables)
+    other = jitted_init(tiny_recipe(batch_size=64, d_steps=3, loss=LOSSES["rpgan"], optimizer_g=sgd(0.1)), KEY)
+    assert_same_bits(state.g.params, other.g.params)
+    assert_same_bits(state.d.variables, other.d.variables)
+    another = jitted_init(recipe, jax.random.key(1))
+    assert relative_distance(state.g.params["dense"]["kernel"], another.g.params["dense"]["kernel"]) > 1
+    on_axis = recipe.on_axis("batch")
+    assert_same_bits(state.g.params, jitted_init(on_axis, KEY).g.params)
+    assert (on_axis.generator.axis_name, on_axis.discriminator.axis_name) == ("batch", "batch")
+
+
+def test_averages_do_not_share_the_buffers_of_g():
+    """As a step overwrites the state that it is given."""
+    state = init_state(tiny_recipe(posthoc_ema={"0.1": PowerEma(6.9)}), KEY)
+    trees = (state.g.variables, state.ema, state.posthoc_ema)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(trees)]
+    assert len(set(pointers)) == len(pointers)
