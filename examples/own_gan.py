@@ -95,4 +95,4 @@ for batch in jaxgan.Batches(dataset, recipe, step.devices, last_step=args.steps,
 # **Picture.** Samples of the moving average of G's weights, a class in each column.
 generator = jaxgan.Generator.from_state(recipe, state)
 jaxgan.save_images(args.out, generator.sample(64, labels=generator.class_columns(8, 8)), columns=8)
-Image.open(args.out)  # a notebook shows it
+Image.open(args.out).copy()  # a notebook shows it
