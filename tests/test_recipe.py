@@ -244,12 +244,6 @@ def test_parts_of_ones_own_train():
     assert "lr/d" not in metrics  # the rate of one of optax's own is not known
 
 
-def test_optimizers_of_optax_are_taken_as_they_are():
-    """The same steps as an `Optimizer` with that rate."""
-    (one, _), (two, _) = run(tiny_recipe(optimizer_d=optax.sgd(0.01))), run(tiny_recipe(optimizer_d=sgd(0.01)))
-    assert relative_distance(one.d.params, two.d.params) <= 1e-6
-
-
 # The state.
 
 
