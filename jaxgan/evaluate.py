@@ -1,6 +1,12 @@
 """Scores a run or anyone's images: python -m jaxgan.evaluate --workdir=RUN. See `jaxgan.commands.evaluate`."""
 
-from jaxgan.commands import app, evaluate
+import sys
 
 if __name__ == "__main__":
+    from jaxgan.commands import app, evaluate
+
     app.run(evaluate.main)
+else:  # whoever imports jaxgan.evaluate means the function of the face, which has the same name
+    from jaxgan.evaluation.evaluator import evaluate
+
+    sys.modules[__name__] = evaluate

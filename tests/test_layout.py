@@ -37,7 +37,7 @@ ROOMS = {
     },
     "main": {"commands"},
     "sample": {"commands"},
-    "evaluate": {"commands"},
+    "evaluate": {"commands", "evaluation"},
     "plan": {"commands"},
     "__main__": {"commands", "__init__"},
 }

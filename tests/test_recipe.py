@@ -286,3 +286,31 @@ def test_averages_do_not_share_the_buffers_of_g():
     trees = (state.g.variables, state.ema, state.posthoc_ema)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(trees)]
     assert len(set(pointers)) == len(pointers)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"loss": "hinge"}, r"Recipe\.loss='hinge': give a Loss"),
+        ({"penalties_d": [Penalty(abs)]}, r"Recipe\.penalties_d=\[.*give \{"),
+        ({"penalties_d": {"mine": abs}}, r"Recipe\.penalties_d\['mine'\]=.*give a Penalty with net='d'"),
+        ({"penalties_g": {"mine": Penalty(abs)}}, r"Recipe\.penalties_g\['mine'\]=.*give a Penalty with net='g'"),
+        ({"generator": None}, r"Recipe\.generator=None: give a BaseGenerator"),
+    ],
+)
+def test_parts_of_another_kind(change, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_recipe().replace(**change)
+
+
+def test_a_penalty_checks_itself_and_takes_a_number():
+    assert float(Penalty(abs, weight=2).weight(0)) == 2.0
+    with pytest.raises(ConfigError, match=r"Penalty\.gradients='real': give some of"):
+        Penalty(abs, gradients="real")
+    with pytest.raises(ConfigError, match=r"Penalty\.net='h': choose d or g"):
+        Penalty(abs, net="h")
+    looks = {"slope": Penalty(lambda inputs: inputs.real.gradient[:, 0, 0, 0])}  # which it does not name
+    recipe = tiny_recipe().replace(penalties_d=looks)
+    with pytest.raises(ConfigError, match=r"Penalty\.gradients=\(\): name the images"):
+        jax.eval_shape(train_step, recipe, jax.eval_shape(init_state, recipe, KEY), batch_spec(recipe, recipe.image_shape), KEY)
+    assert tiny_recipe().replace(penalties_g={"r1": Penalty(abs, net="g", gradients=("real",))}).g_needs_reals

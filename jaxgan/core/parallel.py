@@ -30,6 +30,11 @@ def all_gather(tree, axis_name: str | None):
     return tree if axis_name is None else lax.all_gather(tree, axis_name, tiled=True)
 
 
+def axis_size(axis_name: str | None) -> int:
+    """Returns how many devices share a mapped axis; 1 without one."""
+    return 1 if axis_name is None else lax.axis_size(axis_name)
+
+
 def axis_index(axis_name: str | None):
     """Returns this device's index along an axis; 0 if `axis_name` is None."""
     return 0 if axis_name is None else lax.axis_index(axis_name)

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import optax
 
-from jaxgan.gan.schedules import Schedule
+from jaxgan.gan.schedules import Schedule, as_schedule
 
 
 @flax.struct.dataclass
@@ -18,10 +18,10 @@ class Optimizer:
 
     Attributes:
       make: (**scalars) -> optax.GradientTransformation; the structure of its state must not depend on the scalars.
-      scalars: a schedule each.
+      scalars: a schedule each, or a number.
 
     Example:
-      >>> optimizer = Optimizer(optax.sgd, {"learning_rate": Schedule(0.1)})
+      >>> optimizer = Optimizer(optax.sgd, {"learning_rate": 0.1})
       >>> state = optimizer.init({"w": 1.0})
       >>> updates, state = optimizer.update({"w": 2.0}, state, {"w": 1.0}, images_seen=0)
       >>> float(updates["w"])
@@ -29,7 +29,11 @@ class Optimizer:
     """
 
     make: Callable[..., optax.GradientTransformation] = flax.struct.field(pytree_node=False)
-    scalars: Mapping[str, Schedule] = flax.struct.field(default_factory=dict)
+    scalars: Mapping[str, Schedule | float] = flax.struct.field(default_factory=dict)
+
+    def __post_init__(self):
+        schedules = {name: as_schedule(scalar) for name, scalar in self.scalars.items()}
+        object.__setattr__(self, "scalars", schedules)
 
     def values(self, images_seen) -> dict[str, jax.Array]:
         """Returns the scalars after so many real images."""

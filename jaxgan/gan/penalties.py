@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
+from jaxgan.core.errors import require
 from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
 from jaxgan.gan.augment import diffaugment
-from jaxgan.gan.schedules import Schedule
+from jaxgan.gan.schedules import Schedule, as_schedule
 from jaxgan.gan.views import PenaltyInputs
 
 LECAM_DECAY = 0.99  # of the averages, a D step (Tseng et al. 2021)
@@ -32,7 +33,7 @@ class Penalty:
     Attributes:
       fn: `PenaltyInputs` to one value an example, [b], or a scalar; the step averages and weighs it. With `running`
         scalars it returns a pair: that, and the scalars after this step.
-      weight: schedule of its weight. R1 papers write gamma / 2 for it.
+      weight: schedule of its weight, or a number. R1 papers write gamma / 2 for it.
       interval: it is applied in every interval-th step, lazily (Karras et al. 2020), and counts interval times as much
         then.
       running: scalars that follow the run, as they begin; they are in the training state, equal on all devices.
@@ -42,16 +43,22 @@ class Penalty:
       needs_reals: a penalty on G that looks at `inputs.real`, so that the step of G needs a real batch.
 
     Example:
-      >>> centred = Penalty(lambda inputs: (inputs.real.logits + inputs.fake.logits) ** 2, weight=Schedule(0.01))
+      >>> centred = Penalty(lambda inputs: (inputs.real.logits + inputs.fake.logits) ** 2, weight=0.01)
     """
 
     fn: Callable[[PenaltyInputs], jax.Array | tuple] = flax.struct.field(pytree_node=False)
-    weight: Schedule = Schedule(1.0)
+    weight: Schedule | float = Schedule(1.0)
     interval: int = flax.struct.field(pytree_node=False, default=1)
     running: Mapping[str, float] = flax.struct.field(default_factory=dict)
     net: str = flax.struct.field(pytree_node=False, default="d")
     gradients: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
     needs_reals: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "weight", as_schedule(self.weight))
+        require(self.net in ("d", "g"), "Penalty.net", self.net, "choose d or g")
+        sides = isinstance(self.gradients, tuple) and set(self.gradients) <= {"real", "fake"}
+        require(sides, "Penalty.gradients", self.gradients, 'give some of ("real", "fake")')
 
 
 def squared_norm(gradients: jax.Array) -> jax.Array:

@@ -77,6 +77,17 @@ class Recipe:
         for name in ("optimizer_g", "optimizer_d"):
             if isinstance(optimizer := getattr(self, name), optax.GradientTransformation):
                 object.__setattr__(self, name, as_optimizer(optimizer))
+        for name, base in (("generator", BaseGenerator), ("discriminator", BaseDiscriminator), ("loss", Loss)):
+            value = getattr(self, name)
+            require(isinstance(value, base), f"Recipe.{name}", value, f"give a {base.__name__}")
+        for name in ("penalties_d", "penalties_g"):
+            penalties = getattr(self, name)
+            right = 'give {"name": Penalty(...), ...}'
+            require(isinstance(penalties, Mapping), f"Recipe.{name}", penalties, right)
+            for key, penalty in penalties.items():
+                right = f"give a Penalty with net={name[-1]!r}"
+                wrong = penalty.net != name[-1] if isinstance(penalty, Penalty) else callable(penalty)
+                require(not wrong, f"Recipe.{name}[{key!r}]", penalty, right)
 
     @property
     def images_per_step(self) -> int:
@@ -86,7 +97,8 @@ class Recipe:
     @property
     def g_needs_reals(self) -> bool:
         """Whether the step of G looks at real images."""
-        return self.loss.relativistic or any(penalty.needs_reals for penalty in self.penalties_g.values())
+        looking = (penalty.needs_reals or "real" in penalty.gradients for penalty in self.penalties_g.values())
+        return self.loss.relativistic or any(looking)
 
     @property
     def real_batches_per_step(self) -> int:

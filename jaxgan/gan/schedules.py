@@ -42,6 +42,11 @@ class Schedule:
     shape: str = flax.struct.field(pytree_node=False, default="constant")  # constant, linear, cosine, inverse sqrt
     warms_up: bool = flax.struct.field(pytree_node=False, default=False)
 
+    def __post_init__(self):
+        for name in ("start", "end", "over", "warmup"):
+            if isinstance(number := getattr(self, name), int):  # another type would be another program
+                object.__setattr__(self, name, float(number))
+
     @property
     def values(self) -> tuple[float, ...]:
         """The extreme values that it comes to, but for a warm-up's and what falls towards 0."""
@@ -68,6 +73,11 @@ class Schedule:
                 done = 0.5 - 0.5 * jnp.cos(jnp.pi * done)
             value += (self.end - self.start) * done
         return value * jnp.minimum(images / self.warmup, 1.0) if self.warms_up else value
+
+
+def as_schedule(value: "Schedule | float") -> Schedule:
+    """Returns a schedule; a number stays as it is during the run."""
+    return Schedule(value) if isinstance(value, int | float) else value
 
 
 def parse_schedule(start: float, text: str, run_kimg: float) -> Schedule:

@@ -18,7 +18,8 @@ import optax
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.parallel import AXIS, Devices, axis_index, pmean
+from jaxgan.core.errors import require
+from jaxgan.core.parallel import AXIS, Devices, axis_index, axis_size, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
@@ -53,6 +54,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
         examples of this device.
       key: the run's key, the same in every step.
     """
+    check_batch(recipe, batch)
     local = batch["images"].shape[1]
     index = axis_index(recipe.axis_name) * local + jnp.arange(local)  # this device's examples in the global batch
     images_seen = state.step.astype(jnp.float32) * recipe.images_per_step
@@ -89,6 +91,15 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
         adapted = recipe.augment.adapt(state.running["augment"], sign.total / sign.count, recipe.images_per_step)
         state = state.replace(running=state.running | {"augment": adapted})
     return state.replace(step=state.step + 1), metrics
+
+
+def check_batch(recipe: Recipe, batch: dict) -> None:
+    """Raises a ConfigError unless a batch has the shape that the recipe takes."""
+    local = recipe.batch_size // axis_size(recipe.axis_name)
+    wanted = (recipe.real_batches_per_step, local, *recipe.image_shape)
+    for name, shape in (("images", wanted), ("labels", wanted[:2])):
+        found = batch[name].shape
+        require(found == shape, f"shape of batch[{name!r}]", found, f"must be {shape} on each device, for one update")
 
 
 def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
@@ -276,7 +287,7 @@ def add_up_penalties(groups, views, pull, running: dict, context: StepContext, g
 
     def apply(penalties):
         gradients = pull(gradients_of(penalties))
-        seen = {side: view._replace(gradient=gradients.get(side)) for side, view in views.items()}
+        seen = {side: view._replace(known_gradient=gradients.get(side)) for side, view in views.items()}
         means, scalars = {}, {}
         for name, penalty in penalties.items():
             inputs = PenaltyInputs(seen.get("real"), seen["fake"], running.get(name, {}), context, generator)

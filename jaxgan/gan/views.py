@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.core import rng
+from jaxgan.core.errors import require
 from jaxgan.core.parallel import all_gather, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.gan.augment import Augmentation
@@ -91,8 +92,8 @@ class DView(NamedTuple):
       logits: [b].
       outputs: what D returns beside them, such as "features" [b, F].
       discriminate: other images to their logits [b]; they are augmented, and D draws, as for these images.
-      gradient: of the logits by `images`, through the augmentation, [b, H, W, C]; None unless the penalty that looks
-        names these images in its `gradients`. It takes no second forward pass.
+      gradient: of the logits by `images`, through the augmentation, [b, H, W, C]; only for a penalty that names these
+        images in its `gradients`. It takes no second forward pass.
     """
 
     images: jax.Array
@@ -100,7 +101,13 @@ class DView(NamedTuple):
     logits: jax.Array
     outputs: dict[str, jax.Array]
     discriminate: Callable[[jax.Array], jax.Array]
-    gradient: jax.Array | None = None
+    known_gradient: jax.Array | None = None
+
+    @property
+    def gradient(self) -> jax.Array:
+        right = 'name the images whose gradient the penalty looks at, "real" or "fake"'
+        require(self.known_gradient is not None, "Penalty.gradients", (), right)
+        return self.known_gradient
 
 
 class BoundGenerator(NamedTuple):
