@@ -52,7 +52,7 @@ def first(batches: dict) -> dict:
 
 def test_one_step_against_the_algorithm_written_out():
     """Two steps of D with the hinge loss, one of G, and the average, for one device and gradient descent."""
-    n_d, rate_d, rate_g, half_life = 2, 0.02, 0.05, 50.0
+    done, n_d, rate_d, rate_g, half_life = 3, 2, 0.02, 0.05, 50.0
     recipe = tiny_recipe(
         loss=LOSSES["hinge"],
         d_steps=n_d,
@@ -80,7 +80,7 @@ def test_one_step_against_the_algorithm_written_out():
         losses_d = []
         for i in range(n_d):
             real = to_float(images[i])
-            fake, state_g = generate(params_g, state_g, z(Stream.Z_D, i))
+            fake, state_g = generate(params_g, state_g, z(Stream.Z_D, n_d * done + i))
 
             def loss_d(params, real=real, fake=fake, state_d=state_d):
                 logits, new_state = discriminate(params, state_d, jnp.concatenate([real, fake]))
@@ -91,7 +91,7 @@ def test_one_step_against_the_algorithm_written_out():
             losses_d.append(value)
 
         def loss_g(params):
-            fake, new_state = generate(params, state_g, z(Stream.Z_G, 0))
+            fake, new_state = generate(params, state_g, z(Stream.Z_G, done))
             return -jnp.mean(discriminate(params_d, state_d, fake)[0]), new_state
 
         (value_g, state_g), grads = jax.value_and_grad(loss_g, has_aux=True)(params_g)
@@ -101,13 +101,13 @@ def test_one_step_against_the_algorithm_written_out():
         ema = jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, g.variables, variables)
         return (params_d, state_d), (params_g, state_g), ema, jnp.mean(jnp.array(losses_d)), value_g
 
-    before, batch = jitted_init(recipe, KEY), first(random_batches(recipe, 1))
+    before, batch = jitted_init(recipe, KEY).replace(step=jnp.int32(done)), first(random_batches(recipe, 1))
     d, g, ema, value_d, value_g = by_hand(before, batch["images"])
     after, metrics = jitted_step(recipe, before, batch, KEY)
     assert relative_distance(d, (after.d.params, after.d.model_state)) <= 1e-6
     assert relative_distance(g, (after.g.params, after.g.model_state)) <= 1e-6
     assert relative_distance(ema, after.ema) <= 1e-6
-    assert after.step == 1
+    assert after.step == done + 1
     np.testing.assert_allclose([float(metrics["loss/d"]), float(metrics["loss/g"])], [value_d, value_g], rtol=1e-5)
 
 
