@@ -19,6 +19,7 @@ from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import Schedule
 from jaxgan.gan.step import Mean, logit_metrics, train_step
+from jaxgan.models import MODELS
 from jaxgan.models.layers import unit
 from jaxgan.ops import flops
 from tests.helpers import (
@@ -51,7 +52,7 @@ def first(batches: dict) -> dict:
 
 def test_one_step_against_the_algorithm_written_out():
     """Two steps of D with the hinge loss, one of G, and the average, for one device and gradient descent."""
-    n_d, rate_d, rate_g, half_life = 2, 0.02, 0.05, 50.0
+    done, n_d, rate_d, rate_g, half_life = 3, 2, 0.02, 0.05, 50.0
     recipe = tiny_recipe(
         loss=LOSSES["hinge"],
         d_steps=n_d,
@@ -79,7 +80,7 @@ def test_one_step_against_the_algorithm_written_out():
         losses_d = []
         for i in range(n_d):
             real = to_float(images[i])
-            fake, state_g = generate(params_g, state_g, z(Stream.Z_D, i))
+            fake, state_g = generate(params_g, state_g, z(Stream.Z_D, n_d * done + i))
 
             def loss_d(params, real=real, fake=fake, state_d=state_d):
                 logits, new_state = discriminate(params, state_d, jnp.concatenate([real, fake]))
@@ -90,7 +91,7 @@ def test_one_step_against_the_algorithm_written_out():
             losses_d.append(value)
 
         def loss_g(params):
-            fake, new_state = generate(params, state_g, z(Stream.Z_G, 0))
+            fake, new_state = generate(params, state_g, z(Stream.Z_G, done))
             return -jnp.mean(discriminate(params_d, state_d, fake)[0]), new_state
 
         (value_g, state_g), grads = jax.value_and_grad(loss_g, has_aux=True)(params_g)
@@ -100,13 +101,13 @@ def test_one_step_against_the_algorithm_written_out():
         ema = jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, g.variables, variables)
         return (params_d, state_d), (params_g, state_g), ema, jnp.mean(jnp.array(losses_d)), value_g
 
-    before, batch = jitted_init(recipe, KEY), first(random_batches(recipe, 1))
+    before, batch = jitted_init(recipe, KEY).replace(step=jnp.int32(done)), first(random_batches(recipe, 1))
     d, g, ema, value_d, value_g = by_hand(before, batch["images"])
     after, metrics = jitted_step(recipe, before, batch, KEY)
     assert relative_distance(d, (after.d.params, after.d.model_state)) <= 1e-6
     assert relative_distance(g, (after.g.params, after.g.model_state)) <= 1e-6
     assert relative_distance(ema, after.ema) <= 1e-6
-    assert after.step == 1
+    assert after.step == done + 1
     np.testing.assert_allclose([float(metrics["loss/d"]), float(metrics["loss/g"])], [value_d, value_g], rtol=1e-5)
 
 
@@ -122,7 +123,7 @@ EVERYTHING = dict(
     generator=StyledGenerator(),
     discriminator=DenseDiscriminator(dropout=0.3, conditioning="d2dce", embed_dim=8, smooth=True),
     num_classes=4,
-    penalties_d=penalties("bcr", "dragan", "lecam", "r1", "r2"),
+    penalties_d=penalties("bcr", "dragan", "lecam"),
     penalties_g=penalties("fm", "path"),
     class_loss=ClassLoss(CLASS_LOSSES["d2dce"], on_fakes=True),
     augment=Augmentation(dim, Schedule(0.7), adaptive=True, target=0.3, speed_kimg=0.5),
@@ -135,13 +136,15 @@ RELATIVISTIC = dict(
     num_classes=4,
     loss=LOSSES["rpgan"],
     d_steps=2,
-    penalties_d=penalties("gp") | penalties("r2", interval=2),
+    penalties_d=penalties("r1") | penalties("r2", interval=2),
     augment=Augmentation(dim, Schedule(0.8), shared_draws=True),
     posthoc_ema={"0.1": PowerEma(6.94)},
     fake_labels="real",
 )
 BATCH_NORM_IN_D = dict(
-    generator=DenseGenerator(), discriminator=NormedDiscriminator(), penalties_d=penalties("r1", interval=2)
+    generator=DenseGenerator(),
+    discriminator=NormedDiscriminator(),
+    penalties_d=penalties("gp") | penalties("r1", interval=2),
 )
 
 
@@ -260,6 +263,24 @@ def test_no_operation_that_the_algorithm_does_not_need(names, loss, cost, interv
     # relativistic loss there is no way back.
     g_step = 2 * F + 3 * G - G_FIRST + (F if loss == "rpgan" else 0)
     assert count == recipe.batch_size * (3 * d_step + g_step)
+
+
+def test_r3gan_takes_six_times_the_operations_of_d_an_image():
+    """With R1 and R2: one forward, one back to the images, two for its gradient, two for that of the loss."""
+    fields = dict(channels=(16, 16), blocks=1)
+    net_g, net_d = (net(**fields) for net in MODELS["r3gan"])
+    recipe = tiny_recipe(generator=net_g, discriminator=net_d, loss=LOSSES["rpgan"], penalties_d=penalties("r1", "r2"))
+    state, batch = jax.eval_shape(jitted_init, recipe, KEY), first(random_batches(recipe, 1))
+    shapes = {"g": (recipe.generator, (1, recipe.z_dim)), "d": (recipe.discriminator, (1, *recipe.image_shape))}
+    forward = {
+        name: flops.count(
+            lambda v, x, net=net: net.apply(v, x, None, True), getattr(state, name).variables, np.zeros(x)
+        )
+        for name, (net, x) in shapes.items()
+    }
+    count = flops.count(train_step, recipe, state, batch, KEY) / recipe.batch_size
+    by_g = 2 * forward["d"] + forward["d"] + 3 * forward["g"]  # fakes, reals, and what makes fakes
+    assert 11 < (count - by_g - forward["g"]) / forward["d"] <= 12
 
 
 # What a step draws.
