@@ -18,9 +18,20 @@ from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.recipe import make_generator, recipe_from_config
 from jaxgan.gan.schedules import Schedule
 from jaxgan.gan.state import init_state
+from jaxgan.gan.step import train_step
 from jaxgan.models.layers import BaseDiscriminator
 from jaxgan.settings import default_config
-from tests.helpers import KEY, StyledGenerator, assert_same_bits, jitted_init, relative_distance, run, sgd, tiny_recipe
+from tests.helpers import (
+    KEY,
+    StyledGenerator,
+    assert_same_bits,
+    jitted_init,
+    random_batches,
+    relative_distance,
+    run,
+    sgd,
+    tiny_recipe,
+)
 
 
 def tiny_config(**changes):
@@ -303,6 +314,10 @@ def test_parts_of_another_kind(change, words):
         tiny_recipe().replace(**change)
 
 
+def one_batch(recipe):
+    return jax.tree.map(lambda x: x[0], random_batches(recipe, 1))
+
+
 def test_a_penalty_checks_itself_and_takes_a_number():
     assert float(Penalty(abs, weight=2).weight(0)) == 2.0
     with pytest.raises(ConfigError, match=r"Penalty\.gradients='real': give some of"):
@@ -312,5 +327,8 @@ def test_a_penalty_checks_itself_and_takes_a_number():
     looks = {"slope": Penalty(lambda inputs: inputs.real.gradient[:, 0, 0, 0])}  # which it does not name
     recipe = tiny_recipe().replace(penalties_d=looks)
     with pytest.raises(ConfigError, match=r"Penalty\.gradients=\(\): name the images"):
-        jax.eval_shape(train_step, recipe, jax.eval_shape(init_state, recipe, KEY), batch_spec(recipe, recipe.image_shape), KEY)
+        jax.eval_shape(train_step, recipe, jax.eval_shape(init_state, recipe, KEY), one_batch(recipe), KEY)
+    fewer = jax.tree.map(lambda x: x[:, 1:], one_batch(recipe))
+    with pytest.raises(ConfigError, match=r"shape of batch\['images'\]=\(1, 7, 8, 8, 3\): must be \(1, 8, 8, 8, 3\)"):
+        jax.eval_shape(train_step, recipe, jax.eval_shape(init_state, recipe, KEY), fewer, KEY)
     assert tiny_recipe().replace(penalties_g={"r1": Penalty(abs, net="g", gradients=("real",))}).g_needs_reals
