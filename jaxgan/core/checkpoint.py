@@ -39,9 +39,9 @@ class Checkpoints:
     With several processes, all of them make every call.
 
     Example:
-      >>> with Checkpoints("run/checkpoints", keep_last=3) as checkpoints:  # doctest: +SKIP
-      ...     items = checkpoints.restore({"state": jax.eval_shape(create_state)})
-      ...     checkpoints.save(1000, {"state": state}, {"config": {}}, {"eval/fid": 12.5})
+      with Checkpoints("run/checkpoints", keep_last=3) as checkpoints:
+          items = checkpoints.restore({"state": jax.eval_shape(create_state)})
+          checkpoints.save(1000, {"state": state}, {"config": {}}, {"eval/fid": 12.5})
     """
 
     def __init__(self, directory, *, keep_last=2, keep_every_steps=0, best_metric="", higher_is_better=True):

@@ -34,7 +34,7 @@ def cache_directory(*parts: str) -> Path:
     Users may delete the cache at any time.
 
     Example:
-      >>> cache_directory("weights")  # doctest: +SKIP
+      cache_directory("weights")
       PosixPath('/home/ada/.cache/jaxgan/weights')
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxgan", *parts)

@@ -92,8 +92,8 @@ class Batches:
       ConfigError: batch or steps cannot be divided.
 
     Example:
-      >>> batches = Batches(dataset, recipe, devices=None)  # doctest: +SKIP
-      >>> state, metrics = jax.jit(train_step)(recipe, state, next(batches), key)  # doctest: +SKIP
+      batches = Batches(dataset, recipe, devices=None)
+      state, metrics = jax.jit(train_step)(recipe, state, next(batches), key)
     """
 
     def __init__(

@@ -49,10 +49,10 @@ def evaluate(
       ConfigError: something does not fit; the message names the argument. Nothing has been computed then.
 
     Example:
-      >>> generator = jaxgan.load("runs/cifar")
-      >>> list(jaxgan.evaluate(generator, "cifar10-train.npz", ["fid", "prdc"], num=10_000))
+      generator = jaxgan.load("runs/cifar")
+      list(jaxgan.evaluate(generator, "cifar10-train.npz", ["fid", "prdc"], num=10_000))
       ['fid', 'precision', 'recall', 'density', 'coverage']
-      >>> inception_score = jaxgan.evaluate(images, metrics=["is"])["is"]
+      inception_score = jaxgan.evaluate(images, metrics=["is"])["is"]
     """
     whole = lookup(PROTOCOLS, protocol, "protocol")
     for name, value in changes.items():
@@ -102,8 +102,8 @@ class Evaluator:
         weights are not here and cannot be fetched.
 
     Example:
-      >>> evaluator = Evaluator(["fid", "kid"], Protocol(num=10_000), reals)
-      >>> fids = [evaluator.evaluate(jaxgan.load("runs/cifar", step))["fid"] for step in (10_000, 20_000)]
+      evaluator = Evaluator(["fid", "kid"], Protocol(num=10_000), reals)
+      fids = [evaluator.evaluate(jaxgan.load("runs/cifar", step))["fid"] for step in (10_000, 20_000)]
     """
 
     def __init__(

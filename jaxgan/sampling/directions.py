@@ -78,8 +78,8 @@ def semantic_directions(generator: Generator, k: int, layers=None) -> tuple[np.n
       ConfigError: a generator without `latent_layers`; k or layers that do not exist.
 
     Example:
-      >>> directions, strengths = semantic_directions(generator, 6)
-      >>> images = traverse(generator, directions, columns=7)  # uint8 [6 * 7, H, W, C]
+      directions, strengths = semantic_directions(generator, 6)
+      images = traverse(generator, directions, columns=7)  # uint8 [6 * 7, H, W, C]
     """
     start, *_ = _start(generator)
     return sefa(latent_weights(generator.module, generator.variables, start[0], _moving(start, layers)), k)

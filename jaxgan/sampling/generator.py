@@ -89,8 +89,8 @@ class Generator:
       data: the DataSpec of its images, for whoever wants to know; nothing here reads them.
 
     Example:
-      >>> generator = jaxgan.load("runs/cifar")
-      >>> images = generator.sample(64, seed=0)  # uint8 [64, 32, 32, 3]
+      generator = jaxgan.load("runs/cifar")
+      images = generator.sample(64, seed=0)  # uint8 [64, 32, 32, 3]
     """
 
     module: nn.Module

@@ -51,8 +51,8 @@ def invert(
       ConfigError: images of another shape or type; labels as in `Generator.sample`; other than 1 .. 64 starts.
 
     Example:
-      >>> found = invert(generator, photos)  # uint8 [n, 32, 32, 3]
-      >>> images = generator.generate(found.latents, found.labels, found.keys)  # found.images
+      found = invert(generator, photos)  # uint8 [n, 32, 32, 3]
+      images = generator.generate(found.latents, found.labels, found.keys)  # found.images
     """
     images = np.asarray(images)
     given = f"{images.dtype} {list(images.shape)}"

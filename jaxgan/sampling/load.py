@@ -39,7 +39,7 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
       CheckpointError: there is no checkpoint, not this one, or all are damaged.
 
     Example:
-      >>> jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)
+      jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)
     """
     path = locate(path)
     items, run, step = checkpoint.restore_items(path, step, ["ema"])

@@ -12,9 +12,9 @@ hook, in the same order. A hook is called at every log line, or as often as its 
 or several; 0: only at the end of the run), and always at the end.
 
 Example:
-  >>> def weight_norm(step, state, metrics, generator):
-  ...     return {"mine/norm": optax.tree.norm(state.g.params)}
-  >>> jaxgan.train(config, "runs/mine", hooks=[weight_norm, jaxgan.training.hooks.every(100.0, show)])
+  def weight_norm(step, state, metrics, generator):
+      return {"mine/norm": optax.tree.norm(state.g.params)}
+  jaxgan.train(config, "runs/mine", hooks=[weight_norm, jaxgan.training.hooks.every(100.0, show)])
 """
 
 import functools

@@ -52,9 +52,9 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       TrainingDiverged: a value is not finite any more; the last good checkpoint is intact.
 
     Example:
-      >>> config = jaxgan.config("cifar")
-      >>> config.train_kimg = 100.0
-      >>> jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
+      config = jaxgan.config("cifar")
+      config.train_kimg = 100.0
+      jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
     require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)

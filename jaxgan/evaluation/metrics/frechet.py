@@ -55,10 +55,10 @@ class Moments:
     are in float64 at once. `n` is the number of rows so far.
 
     Example:
-      >>> moments = Moments()
-      >>> for batch in batches:
-      ...     moments.add(batch)
-      >>> frechet_distance(moments.gaussian(), reference)
+      moments = Moments()
+      for batch in batches:
+          moments.add(batch)
+      frechet_distance(moments.gaussian(), reference)
     """
 
     def __init__(self, block_rows: int = 4096):
