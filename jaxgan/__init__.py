@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 # Name -> its module. Nothing of it is imported before it is used, so that `import jaxgan` takes no time.
 _HOMES = {
     "train": "jaxgan.training.loop",
+    "every": "jaxgan.training.hooks",
     "recipe_from_config": "jaxgan.gan.recipe",
     "Recipe": "jaxgan.gan.recipe",
     "init_state": "jaxgan.gan.state",

@@ -74,7 +74,7 @@ def default_config() -> ConfigDict:
     config.model.name = "sngan"  # see jaxgan/models/__init__.py
     config.model.z_dim = 128
     config.model.conditional = False  # class-conditional G and D
-    config.model.conditioning = "projection"  # D hears of classes by projection, ac, multi_hinge or d2dce
+    config.model.conditioning = "projection"  # how D is conditioned: projection, ac, multi_hinge, d2dce
     config.model.fake_labels = (
         "uniform"  # classes of fakes in training: uniform (drawn anew), or real (the batch's own)
     )

@@ -354,3 +354,20 @@ def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
 def test_a_bucket_is_no_workdir():
     with pytest.raises(ConfigError, match="--workdir='gs://bucket/run': must be local"):
         train(tiny_config(), "gs://bucket/run", images())
+
+
+def test_a_hook_that_fails_costs_neither_the_line_nor_the_checkpoint(tmp_path):
+    def broken(step, state, metrics, generator):
+        raise ZeroDivisionError("by nothing")
+
+    def wordy(step, state, metrics, generator):
+        return {"mine": "a word"}
+
+    with pytest.raises(RunFailed, match=r"hook .*broken at step 4: ZeroDivisionError: by nothing; the .* step 4 "):
+        train(tiny_config(), tmp_path, images(), hooks=[every(4 * KIMG, broken)])
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")][-1] == 4
+    with pytest.raises(RunFailed, match=r"hook .*wordy at step .*returned\['mine'\]='a word': must be one number"):
+        train(tiny_config(), tmp_path, images(), hooks=[every(1 * KIMG, wordy)])
+    for wrong in (-1.0, "x", float("nan")):
+        with pytest.raises(ConfigError, match="every_kimg="):
+            every(wrong, broken)

@@ -89,6 +89,7 @@ class Command:
         values = copy.deepcopy(self.flags)
         flags.DEFINE_bool("help", False, "Print this and exit.", flag_values=values)
         flags.DEFINE_bool("version", False, "Print the version and exit.", flag_values=values)
+        arguments = ["--help" if argument == "-h" else argument for argument in arguments]
         try:
             left_over = values(["jaxgan", *arguments], known_only="config" in values)[1:]
         except flags.Error as error:

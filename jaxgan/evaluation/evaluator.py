@@ -21,7 +21,7 @@ from jaxgan.sampling.generator import Generator
 def evaluate(
     generator_or_images: Generator | Dataset | np.ndarray | str | os.PathLike,
     reals: Dataset | np.ndarray | str | os.PathLike | None = None,
-    metrics: Iterable[str] = ("fid",),
+    metrics: Iterable[str] | str = ("fid",),
     *,
     num: int | None = None,
     protocol: str = "nvidia",
@@ -36,7 +36,7 @@ def evaluate(
       generator_or_images: a generator, such as `jaxgan.load(path)`; or images: an array uint8 [N, H, W, C] (or floats
         in 0..1), the path of a directory or an .npz, or a data set.
       reals: images to compare with, as above; None where no metric needs any.
-      metrics: names in `jaxgan.METRICS`.
+      metrics: names in `jaxgan.METRICS`, or one of them.
       num: how many fakes to take, the first ones; None is all images that are given, or the protocol's number of
         samples.
       protocol: a name in `PROTOCOLS`, for everything else that the values depend on.
@@ -64,7 +64,7 @@ def evaluate(
     if num is not None:
         whole = whole._replace(num=num)
     evaluator = Evaluator(
-        metrics,
+        [metrics] if isinstance(metrics, str) else metrics,
         whole._replace(**changes),
         None if reals is None else _as_dataset(reals, "reals"),
         weights=weights,

@@ -145,7 +145,7 @@ CLASS_LOSSES = {
 
 @flax.struct.dataclass
 class ClassLoss:
-    """A loss that fits what D says of the class to the labels.
+    """A loss between D's outputs for the classes and the labels.
 
     Attributes:
       fn: one of `CLASS_LOSSES` or of its kind.

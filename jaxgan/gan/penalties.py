@@ -56,6 +56,8 @@ class Penalty:
 
     def __post_init__(self):
         object.__setattr__(self, "weight", as_schedule(self.weight))
+        right = "must be a whole number, 1 or above"
+        require(isinstance(self.interval, int) and self.interval > 0, "Penalty.interval", self.interval, right)
         require(self.net in ("d", "g"), "Penalty.net", self.net, "choose d or g")
         sides = isinstance(self.gradients, tuple) and set(self.gradients) <= {"real", "fake"}
         require(sides, "Penalty.gradients", self.gradients, 'give some of ("real", "fake")')

@@ -44,7 +44,7 @@ class Recipe:
       loss: the game.
       d_steps: D steps for each G step.
       penalties_d, penalties_g: what is added to D's and to G's loss, by name.
-      class_loss: what fits D's answers about classes to the labels; None: conditioning by projection, or no classes.
+      class_loss: a loss between D's outputs for the classes and the labels; None: D is conditioned by projection.
       augment: what images pass before D sees them.
       ema: G's moving average.
       posthoc_ema: further averages to store, by name.
@@ -145,7 +145,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     loss = lookup(LOSSES, config.loss, "config.loss")
     penalties = _penalties(config, generator)
     top_k = _schedule(config, "top_k_fraction", config, limit=1.0)
-    require(min(top_k.values) > 0, "config.top_k_fraction", config.top_k_fraction, "must be above 0")
+    key = "top_k_fraction" if config.top_k_fraction <= 0 else "top_k_fraction_schedule"
+    require(min(top_k.values) > 0, f"config.{key}", config[key], "must stay above 0")
     fake_labels = config.model.fake_labels
     require(fake_labels in ("uniform", "real"), "config.model.fake_labels", fake_labels, "choose uniform or real")
     return Recipe(
@@ -179,6 +180,8 @@ def make_nets(config, data: DataSpec | None = None) -> tuple[BaseGenerator, Base
     model = config.model
     conditioning = model.conditioning
     right = "takes classes; set config.model.conditional=True"
+    known = ("projection", *CLASS_LOSSES)
+    require(conditioning in known, "config.model.conditioning", conditioning, f"choose one of {', '.join(known)}")
     require(model.conditional or conditioning == "projection", "config.model.conditioning", conditioning, right)
     generator = make_generator(config, data)
     discriminator = _make_net(config, data, "d", dict(conditioning=conditioning, san=model.san))
@@ -334,6 +337,8 @@ def _posthoc_ema(config) -> dict[str, PowerEma]:
     if given:
         right = "config.ema.posthoc takes a power-function EMA; give its relative std"
         require(section.sigma_rel > 0, "config.ema.sigma_rel", section.sigma_rel, right)
+        numbers = all(isinstance(sigma, int | float) for sigma in given)
+        require(numbers, "config.ema.posthoc", given, "give relative stds, such as 0.05,0.1")
         distinct = len({f"{sigma:g}" for sigma in (section.sigma_rel, *given)}) == 1 + len(given)
         right = "give relative stds, each once and none equal to config.ema.sigma_rel"
         require(distinct, "config.ema.posthoc", given, right)

@@ -15,6 +15,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxgan.core.errors import require
+
+SHAPES = ("constant", "linear", "cosine", "inverse sqrt")
 FORMS = '"constant", "linear to V [in K kimg]", "cosine to V [in K kimg]" or "inverse sqrt from K kimg"'
 _FORM = re.compile(
     r"(?:warmup (?P<warmup>\S+) kimg, )?"
@@ -39,10 +42,11 @@ class Schedule:
     end: float = 0.0  # linear, cosine
     over: float = 0.0  # images; linear, cosine: from start to end; inverse sqrt: until it begins to fall
     warmup: float = 0.0  # images
-    shape: str = flax.struct.field(pytree_node=False, default="constant")  # constant, linear, cosine, inverse sqrt
+    shape: str = flax.struct.field(pytree_node=False, default="constant")  # one of SHAPES
     warms_up: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __post_init__(self):
+        require(self.shape in SHAPES, "Schedule.shape", self.shape, f"choose one of {', '.join(SHAPES)}")
         for name in ("start", "end", "over", "warmup"):
             if isinstance(number := getattr(self, name), int):  # another type would be another program
                 object.__setattr__(self, name, float(number))

@@ -26,12 +26,20 @@ from jaxgan.gan import ema
 from jaxgan.gan.losses import top_k_weights, wasserstein_d
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import NetState, TrainState
-from jaxgan.gan.views import D_STREAMS, G_STREAMS, BoundGenerator, DInputs, Discriminator, PenaltyInputs, StepContext
+from jaxgan.gan.views import (
+    D_STREAMS,
+    G_STREAMS,
+    AugmentedDiscriminator,
+    BoundGenerator,
+    DInputs,
+    PenaltyInputs,
+    StepContext,
+)
 
 
 @flax.struct.dataclass
 class Mean:
-    """A metric that knows how many steps it is a mean of: none, where a lazy penalty was not applied.
+    """A metric as a sum over steps and their number, which is 0 where a lazy penalty was applied in none of them.
 
     Example:
       >>> float(Mean(6.0, 2.0))
@@ -40,6 +48,11 @@ class Mean:
 
     total: jax.Array
     count: jax.Array
+
+    @property
+    def value(self) -> jax.Array:
+        """The mean as an array, also where a population was trained by `vmap`."""
+        return self.total / self.count
 
     def __float__(self) -> float:
         return float(self.total) / float(self.count) if float(self.count) else math.nan
@@ -87,8 +100,8 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
 
     metrics = sum_metrics(metrics) | metrics_g
     if recipe.augment is not None and recipe.augment.adaptive:
-        sign = metrics["ada/sign"]
-        adapted = recipe.augment.adapt(state.running["augment"], sign.total / sign.count, recipe.images_per_step)
+        sign = metrics["ada/sign"].value
+        adapted = recipe.augment.adapt(state.running["augment"], sign, recipe.images_per_step)
         state = state.replace(running=state.running | {"augment": adapted})
     return state.replace(step=state.step + 1), metrics
 
@@ -107,16 +120,18 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
 
     G does not learn here, but what its forward pass moves (batch statistics, vectors of spectral norm) moves.
     """
-    discriminator = discriminator_at(recipe, state, context)
+    discriminator = augmented_discriminator(recipe, state, context)
     fakes, fake_labels, g_model_state = generate_fakes(recipe, state.g.params, state.g.model_state, labels, context)
     inputs = d_inputs(recipe, images, labels, lax.stop_gradient(fakes), fake_labels, context)
-    lazy = penalty_groups(recipe.penalties_d)
-    wanted = {side: {i for i, group in lazy.items() if side in gradients_of(group)} for side in inputs}
-    differentiated = frozenset(side for side in inputs if wanted[side])
+    groups = penalty_groups(recipe.penalties_d)
+    # Where the same steps take gradients at reals and at fakes (R1 and R2), one pass does both. Otherwise reals and
+    # fakes go through D apart, so that a gradient at reals alone (R1) costs no pass back through the fakes.
+    intervals = {side: {i for i, group in groups.items() if side in gradients_of(group)} for side in inputs}
+    together = intervals["real"] == intervals["fake"]
 
     def objective(params):
-        views, model_state, pull = discriminator.view_both(
-            params, state.d.model_state, inputs, differentiated, together=wanted["real"] == wanted["fake"]
+        views, model_state, image_gradients = discriminator.view_both(
+            params, state.d.model_state, inputs, gradients_of(recipe.penalties_d), together
         )
         real, fake = views["real"], views["fake"]
         loss = jnp.mean(recipe.loss.d(real.logits, fake.logits))
@@ -131,7 +146,7 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
                 class_loss += jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
             metrics["classes/d"] = class_loss
             total += recipe.class_loss.weight_d * class_loss
-        penalty, running, penalty_metrics = add_up_penalties(lazy, views, pull, state.running, context)
+        penalty, running, penalty_metrics = add_up_penalties(groups, views, image_gradients, state.running, context)
         return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
     grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.d.params)
@@ -141,13 +156,13 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
 
 def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
     """Returns the state after one optimizer step of G, and metrics; the reals are for losses that compare with them."""
-    discriminator = discriminator_at(recipe, state, context)
-    lazy = penalty_groups(recipe.penalties_g)
+    discriminator = augmented_discriminator(recipe, state, context)
+    groups = penalty_groups(recipe.penalties_g)
 
     def objective(params):
         fakes, fake_labels, model_state = generate_fakes(recipe, params, state.g.model_state, labels, context)
         inputs = d_inputs(recipe, images, labels, fakes, fake_labels, context)
-        views, _, pull = discriminator.view_both(
+        views, _, image_gradients = discriminator.view_both(
             state.d.params,
             state.d.model_state,
             inputs if recipe.g_needs_reals else {"fake": inputs["fake"]},
@@ -165,7 +180,9 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
             total += recipe.class_loss.weight_g * metrics["classes/g"]
         generator = bind_generator(recipe, params, state.g.model_state)
-        penalty, running, penalty_metrics = add_up_penalties(lazy, views, pull, state.running, context, generator)
+        penalty, running, penalty_metrics = add_up_penalties(
+            groups, views, image_gradients, state.running, context, generator
+        )
         return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
     grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.g.params)
@@ -190,7 +207,7 @@ def ema_step(recipe: Recipe, state: TrainState) -> TrainState:
 
 
 def apply_gradients(recipe: Recipe, name: str, net: NetState, grads, model_state, metrics, context: StepContext):
-    """Returns net "g" or "d" after one optimizer step, and metrics; both of values averaged over the devices."""
+    """Returns net "g" or "d" after one optimizer step, and metrics; gradients and metrics are averaged over devices."""
     module, optimizer = {
         "g": (recipe.generator, recipe.optimizer_g),
         "d": (recipe.discriminator, recipe.optimizer_d),
@@ -233,12 +250,12 @@ def bind_generator(recipe: Recipe, params, model_state: dict) -> BoundGenerator:
     return BoundGenerator(apply, recipe.z_dim)
 
 
-def discriminator_at(recipe: Recipe, state: TrainState, context: StepContext) -> Discriminator:
+def augmented_discriminator(recipe: Recipe, state: TrainState, context: StepContext) -> AugmentedDiscriminator:
     """Returns D with the augmentation at its present strength."""
     strength = None
     if recipe.augment is not None:
         strength = recipe.augment.strength(state.running.get("augment"), context.images_seen)
-    return Discriminator(recipe.discriminator, recipe.augment, strength)
+    return AugmentedDiscriminator(recipe.discriminator, recipe.augment, strength)
 
 
 def d_inputs(recipe: Recipe, images, labels, fakes, fake_labels, context: StepContext) -> dict[str, DInputs]:
@@ -279,18 +296,18 @@ def gradients_of(penalties) -> frozenset[str]:
     return frozenset(side for penalty in penalties.values() for side in penalty.gradients)
 
 
-def add_up_penalties(groups, views, pull, running: dict, context: StepContext, generator=None):
+def add_up_penalties(groups, views, image_gradients, running: dict, context: StepContext, generator=None):
     """Returns the weighted sum of the penalties, the running scalars after them, and their means as metrics.
 
     A lazy penalty is computed in every interval-th step only, where it counts `interval` times as much.
     """
 
     def apply(penalties):
-        gradients = pull(gradients_of(penalties))
-        seen = {side: view._replace(known_gradient=gradients.get(side)) for side, view in views.items()}
+        gradients = image_gradients(gradients_of(penalties))
+        sides = {side: view._replace(known_gradient=gradients.get(side)) for side, view in views.items()}
         means, scalars = {}, {}
         for name, penalty in penalties.items():
-            inputs = PenaltyInputs(seen.get("real"), seen["fake"], running.get(name, {}), context, generator)
+            inputs = PenaltyInputs(sides.get("real"), sides["fake"], running.get(name, {}), context, generator)
             values = penalty.fn(inputs)
             if penalty.running:
                 values, scalars[name] = values

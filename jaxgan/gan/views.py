@@ -1,4 +1,4 @@
-"""What a step of D or of G is about: its examples and their draws, and what D says of reals and fakes."""
+"""Defines what the steps of D and of G look at: their examples, their random draws, and D's answers on both sides."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from jaxgan.gan.augment import Augmentation
 
 
 class StepStreams(NamedTuple):
-    """The streams of what both kinds of steps draw, each kind its own."""
+    """The streams of random numbers of a step; those of D's steps differ from those of G's."""
 
     z: Stream
     labels: Stream
@@ -71,7 +71,7 @@ class StepContext(NamedTuple):
         return all_gather(values, self.axis_name)
 
     def is_due(self, interval: int) -> jax.Array:
-        """Returns whether this is an interval-th step, the last one before a log line among them."""
+        """Returns whether this is an interval-th step, as the last one before a log line always is."""
         return (self.count + 1) % interval == 0
 
 
@@ -85,13 +85,13 @@ class DInputs(NamedTuple):
 
 
 class DView(NamedTuple):
-    """What D says of the reals, or of the fakes, of a step.
+    """What D returns for the reals, or for the fakes, of a step.
 
     Attributes:
       images, labels: [b, H, W, C] before the augmentation, and [b].
       logits: [b].
       outputs: what D returns beside them, such as "features" [b, F].
-      discriminate: other images to their logits [b]; they are augmented, and D draws, as for these images.
+      discriminate: maps other images to logits [b], with the augmentation and the random draws of these images.
       gradient: of the logits by `images`, through the augmentation, [b, H, W, C]; only for a penalty that names these
         images in its `gradients`. It takes no second forward pass.
     """
@@ -134,7 +134,7 @@ class PenaltyInputs(NamedTuple):
     generator: BoundGenerator | None = None
 
 
-class Discriminator(NamedTuple):
+class AugmentedDiscriminator(NamedTuple):
     """D with its augmentation at the present strength, as a function of its variables and inputs."""
 
     module: nn.Module
@@ -158,20 +158,20 @@ class Discriminator(NamedTuple):
         return logits, outputs, new_state
 
     def view(self, params, model_state: dict, inputs: DInputs, differentiated: bool):
-        """Returns what D says of a batch, the new model state, and, if `differentiated`, () -> the view's gradient."""
+        """Returns the view of a batch, the new model state, and, if `differentiated`, a function () -> its gradient."""
 
         def forward(images):
             logits, *rest = self(params, model_state, inputs._replace(images=images))
             return logits, rest
 
-        pull = None
+        gradient = None
         if differentiated:
             logits, pullback, (outputs, new_state) = jax.vjp(forward, inputs.images, has_aux=True)
-            pull = lambda: pullback(jnp.ones_like(logits))[0]  # noqa: E731
+            gradient = lambda: pullback(jnp.ones_like(logits))[0]  # noqa: E731
         else:
             logits, (outputs, new_state) = forward(inputs.images)
-        view = DView(inputs.images, inputs.labels, logits, outputs, self._like(params, model_state, inputs))
-        return view, new_state, pull
+        view = DView(inputs.images, inputs.labels, logits, outputs, self._discriminate_as(params, model_state, inputs))
+        return view, new_state, gradient
 
     def view_both(
         self,
@@ -181,11 +181,11 @@ class Discriminator(NamedTuple):
         differentiated: frozenset[str],
         together: bool = True,
     ):
-        """Returns what D says of reals and of fakes.
+        """Returns the views of reals and of fakes.
 
         Args:
           inputs: by "real" and "fake".
-          differentiated: of which of them gradients are wanted.
+          differentiated: the sides at whose images gradients will be taken.
           together: whether they may share one pass. They then do, unless a logit depends on its batch. Apart, a
             gradient on one side costs no pass back through the other.
 
@@ -195,22 +195,22 @@ class Discriminator(NamedTuple):
         """
         if together and not self.module.batch_dependent:
             both = jax.tree.map(lambda *pair: jnp.concatenate(pair), inputs["real"], inputs["fake"])
-            view, new_state, pull = self.view(params, model_state, both, bool(differentiated))
+            view, new_state, gradient = self.view(params, model_state, both, bool(differentiated))
             logits, outputs = split_halves(view.logits), split_halves(view.outputs)
-            views = {
-                side: DView(x.images, x.labels, logits[side], outputs[side], self._like(params, model_state, x))
-                for side, x in inputs.items()
-            }
-            return views, new_state, lambda sides: split_halves(pull()) if sides else {}
-        views, pulls, new_state = {}, {}, model_state
+            views = {}
+            for side, x in inputs.items():
+                discriminate = self._discriminate_as(params, model_state, x)
+                views[side] = DView(x.images, x.labels, logits[side], outputs[side], discriminate)
+            return views, new_state, lambda sides: split_halves(gradient()) if sides else {}
+        views, gradients, new_state = {}, {}, model_state
         for side, x in inputs.items():
             # Unless a logit depends on its batch, the new state depends on the parameters alone: both passes make it.
             before = new_state if self.module.batch_dependent else model_state
-            views[side], new_state, pulls[side] = self.view(params, before, x, side in differentiated)
-        return views, new_state, lambda sides: {side: pulls[side]() for side in sides}
+            views[side], new_state, gradients[side] = self.view(params, before, x, side in differentiated)
+        return views, new_state, lambda sides: {side: gradients[side]() for side in sides}
 
-    def _like(self, params, model_state: dict, inputs: DInputs) -> Callable[[jax.Array], jax.Array]:
-        """Returns the function from images to logits that looks at all as at `inputs`."""
+    def _discriminate_as(self, params, model_state: dict, inputs: DInputs) -> Callable[[jax.Array], jax.Array]:
+        """Returns a function from images to logits, with the labels and random draws of `inputs`."""
         return lambda images: self(params, model_state, inputs._replace(images=images))[0]
 
 

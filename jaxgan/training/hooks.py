@@ -14,7 +14,7 @@ or several; 0: only at the end of the run), and always at the end.
 Example:
   def weight_norm(step, state, metrics, generator):
       return {"mine/norm": optax.tree.norm(state.g.params)}
-  jaxgan.train(config, "runs/mine", hooks=[weight_norm, jaxgan.training.hooks.every(100.0, show)])
+  jaxgan.train(config, "runs/mine", hooks=[weight_norm, jaxgan.every(100.0, show)])
 """
 
 import functools
@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from jaxgan.core.checkpoint import Checkpoints, all_finite
-from jaxgan.core.errors import RunFailed
+from jaxgan.core.errors import RunFailed, require
 from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.data import DataSpec, to_float
 from jaxgan.evaluation import Evaluator
@@ -97,7 +97,11 @@ class TrainingDiverged(RunFailed):
 def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
     """Returns `function` as a hook that is called every `kimg` thousand images; 0: only at the end of the run."""
 
-    @functools.wraps(function)
+    kimgs = kimg if isinstance(kimg, tuple) else (kimg,)
+    good = all(isinstance(k, int | float) and 0 <= k < float("inf") for k in kimgs)
+    require(good, "every_kimg", kimg, "must be a finite number, 0 or above")
+
+    @functools.wraps(getattr(function, "func", function))  # a partial has no name of its own
     def hook(step, state, metrics, generator):
         return function(step, state, metrics, generator)
 
@@ -160,9 +164,30 @@ class HookCaller:
         values = {"kimg": step * run.recipe.images_per_step / 1e3} | values
         generator = run.ema_generator(state, step)
         with run.speed.paused():
+            failed = None
             for hook in due:
-                returned = hook(step, state, values, generator) or {}
-                values |= {name: float(value) for name, value in returned.items()}
+                try:
+                    values |= check_returned(hook(step, state, dict(values), generator))
+                except TrainingDiverged:
+                    raise
+                except Exception as error:  # whatever a hook does, the line and the state are written first
+                    failed = failed or (hook, error)
+        if failed:
+            hook, error = failed
+            name = getattr(hook, "__qualname__", repr(hook))
+            left = f"the checkpoint of step {run.saved} is good" if run.saved else "there is no checkpoint yet"
+            raise RunFailed(f"hook {name} at step {step}: {type(error).__name__}: {error}; {left}") from error
+
+
+def check_returned(returned) -> dict[str, float]:
+    """Returns what a hook returned as floats by name; a ConfigError says what is wrong with it."""
+    require(returned is None or isinstance(returned, dict), "returned", returned, "return a dict of numbers, or None")
+    values = {}
+    for name, value in (returned or {}).items():
+        require(np.ndim(value) == 0 and not isinstance(value, str), f"returned[{name!r}]", value, "must be one number")
+        require(name not in ("step", "kimg"), f"returned[{name!r}]", value, "is taken by the log; choose another name")
+        values[name] = float(value)
+    return values
 
 
 def evaluate(evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Iterable
 
 import jax
+from ml_collections import ConfigDict
 
 from jaxgan import data
 from jaxgan.core.checkpoint import Checkpoints
@@ -57,6 +58,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
     require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
+    right = 'give a ConfigDict, such as jaxgan.config("digits")'
+    require(isinstance(config, ConfigDict), "config", config, right)
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
     spec = held_out = None
     if dataset is not None:
@@ -203,7 +206,10 @@ def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int) -> M
 @contextlib.contextmanager
 def workdir_lock(workdir: pathlib.Path):
     """Keeps a second start of the same run out while this one lasts."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: cannot be made: {error.strerror}") from error
     with (workdir / ".lock").open("w") as lock:
         try:
             if is_primary_process():
@@ -291,6 +297,6 @@ def log_summary(run: Run, step: int) -> None:
         "curves": run.workdir / "curves.png",
         "metrics": run.workdir / "metrics.jsonl",
         "checkpoint": run.checkpoints.directory / str(step),
-        "more images": f"python -m jaxgan.sample --workdir={run.workdir} --out=more.png",
+        "more images": f"jaxgan sample --workdir={run.workdir} --out=more.png",
     }
     run.console.header(f"trained to step {step:,}", facts)
