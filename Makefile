@@ -15,10 +15,10 @@ quickstart: .venv/run-$(VERSION)
 	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
 
 test: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 lint: .venv/dev-$(VERSION)
 	$(BIN)/ruff check .

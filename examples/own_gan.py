@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 import jaxgan
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=2400, help="updates, a multiple of 50")
+parser.add_argument("--steps", type=int, default=2400, help="updates, a multiple of 10")
 parser.add_argument("--out", default="own_gan.png", help="where the picture goes")
 args, _ = parser.parse_known_args()
 
@@ -82,11 +82,11 @@ recipe = jaxgan.Recipe(
 )
 
 # %%
-# **Loop.** `parallelize` puts the update on all devices, and `Batches` brings the images there, for 50 updates at once.
+# **Loop.** `parallelize` puts the update on all devices, and `Batches` brings the images there, for 10 updates at once.
 key = jax.random.key(0)
 step = jaxgan.parallelize(recipe)
 state = step.devices.replicate(jaxgan.init_state(recipe, key))
-for batch in jaxgan.Batches(dataset, recipe, step.devices, last_step=args.steps, steps_per_dispatch=50):
+for batch in jaxgan.Batches(dataset, recipe, step.devices, last_step=args.steps, steps_per_dispatch=10):
     state, metrics = step(state, batch, key)
     if state.step % 400 == 0:
         print(f"step {state.step}: loss of D {float(metrics['loss/d']):.2f}, of G {float(metrics['loss/g']):.2f}")
