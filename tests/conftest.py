@@ -12,7 +12,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # three times as fast, they take a sixth of the time.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_llvm_disable_expensive_passes=true"
 )
 
 # Tests repeat each other's programs: what one compiled, another process of the same session may load.

@@ -32,6 +32,7 @@ def test_a_direction_moves_the_first_layer_by_its_strength(model):
     np.testing.assert_allclose(strengths, np.linalg.svd(kernel)[1][:3], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_directions_under_spectral_norm_in_chunks():
     """BigGAN's layers are normalised and see a chunk of z each, so that a direction is in one chunk only."""
     net = tiny_generator("biggan", 16, num_classes=10)
