@@ -1,4 +1,4 @@
-"""Two simulated CPU devices for every test, one compilation cache for a session, and the fixtures that tests share.
+"""Two simulated CPU devices for every test, and one compilation cache for all of them.
 
 What more devices or processes take is in `tests.helpers`. The environment must be set before jax is imported.
 """
@@ -14,7 +14,7 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 
-# Tests repeat each other's programs: what one compiled, another process of the same session may load.
+# Tests repeat each other's programs: what one compiled, another process of the same test run may load.
 _OWNS_CACHE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
 if _OWNS_CACHE:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxgan-xla-")
