@@ -71,7 +71,7 @@ class Penalty:
         values, running = self.fn(inputs), {}
         if self.running:
             pair = isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Mapping)
-            same = pair and {name: jnp.shape(x) for name, x in values[1].items()} == dict.fromkeys(self.running, ())
+            same = pair and jax.tree.map(jnp.shape, dict(values[1])) == jax.tree.map(jnp.shape, inputs.running)
             right = f"must return a pair: values, and the scalars after this step, {', '.join(self.running)}"
             require(same, "Penalty.fn", getattr(self.fn, "__qualname__", type(self.fn).__name__), right)
             values, running = values
