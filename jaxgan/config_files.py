@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 import pathlib
 import re
 import traceback
@@ -19,7 +20,7 @@ def packaged() -> dict[str, pathlib.Path]:
     return {file.stem: file for file in sorted(files)}
 
 
-def config(name: str) -> ConfigDict:
+def config(name: str | os.PathLike) -> ConfigDict:
     """Returns the config of a packaged name or a file, such as "cifar", "cifar:unconditional" or "path/to/file.py".
 
     Args:
@@ -32,8 +33,9 @@ def config(name: str) -> ConfigDict:
       >>> config("cifar").model.name
       'biggan'
     """
-    base, _, variant = name.partition(":")
     choices = f"choose one of {', '.join(packaged())}, or the path of a FILE.py"
+    require(isinstance(name, str | os.PathLike), "config", name, choices)
+    base, _, variant = os.fspath(name).partition(":")
     file = pathlib.Path(base) if base.endswith(".py") else packaged().get(base)
     require(file is not None, "config", name, choices)
     require(file.is_file(), "config", name, f"there is no such file; {choices}")

@@ -443,6 +443,12 @@ def test_items_of_a_chosen_step(damaged, tmp_path):
     assert restore_items(moved, None, ["ema"])[2] == 20
     with pytest.raises(CheckpointError, match="has no item 'emma': there is ema, posthoc_ema, state"):
         restore_items(moved, None, ["emma"])
+    with pytest.raises(CheckpointError, match=r"item 'state' of .* has \.\w+.*, no dicts alone"):
+        restore_items(moved, None, ["state"])
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step '10' in"):
+        restore_items(damaged.parent, "10", ["ema"])
+    with pytest.raises(CheckpointError, match="no checkpoint in "):
+        checkpoint.read_run(tmp_path / "missing")
 
 
 def test_items_of_a_damaged_run(damaged, caplog):

@@ -10,8 +10,9 @@ import pytest
 from absl import flags
 
 import jaxgan
+from jaxgan import config_files
 from jaxgan.commands import app
-from jaxgan.core.errors import RunFailed
+from jaxgan.core.errors import ConfigError, RunFailed
 from tests.helpers import environment
 
 COMMANDS = ("train", "sample", "evaluate", "plan")
@@ -201,6 +202,13 @@ def test_processes(arguments, status, expected, tmp_path):
     assert expected in (done.stderr if status else done.stdout)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_config_is_named_by_a_string_or_a_path():
+    with pytest.raises(ConfigError, match=r"^config=None: choose one of cifar, "):
+        jaxgan.config(None)
+    file = config_files.packaged()["digits"]
+    assert jaxgan.config(file).to_dict() == jaxgan.config("digits").to_dict()
 
 
 def test_importing_the_package_imports_nothing_that_takes_time():

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.core.parallel import (
     AXIS,
     Devices,
@@ -20,6 +21,8 @@ from jaxgan.core.parallel import (
     pmean,
     start_processes,
 )
+from jaxgan.gan.step import parallelize
+from tests.helpers import tiny_recipe
 
 
 def test_collectives_without_an_axis_are_the_identity():
@@ -72,6 +75,21 @@ def test_one_process_is_primary_and_agrees_with_itself(tmp_path):
     assert is_primary_process()
     assert is_shared(tmp_path)
     assert broadcast({"eval/fid": 1 / 3}) == {"eval/fid": 1 / 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("jit",), "backend='jit': choose pmap or shard_map"),
+        (("pmap", 2), "devices=2: give a list of JAX devices"),
+        (("pmap", []), r"devices=\[\]: give a list of JAX devices"),
+    ],
+)
+def test_what_are_no_devices(arguments, words):
+    with pytest.raises(ConfigError, match=words):
+        Devices(*arguments)
+    with pytest.raises(ConfigError, match=r"^devices=2: give jaxgan\.core\.parallel\.Devices"):
+        parallelize(tiny_recipe(), 2)
 
 
 def test_half_of_the_flags_of_several_processes_is_an_error():

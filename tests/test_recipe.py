@@ -53,7 +53,9 @@ BAD = [  # setting, value, what is right
     ("model.conditioning", "ac", "set config.model.conditional=True"),
     ("model.fake_labels", "none", "choose uniform or real"),
     ("model.g.channels", (64, 64, 64), "8 pixels take 2 widths, such as (128, 1024)"),
-    ("model.d.channels", (64, -1), "8 pixels take 2 widths, such as (64, 128)"),
+    ("model.d.channels", (64, -1), "widths are whole numbers from 1 on, such as (64, 128)"),
+    ("model.g.channels", (1.5, 64), "widths are whole numbers"),
+    ("model.g.channels", ("a", "b"), "widths are whole numbers"),
     ("model.g.shared_dim", 3, "mlp has no such field; it has none of its own"),
     ("data.image_size", 99, "mlp works at 8 to 64"),
     ("loss", "hinges", "choose one of minimax"),
@@ -65,7 +67,10 @@ BAD = [  # setting, value, what is right
     ("optim_d.lr_schedule", "step to 0", 'give "constant", "linear to V'),
     ("optim_g.b2_schedule", "linear to 1", "in [0, 1)"),
     ("optim_d.b1", 1.0, "in [0, 1)"),
-    ("optim_g.eps", -1.0, "finite number, 0 or above"),
+    ("optim_g.eps", 0.0, "above 0"),
+    ("optim_d.b2", 1.0, "in [0, 1)"),
+    ("optim_d.lr", -1.0, "finite number, 0 or above"),
+    ("class_loss.weight_d", -1.0, "finite number, 0 or above"),  # although there is no class loss
     ("optim_g.momentum", 0.9, "adam has none; config.optim_g.name='sgd' has"),
     ("optim_d.weight_decay", 0.1, "adam has none; config.optim_d.name='adamw' has"),
     ("penalty.r1.weight", -0.1, "finite number, 0 or above"),
@@ -93,6 +98,7 @@ def test_a_bad_setting_names_itself_its_value_and_what_would_be_right(setting, v
 
 
 TOGETHER = [  # settings that do not go together, and what is said of the one to blame
+    ({"ema.sigma_rel": 0.1, "ema.rampup": -1.0}, "config.ema.rampup=-1.0: must be a finite number"),
     ({"ema.posthoc": (0.1,)}, "config.ema.sigma_rel=0.0: config.ema.posthoc takes a power-function EMA"),
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.1,)}, "config.ema.posthoc=(0.1,): give relative stds, each once"),
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.2, 0.2)}, "config.ema.posthoc=(0.2, 0.2): give relative stds"),
@@ -306,6 +312,9 @@ def test_averages_do_not_share_the_buffers_of_g():
         ({"penalties_d": [Penalty(abs)]}, r"Recipe\.penalties_d=\[.*give \{"),
         ({"penalties_d": {"mine": abs}}, r"Recipe\.penalties_d\['mine'\]=.*give a Penalty with net='d'"),
         ({"penalties_g": {"mine": Penalty(abs)}}, r"Recipe\.penalties_g\['mine'\]=.*give a Penalty with net='g'"),
+        ({"batch_size": 0}, r"Recipe\.batch_size=0: must be a whole number, 1 or above"),
+        ({"d_steps": 1.5}, r"Recipe\.d_steps=1\.5: must be a whole number, 1 or above"),
+        ({"fake_labels": "none"}, r"Recipe\.fake_labels='none': choose uniform or real"),
         ({"generator": None}, r"Recipe\.generator=None: give a BaseGenerator"),
     ],
 )
@@ -318,12 +327,71 @@ def one_batch(recipe):
     return jax.tree.map(lambda x: x[0], random_batches(recipe, 1))
 
 
+def step_in_the_abstract(recipe, of=None):
+    """Traces a step of a recipe on the state of another, or on its own."""
+    state = jax.eval_shape(init_state, of or recipe, KEY)
+    return jax.eval_shape(train_step, recipe, state, one_batch(recipe), KEY)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"penalties_d": {"lecam": PENALTIES["lecam"]}},
+            r"state\.running=\{\}: must have \{'lecam': \['fake', 'real'\]\}",
+        ),
+        ({"posthoc_ema": {"0.2": PowerEma(1.0)}}, r"state\.posthoc_ema=\[\]: must have \['0\.2'\]"),
+        ({"optimizer_g": optax.adam(1e-3)}, r"state\.g\.opt_state: is not of recipe\.optimizer_g"),
+        ({"optimizer_d": optax.sgd(0.1, momentum=0.9)}, r"state\.d\.opt_state: is not of recipe\.optimizer_d"),
+    ],
+)
+def test_a_state_of_another_recipe(change, words):
+    with pytest.raises(ConfigError, match=words):
+        step_in_the_abstract(tiny_recipe().replace(**change), of=tiny_recipe())
+
+
+def test_no_recipe_and_no_state():
+    with pytest.raises(ConfigError, match=r"^recipe=.*: give a Recipe, such as recipe_from_config\(config\)$"):
+        init_state(tiny_config(), KEY)
+    with pytest.raises(ConfigError, match=r"^state=.*: give a TrainState"):
+        train_step(tiny_recipe(), {}, one_batch(tiny_recipe()), KEY)
+
+
+@pytest.mark.parametrize(
+    ("running", "returned", "right"),
+    [
+        ({}, lambda logits: None, r"one value an example, \(8,\), or a scalar, not NoneType"),
+        ({}, lambda logits: (logits, {}), "one value an example, .* not tuple"),
+        ({}, lambda logits: logits[:, None], r"one value an example, .* not an array \(8, 1\)"),
+        ({"mean": 0.0}, lambda logits: logits, "a pair: values, and the scalars after this step, mean"),
+        ({"mean": 0.0}, lambda logits: (logits, {"other": 0.0}), "a pair: "),
+        ({"mean": 0.0}, lambda logits: (logits, {"mean": logits}), "a pair: "),
+    ],
+)
+def test_a_penalty_that_returns_something_else(running, returned, right):
+    def mine(inputs):
+        return returned(inputs.real.logits)
+
+    recipe = tiny_recipe().replace(penalties_d={"mine": Penalty(mine, running=running)})
+    with pytest.raises(ConfigError, match=rf"^Penalty\.fn='.*mine': must return {right}"):
+        step_in_the_abstract(recipe)
+
+
+def test_a_loss_that_returns_something_else():
+    with pytest.raises(ConfigError, match=r"^Loss\.d='.*<lambda>': must return one value an example"):
+        step_in_the_abstract(tiny_recipe(loss=Loss(lambda real, fake: None, lambda real, fake: fake)))
+
+
 def test_a_penalty_checks_itself_and_takes_a_number():
     assert float(Penalty(abs, weight=2).weight(0)) == 2.0
     with pytest.raises(ConfigError, match=r"Penalty\.gradients='real': give some of"):
         Penalty(abs, gradients="real")
     with pytest.raises(ConfigError, match=r"Penalty\.net='h': choose d or g"):
         Penalty(abs, net="h")
+    with pytest.raises(ConfigError, match=r"Penalty\.fn=None: give a function"):
+        Penalty(None)
+    with pytest.raises(ConfigError, match=r"Penalty\.running=1: give the scalars"):
+        Penalty(abs, running=1)
     looks = {"slope": Penalty(lambda inputs: inputs.real.gradient[:, 0, 0, 0])}  # which it does not name
     recipe = tiny_recipe().replace(penalties_d=looks)
     with pytest.raises(ConfigError, match=r"Penalty\.gradients=\(\): name the images"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import random
 import signal
 import time
@@ -22,9 +23,11 @@ from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import recipe_from_config
 from jaxgan.sampling.load import load
 from jaxgan.settings import default_config
-from jaxgan.training.hooks import every, save_checkpoint
+from jaxgan.training import hooks as training_hooks
+from jaxgan.training.console import Throughput
+from jaxgan.training.hooks import checked, every, save_checkpoint
 from jaxgan.training.log import read_metrics
-from jaxgan.training.loop import train, workdir_lock
+from jaxgan.training.loop import make_directories, train, workdir_lock
 from jaxgan.training.resume import changes, restore_or_init
 from tests.helpers import assert_same_bits, finish, run_processes, start_python
 
@@ -308,7 +311,8 @@ def test_length_is_free_unless_a_schedule_follows_it():
     longer.train_kimg *= 2
     assert changes(longer, config) == (["config.train_kimg: 0.192 -> 0.384"], [])
     longer.optim_g.lr_schedule = config.optim_g.lr_schedule = "linear to 0"
-    assert changes(longer, config) == ([], ["config.train_kimg: 0.192 -> 0.384"])
+    (fixed,) = changes(longer, config)[1]
+    assert fixed.startswith("config.train_kimg: 0.192 -> 0.384 (config.optim_g.lr_schedule='linear to 0' ")
 
 
 def test_a_second_start_is_refused_while_one_trains(tmp_path):
@@ -322,6 +326,9 @@ def test_a_second_start_is_refused_while_one_trains(tmp_path):
         ("seed", -1, "must be in 0 .. 2147483647"),
         ("batch_size", 15, "must be a multiple of the 2 devices"),
         ("steps_per_dispatch", 0, "must be above 0"),
+        ("train_kimg", 1e30, r"at most 2\^31 - 1"),
+        ("checkpoint.dir", "/proc/self/status/x", "cannot be made: "),
+        ("checkpoint.dir", __file__, "cannot be made: File exists"),
         ("sample.grid", 0, "must be above 0"),
         ("checkpoint.keep_last", 0, "must be above 0"),
         ("log.every_kimg", -1.0, "must be a finite number, 0 or above"),
@@ -349,6 +356,58 @@ def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.batch_size=16: must be at most the number of images, 15"):
         train(tiny_config(), tmp_path / "run", few)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"config": {}}, r"^config=\{\}: give a ConfigDict"),
+        ({"workdir": None}, "^workdir=None: give the path of a local directory"),
+        ({"workdir": __file__}, r"^--workdir='.*': cannot be made: File exists"),
+        ({"hooks": abs}, "^hooks=<built-in function abs>: give a list of functions"),
+        ({"hooks": [None]}, r"^hooks=\[None\]: give a list of functions"),
+        ({"hooks": [types.MethodType(abs, 1), "abs"]}, "^hooks=.*: give a list of functions"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named_before_anything_is_written(tmp_path, arguments, words):
+    given = {"config": tiny_config(), "workdir": tmp_path / "run", "dataset": images()} | arguments
+    with pytest.raises(ConfigError, match=words):
+        train(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_directories_are_made_together_or_not_at_all(tmp_path):
+    with pytest.raises(ConfigError, match=r"^second='.*': cannot be made: "):
+        make_directories({"first": tmp_path / "a" / "b", "second": pathlib.Path(__file__) / "c"})
+    assert not list(tmp_path.iterdir())
+    make_directories({"first": tmp_path / "a" / "b", "second": "gs://bucket/run", "third": tmp_path / "a"})
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize(
+    "returned", [{"eval/fid": 1.0}, {"loss/d": 1.0}, {"step": 1}, {"a": None}, {"a": 1j}, {"a": [1.0]}, {1: 1.0}, 1.0]
+)
+def test_what_a_hook_may_not_return(returned):
+    with pytest.raises(ConfigError, match=r"^returned"):
+        checked(lambda *given: returned)(1, None, {"loss/d": 0.5}, None)
+
+
+def test_what_a_hook_may_return():
+    given = {"a": jnp.float32(1), "b": np.nan, "c": True, "d": jnp.bfloat16(2)}
+    returned = checked(lambda *arguments: given)(1, None, {}, None)
+    assert str(returned) == "{'a': 1.0, 'b': nan, 'c': 1.0, 'd': 2.0}"  # the log writes null for nan
+    assert checked(lambda *arguments: None)(1, None, {}, None) == {}
+
+
+def test_a_hook_that_fails_in_another_process_ends_this_one_too(monkeypatch):
+    monkeypatch.setattr(training_hooks, "any_process", lambda flag: True)
+    run = types.SimpleNamespace(
+        config=tiny_config(), total_steps=STEPS, saved=4, speed=Throughput(1.0),
+        recipe=types.SimpleNamespace(images_per_step=16), ema_generator=lambda state, step: None,
+    )  # fmt: skip
+    caller = training_hooks.HookCaller(run, [every(KIMG, lambda *arguments: None)], 0)
+    with pytest.raises(RunFailed, match=r"^hook of another process at step 5; the checkpoint of step 4 is good$"):
+        caller(5, None, {})
 
 
 def test_a_bucket_is_no_workdir():

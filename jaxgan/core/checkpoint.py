@@ -21,7 +21,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
-from jaxgan.core.parallel import first_replica, is_primary_process, is_shared
+from jaxgan.core.parallel import any_process, first_replica, is_primary_process, is_shared
 
 FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan could misread a checkpoint
 
@@ -212,13 +212,13 @@ def restore_items(path, step: int | None, names) -> tuple[dict, dict, int]:
     Args:
       path: a workdir, its directory of checkpoints, or one checkpoint, wherever it was copied to.
       step: which one of several; the newest undamaged one if None.
-      names: items to read, trees of dicts; none of them if empty.
+      names: list of the items to read, trees of dicts; none of them if empty.
 
     Returns:
       {name: nested dicts of host arrays}, the run as saved, and the step.
 
     Raises:
-      CheckpointError: there is no checkpoint, not this one, not this item, or all are damaged.
+      CheckpointError: there is no checkpoint, not this one, not this item, all are damaged, or it has no dicts alone.
     """
 
     def read(path):
@@ -226,6 +226,8 @@ def restore_items(path, step: int | None, names) -> tuple[dict, dict, int]:
         for name in names:
             if name not in meta["items"]:
                 raise CheckpointError(f"{path} has no item {name!r}: there is {', '.join(meta['items'])}")
+            if odd := [leaf for leaf in meta["items"][name] if "]." in f"]{leaf}"]:  # an attribute
+                raise CheckpointError(f"item {name!r} of {path} has {odd[0]}, no dicts alone: use Checkpoints.restore")
         return {name: _read_item(path, name) for name in names}, meta["run"], meta["step"]
 
     path = _absolute(path)
@@ -233,14 +235,14 @@ def restore_items(path, step: int | None, names) -> tuple[dict, dict, int]:
         return _newest_undamaged(path.parent, [path.name], read)[0]
     directory, steps = find(path)
     if step is not None and step not in steps:
-        raise CheckpointError(f"no checkpoint of step {step} in {directory}: there is {', '.join(map(str, steps))}")
+        raise CheckpointError(f"no checkpoint of step {step!r} in {directory}: there is {', '.join(map(str, steps))}")
     return _newest_undamaged(directory, steps if step is None else [step], read)[0]
 
 
 def read_run(path) -> dict:
-    """Returns the run as saved with the checkpoint that `path` is; raises CheckpointError if it is damaged."""
+    """Returns the run of the checkpoint that `path` is; raises CheckpointError if it is damaged or not there."""
     path = _absolute(path)
-    return _newest_undamaged(path.parent, [path.name], _read_run)[0]
+    return _newest_undamaged(path.parent, [path.name] if path.exists() else find(path)[1], _read_run)[0]
 
 
 def best_step(directory, steps: list[int], metric: str, higher_is_better: bool) -> int:
@@ -338,7 +340,7 @@ def _newest_undamaged(directory: epath.Path, steps: list, read, agree: bool = Fa
             raise
         except Exception as error:  # orbax, tensorstore and json make all kinds of damaged files
             problem = _summary(error)
-        if agree and jax.process_count() > 1 and multihost_utils.process_allgather(np.array(bool(problem))).any():
+        if agree and any_process(bool(problem)):
             problem = problem or "another process cannot read it"
         if not problem:
             if damaged and warn:

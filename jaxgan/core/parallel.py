@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxgan.core import memory
-from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.core.errors import ConfigError, RunFailed, require
 
 AXIS = "batch"
 
@@ -53,8 +53,12 @@ class Devices:
           backend: "pmap" or "shard_map".
           devices: all devices of all processes if None.
         """
+        require(backend in ("pmap", "shard_map"), "backend", backend, "choose pmap or shard_map")
+        devices = jax.devices() if devices is None else devices
+        good = isinstance(devices, list | tuple) and all(hasattr(d, "process_index") for d in devices)
+        require(good and len(devices) > 0, "devices", devices, "give a list of JAX devices, such as jax.devices()[:2]")
         self.backend = backend
-        self.devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
+        self.devices = sorted(devices, key=lambda d: (d.process_index, d.id))
         self.mesh = Mesh(np.array(self.devices), (AXIS,))
         local = [i for i, d in enumerate(self.devices) if d.process_index == jax.process_index()]
         self.local_slots = range(local[0], local[-1] + 1)
@@ -209,6 +213,11 @@ def broadcast(values: dict[str, float]) -> dict[str, float]:
         return values
     numbers = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
     return dict(zip(values, map(float, numbers)))
+
+
+def any_process(flag: bool) -> bool:
+    """Returns whether `flag` is set on any process; all of them must call this together."""
+    return bool(flag) if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def is_shared(directory) -> bool:

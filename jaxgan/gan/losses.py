@@ -10,8 +10,11 @@ from typing import NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.nn import relu, softplus
+
+from jaxgan.core.errors import require
 
 PerExample = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -85,6 +88,19 @@ def relativistic_d(logits_real, logits_fake):
 def relativistic_g(logits_real, logits_fake):
     """Returns softplus(D(x) - D(G(z))) on pairs, the same game with the roles exchanged."""
     return softplus(logits_real - logits_fake)
+
+
+def per_example(values, count: int, setting: str, value) -> jax.Array:
+    """Returns what a user's function made of `count` examples, one value each or a scalar; refuses anything else.
+
+    Args:
+      setting, value: where the function stands, and the function, for the error.
+    """
+    good = isinstance(values, jax.Array | np.ndarray | float) and jnp.shape(values) in ((), (count,))
+    returned = f"an array {jnp.shape(values)}" if isinstance(values, jax.Array) else type(values).__name__
+    name = getattr(value, "__qualname__", type(value).__name__)
+    require(good, setting, name, f"must return one value an example, ({count},), or a scalar, not {returned}")
+    return jnp.asarray(values)
 
 
 LOSSES = {

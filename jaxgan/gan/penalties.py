@@ -20,6 +20,7 @@ from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
 from jaxgan.gan.augment import diffaugment
+from jaxgan.gan.losses import per_example
 from jaxgan.gan.schedules import Schedule, as_schedule
 from jaxgan.gan.views import PenaltyInputs
 
@@ -61,6 +62,20 @@ class Penalty:
         require(self.net in ("d", "g"), "Penalty.net", self.net, "choose d or g")
         sides = isinstance(self.gradients, tuple) and set(self.gradients) <= {"real", "fake"}
         require(sides, "Penalty.gradients", self.gradients, 'give some of ("real", "fake")')
+        require(callable(self.fn), "Penalty.fn", self.fn, "give a function of PenaltyInputs")
+        right = 'give the scalars as they begin, such as {"mean": 0.0}'
+        require(isinstance(self.running, Mapping), "Penalty.running", self.running, right)
+
+    def __call__(self, inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
+        """Returns what `fn` returns, one value an example or a scalar, and the running scalars after this step."""
+        values, running = self.fn(inputs), {}
+        if self.running:
+            pair = isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Mapping)
+            same = pair and jax.tree.map(jnp.shape, dict(values[1])) == jax.tree.map(jnp.shape, inputs.running)
+            right = f"must return a pair: values, and the scalars after this step, {', '.join(self.running)}"
+            require(same, "Penalty.fn", getattr(self.fn, "__qualname__", type(self.fn).__name__), right)
+            values, running = values
+        return per_example(values, len(inputs.fake.logits), "Penalty.fn", self.fn), dict(running)
 
 
 def squared_norm(gradients: jax.Array) -> jax.Array:

@@ -23,6 +23,8 @@ from jaxgan.gan.schedules import Schedule, parse_schedule
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
+FAKE_LABELS = ("uniform", "real")
+
 
 def _static(**options):
     return flax.struct.field(pytree_node=False, **options)
@@ -80,6 +82,10 @@ class Recipe:
         for name, base in (("generator", BaseGenerator), ("discriminator", BaseDiscriminator), ("loss", Loss)):
             value = getattr(self, name)
             require(isinstance(value, base), f"Recipe.{name}", value, f"give a {base.__name__}")
+        for name in ("z_dim", "batch_size", "d_steps"):
+            value = getattr(self, name)
+            require(type(value) is int and value > 0, f"Recipe.{name}", value, "must be a whole number, 1 or above")
+        require(self.fake_labels in FAKE_LABELS, "Recipe.fake_labels", self.fake_labels, "choose uniform or real")
         for name in ("penalties_d", "penalties_g"):
             penalties = getattr(self, name)
             right = 'give {"name": Penalty(...), ...}'
@@ -148,7 +154,7 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     key = "top_k_fraction" if config.top_k_fraction <= 0 else "top_k_fraction_schedule"
     require(min(top_k.values) > 0, f"config.{key}", config[key], "must stay above 0")
     fake_labels = config.model.fake_labels
-    require(fake_labels in ("uniform", "real"), "config.model.fake_labels", fake_labels, "choose uniform or real")
+    require(fake_labels in FAKE_LABELS, "config.model.fake_labels", fake_labels, "choose uniform or real")
     return Recipe(
         generator=generator,
         discriminator=discriminator,
@@ -268,6 +274,7 @@ def _optimizer(config, name: str) -> Optimizer:
     require(max(b2.values) < 1, f"{path}.b2_schedule", section.b2_schedule, "must be in [0, 1)")
     right = f"{section.name} has no b2"
     require("b2" in always or not b2.varies, f"{path}.b2_schedule", section.b2_schedule, right)
+    require(section.eps > 0, f"{path}.eps", section.eps, "must be above 0: a gradient of 0 would be divided by 0")
     for key in ("eps", "weight_decay", "clip_norm"):
         require(0 <= section[key] < math.inf, f"{path}.{key}", section[key], "must be a finite number, 0 or above")
     names = [*always, *(key for key in optional if section[key])]
@@ -294,12 +301,12 @@ def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:
 
 
 def _class_loss(config) -> ClassLoss | None:
-    if not config.model.conditional or config.model.conditioning == "projection":
-        return None
     section = config.class_loss
     for key in ("weight_d", "weight_g"):
         right = "must be a finite number, 0 or above"
         require(0 <= section[key] < math.inf, f"config.class_loss.{key}", section[key], right)
+    if not config.model.conditional or config.model.conditioning == "projection":
+        return None
     return ClassLoss(CLASS_LOSSES[config.model.conditioning], section.weight_d, section.weight_g, section.fakes)
 
 
@@ -324,10 +331,10 @@ def _augmentation(config, loss: Loss) -> Augmentation | None:
 
 def _ema(config) -> ExponentialEma | PowerEma:
     section = config.ema
-    if section.sigma_rel:
-        return PowerEma(_exponent("config.ema.sigma_rel", section.sigma_rel))
     half_life = _schedule(section, "half_life_kimg", config, "ema.")
     require(0 <= section.rampup < math.inf, "config.ema.rampup", section.rampup, "must be a finite number, 0 or above")
+    if section.sigma_rel:
+        return PowerEma(_exponent("config.ema.sigma_rel", section.sigma_rel))
     in_images = half_life.replace(start=1e3 * half_life.start, end=1e3 * half_life.end)
     return ExponentialEma(in_images, section.rampup or math.inf)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgan.core import rng
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.gan.recipe import Recipe
 
 
@@ -46,6 +47,8 @@ class TrainState:
 def init_state(recipe: Recipe, key: jax.Array) -> TrainState:
     """Returns the state before the first step, a function of the recipe and the run's key only."""
 
+    require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+
     def init_net(module, optimizer, stream, example):
         init_key = rng.stream_key(key, stream)
         keys = rng.example_keys(init_key, jnp.arange(1))
@@ -59,12 +62,34 @@ def init_state(recipe: Recipe, key: jax.Array) -> TrainState:
     def copy():  # an average starts at G's weights but must not share their (donated) buffers
         return jax.tree.map(jnp.copy, g.variables)
 
-    running = {name: scalars for name, scalars in recipe.running.items() if scalars}
     return TrainState(
         step=jnp.int32(0),
         g=g,
         d=d,
         ema=copy(),
         posthoc_ema={name: copy() for name in recipe.posthoc_ema},
-        running=jax.tree.map(jnp.float32, running),
+        running=jax.tree.map(jnp.float32, _running(recipe)),
     )
+
+
+def check_state(recipe: Recipe, state: TrainState) -> None:
+    """Raises a ConfigError unless a state has what the recipe changes beside the nets, whose shapes Flax checks."""
+    require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+    require(isinstance(state, TrainState), "state", type(state), "give a TrainState, such as init_state(recipe, key)")
+    anew = "it is the state of another recipe; init_state(recipe, key) makes one of this"
+    running, wanted = (
+        {name: sorted(scalars) for name, scalars in x.items()} for x in (state.running, _running(recipe))
+    )
+    require(running == wanted, "state.running", running, f"must have {wanted or 'none'}: {anew}")
+    names, wanted = sorted(state.posthoc_ema), sorted(recipe.posthoc_ema)
+    require(names == wanted, "state.posthoc_ema", names, f"must have {wanted or 'none'}: {anew}")
+    for name, net, optimizer in (("g", state.g, recipe.optimizer_g), ("d", state.d, recipe.optimizer_d)):
+        wanted = jax.eval_shape(optimizer.init, net.params)
+        if jax.tree.structure(net.opt_state) != jax.tree.structure(wanted):
+            fresh = f"state.{name}.replace(opt_state=recipe.optimizer_{name}.init(state.{name}.params)) begins it anew"
+            raise ConfigError(f"state.{name}.opt_state: is not of recipe.optimizer_{name}; {fresh}")
+
+
+def _running(recipe: Recipe) -> dict:
+    """Returns the running scalars of what has any, as they begin."""
+    return {name: dict(scalars) for name, scalars in recipe.running.items() if scalars}

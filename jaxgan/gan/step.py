@@ -5,7 +5,7 @@
 `train_step` runs on each device that shares the batch, on that device's examples; `parallelize` puts it on all of
 them. Gradients are averaged over the devices in `apply_gradients` and metrics in `train_step`, each in one visible
 place; batch norm does its own. Every draw belongs to an example's index in the global batch, so the number of devices
-changes nothing but rounding.
+changes nothing but rounding (whose differences grow as training goes on, as any small difference does).
 """
 
 import functools
@@ -23,9 +23,9 @@ from jaxgan.core.parallel import AXIS, Devices, axis_index, axis_size, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
-from jaxgan.gan.losses import top_k_weights, wasserstein_d
+from jaxgan.gan.losses import per_example, top_k_weights, wasserstein_d
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import NetState, TrainState
+from jaxgan.gan.state import NetState, TrainState, check_state
 from jaxgan.gan.views import (
     D_STREAMS,
     G_STREAMS,
@@ -68,6 +68,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
       key: the run's key, the same in every step.
     """
     check_batch(recipe, batch)
+    check_state(recipe, state)
     local = batch["images"].shape[1]
     index = axis_index(recipe.axis_name) * local + jnp.arange(local)  # this device's examples in the global batch
     images_seen = state.step.astype(jnp.float32) * recipe.images_per_step
@@ -111,6 +112,7 @@ def check_batch(recipe: Recipe, batch: dict) -> None:
     local = recipe.batch_size // axis_size(recipe.axis_name)
     wanted = (recipe.real_batches_per_step, local, *recipe.image_shape)
     for name, shape in (("images", wanted), ("labels", wanted[:2])):
+        require(name in batch, "batch", list(batch), f"has no {name!r}")
         found = batch[name].shape
         require(found == shape, f"shape of batch[{name!r}]", found, f"must be {shape} on each device, for one update")
 
@@ -134,7 +136,8 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             params, state.d.model_state, inputs, gradients_of(recipe.penalties_d), together
         )
         real, fake = views["real"], views["fake"]
-        loss = jnp.mean(recipe.loss.d(real.logits, fake.logits))
+        values = recipe.loss.d(real.logits, fake.logits)
+        loss = jnp.mean(per_example(values, len(fake.logits), "Loss.d", recipe.loss.d))
         metrics = {"loss/d": loss} | logit_metrics(recipe, real.logits, fake.logits)
         total = loss
         if "direction" in real.outputs:  # SAN: the loss of omega is Wasserstein's, whatever that of the features
@@ -170,7 +173,8 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             together=False,  # no gradient goes through the reals
         )
         logits_real = views["real"].logits if recipe.loss.relativistic else None
-        values, fake = recipe.loss.g(logits_real, views["fake"].logits), views["fake"]
+        fake = views["fake"]
+        values = per_example(recipe.loss.g(logits_real, fake.logits), len(fake.logits), "Loss.g", recipe.loss.g)
         if recipe.top_k_fraction is not None:
             logits = lax.stop_gradient(fake.logits)
             values *= top_k_weights(logits, context.gather(logits), recipe.top_k_fraction(context.images_seen))
@@ -308,9 +312,9 @@ def add_up_penalties(groups, views, image_gradients, running: dict, context: Ste
         means, scalars = {}, {}
         for name, penalty in penalties.items():
             inputs = PenaltyInputs(sides.get("real"), sides["fake"], running.get(name, {}), context, generator)
-            values = penalty.fn(inputs)
+            values, moved = penalty(inputs)
             if penalty.running:
-                values, scalars[name] = values
+                scalars[name] = moved
             means[name] = jnp.mean(values)
         return means, scalars
 
@@ -356,6 +360,9 @@ class Step:
     """
 
     def __init__(self, recipe: Recipe, devices: Devices):
+        require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+        right = "give jaxgan.core.parallel.Devices(devices=[...]), or None for all devices"
+        require(isinstance(devices, Devices), "devices", devices, right)
         self.devices = devices
         # As arrays: device_put compares Python's floats between processes, and finds them unequal to themselves.
         self.recipe = devices.replicate(jax.tree.map(jnp.asarray, recipe.on_axis(AXIS)))
@@ -378,4 +385,4 @@ def parallelize(recipe: Recipe, devices: Devices | None = None) -> Step:
       for batch in Batches(dataset, recipe, step.devices, last_step=100):
           state, metrics = step(state, batch, key)
     """
-    return Step(recipe, devices or Devices())
+    return Step(recipe, Devices() if devices is None else devices)

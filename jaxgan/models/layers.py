@@ -53,7 +53,9 @@ class _Net(nn.Module):
             listed = f"{sizes[0]} to {sizes[-1]}" if gapless else ", ".join(map(str, sizes))
             raise ValueError(f"image_size={self.image_size}: {architecture} works at {listed}")
         default, given = self.default_widths(), tuple(self.channels)
-        if given and (len(given) != len(default) or not all(isinstance(w, int) and w > 0 for w in given)):
+        if not all(type(width) is int and width > 0 for width in given):
+            raise ValueError(f"channels={given}: widths are whole numbers from 1 on, such as {default}")
+        if given and len(given) != len(default):
             right = f"{self.image_size} pixels take {len(default)} widths, such as {default}"
             raise ValueError(f"channels={given}: {right}")
         return given or default

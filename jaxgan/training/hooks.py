@@ -7,9 +7,11 @@ with
   metrics: dict of floats, those of the last dispatch and what the hooks before this one returned.
   generator: the EMA generator of this step, a `jaxgan.Generator`; valid during the call only, as the state.
 
-The floats that a hook returns join `metrics` and so reach the log. With several processes every one of them calls the
-hook, in the same order. A hook is called at every log line, or as often as its attribute `every_kimg` says (one number
-or several; 0: only at the end of the run), and always at the end.
+The floats that a hook returns join `metrics` and so reach the log; in metrics.jsonl one that is not finite is null.
+Their names are new to the line, and none begins with eval/, health/ or perf/. With several processes every one of them
+calls the hook, in the same order; where it fails in one of them, all end after this step's line and checkpoint (a hook
+that makes the others wait inside it must see to that itself). A hook is called at every log line, or as often as its
+attribute `every_kimg` says (one number or several; 0: only at the end of the run), and always at the end.
 
 Example:
   def weight_norm(step, state, metrics, generator):
@@ -29,7 +31,7 @@ import numpy as np
 
 from jaxgan.core.checkpoint import Checkpoints, all_finite
 from jaxgan.core.errors import RunFailed, require
-from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
+from jaxgan.core.parallel import Devices, any_process, assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.data import DataSpec, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import Recipe
@@ -100,6 +102,7 @@ def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
     kimgs = kimg if isinstance(kimg, tuple) else (kimg,)
     good = all(isinstance(k, int | float) and 0 <= k < float("inf") for k in kimgs)
     require(good, "every_kimg", kimg, "must be a finite number, 0 or above")
+    require(callable(function), "function", function, "give a function hook(step, state, metrics, generator)")
 
     @functools.wraps(getattr(function, "func", function))  # a partial has no name of its own
     def hook(step, state, metrics, generator):
@@ -109,13 +112,42 @@ def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
     return hook
 
 
-def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, users: Iterable[Hook]) -> list[Hook]:
+def checked(hook: Hook) -> Hook:
+    """Returns a user's hook, which says by a ConfigError what is wrong with what it returns."""
+
+    @functools.wraps(getattr(hook, "func", hook))
+    def call(step, state, metrics, generator) -> dict[str, float]:
+        returned = hook(step, state, metrics, generator)
+        right = "return a dict of numbers, or None"
+        require(returned is None or isinstance(returned, dict), "returned", returned, right)
+        for name, value in (returned or {}).items():
+            setting = f"returned[{name!r}]"
+            require(isinstance(name, str), setting, value, "must have a name that is a string")
+            number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "biufV"  # V: bfloat16
+            require(number, setting, value, "must be one number")
+            taken = name in ("step", *metrics) or name.startswith(("eval/", "health/", "perf/"))
+            require(not taken, setting, value, "is taken by the log; choose another name, such as mine/...")
+        return {name: float(value) for name, value in (returned or {}).items()}
+
+    return call
+
+
+def users_hooks(hooks: Iterable[Hook]) -> list[Hook]:
+    """Returns a user's hooks, each `checked`; a ConfigError says what is none."""
+    right = "give a list of functions hook(step, state, metrics, generator)"
+    require(isinstance(hooks, Iterable), "hooks", hooks, right)
+    hooks = list(hooks)
+    require(all(map(callable, hooks)), "hooks", hooks, right)
+    return [every(hook.every_kimg, checked(hook)) if hasattr(hook, "every_kimg") else checked(hook) for hook in hooks]
+
+
+def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, users: list[Hook]) -> list[Hook]:
     """Returns the standard hooks with a user's own between them, in the order in which they are called.
 
     Args:
       reals: images and labels that D is trained on, held_out: others or None; see `health_metrics`.
     """
-    config, users = run.config, list(users)
+    config = run.config
     # What is measured is logged at once, and the best checkpoint and those to keep must be saved to be kept.
     line = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *_cadences(users))
     save = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
@@ -167,27 +199,17 @@ class HookCaller:
             failed = None
             for hook in due:
                 try:
-                    values |= check_returned(hook(step, state, dict(values), generator))
+                    values |= hook(step, state, dict(values), generator) or {}
                 except TrainingDiverged:
                     raise
                 except Exception as error:  # whatever a hook does, the line and the state are written first
                     failed = failed or (hook, error)
-        if failed:
-            hook, error = failed
-            name = getattr(hook, "__qualname__", repr(hook))
+        if any_process(failed is not None):  # or the others would wait for this one in the next step
+            hook, error = failed or (None, None)
+            name = hook.__qualname__ if failed else "of another process"
+            what = f": {type(error).__name__}: {error}" if failed else ""
             left = f"the checkpoint of step {run.saved} is good" if run.saved else "there is no checkpoint yet"
-            raise RunFailed(f"hook {name} at step {step}: {type(error).__name__}: {error}; {left}") from error
-
-
-def check_returned(returned) -> dict[str, float]:
-    """Returns what a hook returned as floats by name; a ConfigError says what is wrong with it."""
-    require(returned is None or isinstance(returned, dict), "returned", returned, "return a dict of numbers, or None")
-    values = {}
-    for name, value in (returned or {}).items():
-        require(np.ndim(value) == 0 and not isinstance(value, str), f"returned[{name!r}]", value, "must be one number")
-        require(name not in ("step", "kimg"), f"returned[{name!r}]", value, "is taken by the log; choose another name")
-        values[name] = float(value)
-    return values
+            raise RunFailed(f"hook {name} at step {step}{what}; {left}") from error
 
 
 def evaluate(evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:

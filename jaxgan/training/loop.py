@@ -18,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxgan import data
-from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import atomic_write
 from jaxgan.core.parallel import Devices, is_primary_process
@@ -28,7 +28,7 @@ from jaxgan.gan.state import TrainState
 from jaxgan.gan.step import parallelize
 from jaxgan.settings import flatten, steps, to_json
 from jaxgan.training.console import Progress, Throughput
-from jaxgan.training.hooks import Hook, HookCaller, Run, all_hooks, save_checkpoint
+from jaxgan.training.hooks import Hook, HookCaller, Run, all_hooks, save_checkpoint, users_hooks
 from jaxgan.training.log import MetricsLog
 from jaxgan.training.resume import compare_with_saved, restore_or_init
 
@@ -58,8 +58,11 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
     require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
+    right = "give the path of a local directory"
+    require(isinstance(workdir, str | os.PathLike), "workdir", workdir, right)
     right = 'give a ConfigDict, such as jaxgan.config("digits")'
     require(isinstance(config, ConfigDict), "config", config, right)
+    hooks = users_hooks(hooks)
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
     spec = held_out = None
     if dataset is not None:
@@ -75,6 +78,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     devices = Devices(config.parallel)
     evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
 
+    make_directories({"--workdir": workdir, "config.checkpoint.dir": config.checkpoint.dir or workdir})
     with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, spec, workdir, checkpoints)
         state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
@@ -132,6 +136,9 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
         if key.endswith("_kimg") and isinstance(value, float):
             require(0 <= value < float("inf"), f"config.{key}", value, "must be a finite number, 0 or above")
     require(0 <= config.seed < 2**31, "config.seed", config.seed, "must be in 0 .. 2147483647")
+    total = steps(config, config.train_kimg) * recipe.real_batches_per_step
+    right = f"makes {total:.3g} batches (config.steps_per_dispatch={config.steps_per_dispatch}); at most 2^31 - 1 are"
+    require(total < 2**31, "config.train_kimg", config.train_kimg, right)
     right = f"must be a multiple of the {num_devices} devices"
     require(config.batch_size % num_devices == 0, "config.batch_size", config.batch_size, right)
     has_wandb = importlib.util.find_spec("wandb") is not None
@@ -181,14 +188,17 @@ def make_evaluator(config, dataset: data.Dataset, per_device: int) -> Evaluator:
 
 def open_checkpoints(config, workdir: pathlib.Path) -> Checkpoints:
     """Returns the checkpoints of a run, which need not exist yet."""
-    best = config.checkpoint.best_metric
-    return Checkpoints(
-        config.checkpoint.dir or workdir / "checkpoints",
-        keep_last=config.checkpoint.keep_last,
-        keep_every_steps=steps(config, config.checkpoint.keep_every_kimg),
-        best_metric=best,
-        higher_is_better=bool(best) and higher_is_better(best),
-    )
+    section, best = config.checkpoint, config.checkpoint.best_metric
+    try:
+        return Checkpoints(
+            section.dir or workdir / "checkpoints",
+            keep_last=section.keep_last,
+            keep_every_steps=steps(config, section.keep_every_kimg),
+            best_metric=best,
+            higher_is_better=bool(best) and higher_is_better(best),
+        )
+    except CheckpointError as error:
+        raise ConfigError(f"config.checkpoint.dir={section.dir!r}: {error}") from error
 
 
 def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int) -> MetricsLog:
@@ -203,13 +213,26 @@ def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int) -> M
     return log
 
 
+def make_directories(directories: dict) -> None:
+    """Makes local directories, {setting: path}; where one cannot be, a ConfigError names it and none is left behind."""
+    made = []
+    for setting, directory in directories.items():
+        if "://" in str(directory):  # a bucket has none
+            continue
+        path = pathlib.Path(directory).absolute()
+        try:
+            missing = [parent for parent in (path, *path.parents) if not parent.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            for empty in made:
+                empty.rmdir()
+            raise ConfigError(f"{setting}={str(directory)!r}: cannot be made: {error.strerror}") from error
+        made = missing + made
+
+
 @contextlib.contextmanager
 def workdir_lock(workdir: pathlib.Path):
     """Keeps a second start of the same run out while this one lasts."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: cannot be made: {error.strerror}") from error
     with (workdir / ".lock").open("w") as lock:
         try:
             if is_primary_process():

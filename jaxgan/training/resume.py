@@ -23,14 +23,19 @@ _FREE_ON_RESUME = (
 def changes(config, saved) -> tuple[list[str], list[str]]:
     """Returns the settings that differ from a saved run's, as "config.name: old -> new": free ones and fixed ones."""
     old, new = settings.flatten(saved), settings.flatten(config)
-    over_run = any(depends_on_run_length(value) for key, value in new.items() if key.endswith("_schedule"))
+    over_run = [
+        f"config.{key}={value!r}"
+        for key, value in new.items()
+        if key.endswith("_schedule") and depends_on_run_length(value)
+    ]
     free, fixed = [], []
     for key in new:
         if new[key] != old[key]:
             # A schedule over the whole run has another past when the run gets another length.
             is_free = key.startswith(_FREE_ON_RESUME) and not (key == "train_kimg" and over_run)
+            reason = f" ({' and '.join(over_run)} would have had another past)" * (key == "train_kimg" and not is_free)
             target = free if is_free else fixed
-            target.append(f"config.{key}: {old[key]!r} -> {new[key]!r}")
+            target.append(f"config.{key}: {old[key]!r} -> {new[key]!r}{reason}")
     return free, fixed
 
 
