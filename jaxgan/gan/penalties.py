@@ -1,4 +1,4 @@
-"""Penalties: what is added to D's or to G's loss beside the game itself, each a value with a weight and an interval.
+"""Penalties: terms beside the adversarial loss of D or of G, each a value with a weight and an interval.
 
 To add one, write a function of `PenaltyInputs` and a line in `PENALTIES` (then `config.penalty` has a section for it),
 or put a `Penalty` into a recipe.

@@ -41,13 +41,13 @@ class Recipe:
     Attributes:
       generator, discriminator: modules as `jaxgan.models` describes them.
       optimizer_g, optimizer_d: an `Optimizer`, or one of optax's own.
-      z_dim: numbers of a latent.
+      z_dim: width of a latent.
       batch_size: real images in one D step, over all devices.
-      loss: the game.
+      loss: the adversarial loss.
       d_steps: D steps for each G step.
       penalties_d, penalties_g: what is added to D's and to G's loss, by name.
       class_loss: a loss between D's outputs for the classes and the labels; None: D is conditioned by projection.
-      augment: what images pass before D sees them.
+      augment: the augmentation of reals and fakes before D sees them.
       ema: G's moving average.
       posthoc_ema: further averages to store, by name.
       top_k_fraction: schedule of the fraction of its fakes that G learns from, those that D likes best; None: all.

@@ -53,7 +53,7 @@ class Schedule:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The extreme values that it comes to, but for a warm-up's and what falls towards 0."""
+        """Where it starts and ends; a warm-up starts below, and an inverse sqrt falls towards 0."""
         return (self.start, self.end) if self.shape in ("linear", "cosine") else (self.start,)
 
     @property

@@ -18,7 +18,7 @@ What goes in and comes out:
   images: float32 [B, H, W, C], H = W = `image_size`, C = `image_channels`, black at -1 and white at 1. A generator may
     leave that range (StyleGAN2 and R3GAN have no tanh); images are clipped to it when they are saved or scored.
   logits: float32 [B], of any size and never squashed to probabilities; high means real.
-  outputs: a dict of what else D says, such as "features" for feature matching and, with a class loss, "classes" or
+  outputs: a dict of what else D returns, such as "features" for feature matching and, with a class loss, "classes" or
     "embedding" and "proxy": see `layers.BaseDiscriminator`, whose `head` makes logits and outputs of features.
 
 Variables are those that `init` makes: "params", float32, and any collections of state, such as "batch_stats". State

@@ -62,7 +62,7 @@ class _Net(nn.Module):
 
 
 class BaseGenerator(_Net):
-    """The base of every generator: its common fields and what an architecture says of itself.
+    """The base of every generator: its common fields and what an architecture declares of itself.
 
     Attributes:
       latent_layers: a regular expression for the names of the layers that z enters, or w in a net with styles; they

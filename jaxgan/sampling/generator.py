@@ -180,7 +180,7 @@ class Generator:
     def latents(self, n: int, seed: int = 0, bound: float | None = None):
         """Draws what samples 0 .. n - 1 start from: latents float32 [n, z_dim], labels int32 [n], noise keys [n].
 
-        With a `bound`, all numbers of a latent are within it.
+        With a `bound`, all coordinates of a latent are within it.
         """
         return self._draw(n, seed, self.num_classes, bound)
 

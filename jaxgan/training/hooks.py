@@ -132,7 +132,7 @@ def checked(hook: Hook) -> Hook:
     return call
 
 
-def users_hooks(hooks: Iterable[Hook]) -> list[Hook]:
+def own_hooks(hooks: Iterable[Hook]) -> list[Hook]:
     """Returns a user's hooks, each `checked`; a ConfigError says what is none."""
     right = "give a list of functions hook(step, state, metrics, generator)"
     require(isinstance(hooks, Iterable), "hooks", hooks, right)
@@ -141,24 +141,25 @@ def users_hooks(hooks: Iterable[Hook]) -> list[Hook]:
     return [every(hook.every_kimg, checked(hook)) if hasattr(hook, "every_kimg") else checked(hook) for hook in hooks]
 
 
-def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, users: list[Hook]) -> list[Hook]:
-    """Returns the standard hooks with a user's own between them, in the order in which they are called.
+def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) -> list[Hook]:
+    """Returns the standard hooks with the user's own between them, in the order in which they are called.
 
     Args:
       reals: images and labels that D is trained on, held_out: others or None; see `health_metrics`.
+      own: those of the user, as `own_hooks` returns them.
     """
     config = run.config
     # What is measured is logged at once, and the best checkpoint and those to keep must be saved to be kept.
-    line = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *_cadences(users))
-    save = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
-    save += (config.eval.every_kimg,) if config.checkpoint.best_metric else ()
+    log_kimg = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *_cadences(own))
+    save_kimg = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
+    save_kimg += (config.eval.every_kimg,) if config.checkpoint.best_metric else ()
     return [
         every(config.eval.every_kimg, partial(evaluate, evaluator)),
         every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), reals, held_out)),
-        *(hook if hasattr(hook, "every_kimg") else every(line, hook) for hook in users),
-        every(line, partial(write_line, run)),
+        *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
+        every(log_kimg, partial(write_line, run)),
         every(config.sample.every_kimg, partial(draw_samples, run)),
-        every(save, partial(save_checkpoint, run)),
+        every(save_kimg, partial(save_checkpoint, run)),
     ]
 
 

@@ -1,7 +1,8 @@
 """The training loop: build, restore or initialise, step, stop.
 
-All else is a hook (hooks.py), called between two dispatches of the compiled step. The line of step N in metrics.jsonl
-is written before checkpoint N, and a resumed run first drops the lines after its checkpoint: no gaps, no doubles.
+Everything else is a hook (hooks.py), called between two dispatches of the compiled step. The line of step N in
+metrics.jsonl is written before checkpoint N, and a resumed run first drops the lines after its checkpoint: no gaps, no
+doubles.
 """
 
 import collections
@@ -28,7 +29,7 @@ from jaxgan.gan.state import TrainState
 from jaxgan.gan.step import parallelize
 from jaxgan.settings import flatten, steps, to_json
 from jaxgan.training.console import Progress, Throughput
-from jaxgan.training.hooks import Hook, HookCaller, Run, all_hooks, save_checkpoint, users_hooks
+from jaxgan.training.hooks import Hook, HookCaller, Run, all_hooks, own_hooks, save_checkpoint
 from jaxgan.training.log import MetricsLog
 from jaxgan.training.resume import compare_with_saved, restore_or_init
 
@@ -62,7 +63,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     require(isinstance(workdir, str | os.PathLike), "workdir", workdir, right)
     right = 'give a ConfigDict, such as jaxgan.config("digits")'
     require(isinstance(config, ConfigDict), "config", config, right)
-    hooks = users_hooks(hooks)
+    hooks = own_hooks(hooks)
     config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
     spec = held_out = None
     if dataset is not None:
