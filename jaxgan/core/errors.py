@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 
 class ConfigError(ValueError):
@@ -52,12 +52,12 @@ def require_finite(setting: str, value, least: float = -math.inf) -> None:
     require(is_finite(value, least), setting, value, f"must be a finite number{limit}")
 
 
-def lookup(table: Mapping, name: str, setting: str):
+def lookup(table: Mapping, name, setting: str):
     """Returns table[name], or raises a ConfigError that lists the choices.
 
     Example:
       >>> lookup({"adam": 1, "sgd": 2}, "adam", "config.optim_g.name")
       1
     """
-    require(name in table, setting, name, f"choose one of {', '.join(map(str, table))}")
+    require(isinstance(name, Hashable) and name in table, setting, name, f"choose one of {', '.join(map(str, table))}")
     return table[name]
