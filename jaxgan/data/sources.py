@@ -80,6 +80,8 @@ def check_source(data_config) -> None:
         npz_file(directory, "config.data.dir")
     elif name == "custom":
         open_custom(data_config, data_config.split, "config.data.split")
+    elif name == "cifar10":
+        data_root(data_config)
     elif name not in DATASETS:
         find_builder(name, tuple(DATASETS), data_root(data_config))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.core.errors import require, require_finite, require_whole
+from jaxgan.core.errors import is_whole, require, require_finite, require_whole
 from jaxgan.sampling.generator import Generator
 
 
@@ -24,7 +24,8 @@ def sefa(weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
       Unit vectors float32 [k, inputs], the first eigenvectors of weight^T weight, each with its largest number
       positive; and the change that a step of length 1 makes, the singular values, float32 [k], descending.
     """
-    require_whole("k", k, 1, weight.shape[1])
+    width = weight.shape[1]
+    require(is_whole(k, 1, width), "k", k, f"latents of {width} numbers have 1 .. {width}")
     weight = weight.astype(np.float64)
     values, vectors = np.linalg.eigh(weight.T @ weight)  # ascending
     values, vectors = values[::-1][:k], vectors.T[::-1][:k]
