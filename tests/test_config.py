@@ -50,6 +50,9 @@ BAD_RUN = {
     "steps_per_dispatch": 0,
     "sample.grid": 0,
     "sample.every_kimg": -1.0,
+    "eval.every_kimg": -1.0,
+    "eval.num_samples": -1,
+    "eval.num_reals": -1,
     "checkpoint.keep_last": 0,
 }
 
