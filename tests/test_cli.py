@@ -90,6 +90,8 @@ def test_an_error_in_a_config_file_is_named_with_its_line(content, expected, fai
         ("sample", ["--workdir=.", "--out=x.png"], "no checkpoint"),
         ("sample", ["--workdir=.", "--out=x.tiff"], "FILE.npz"),
         ("sample", ["--workdir=.", "--out=x.png", "--num=0"], "--num=0"),
+        ("sample", ["--workdir=.", "--out=x.png", "--sigma_rel=nan"], "sigma_rel=nan"),
+        ("evaluate", ["--workdir=.", "--neighbours=x.gif"], "FILE.png"),
         ("evaluate", [], "--workdir"),
         ("evaluate", ["--workdir=."], "no checkpoint"),
         ("evaluate", ["--protocol=A"], "--protocol=A"),

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import jaxgan
-from jaxgan.core.errors import ConfigError, lookup, require
+from jaxgan.core.errors import ConfigError, is_finite, is_whole, lookup, require, require_finite, require_whole
 from jaxgan.gan.recipe import recipe_from_config
 from jaxgan.models import MODELS
 from jaxgan.settings import default_config, flatten, from_dict, report_on_cifar, steps, to_json, unknown_key
@@ -49,6 +50,9 @@ BAD_RUN = {
     "steps_per_dispatch": 0,
     "sample.grid": 0,
     "sample.every_kimg": -1.0,
+    "eval.every_kimg": -1.0,
+    "eval.num_samples": -1,
+    "eval.num_reals": -1,
     "checkpoint.keep_last": 0,
 }
 
@@ -148,6 +152,30 @@ def test_require_names_setting_and_value():
     require(True, "--num", 1, "")
     with pytest.raises(ConfigError, match=r"^--num=0: must be above 0$"):
         require(False, "--num", 0, "must be above 0")
+
+
+@pytest.mark.parametrize("value", [True, 2.0, 2.5, float("nan"), "2", None, [2], 0, -1, np.int64(0), np.bool_(True), 9])
+def test_what_is_no_whole_number_in_1_to_8(value):
+    assert not is_whole(value, 1, 8)
+    with pytest.raises(ConfigError, match=r"^n=.*: must be a whole number in 1 \.\. 8$"):
+        require_whole("n", value, 1, 8)
+
+
+@pytest.mark.parametrize(
+    "value", [True, "2", None, float("nan"), float("inf"), -0.1, np.float32("nan"), np.array([1.0])]
+)
+def test_what_is_no_finite_number_from_0_on(value):
+    assert not is_finite(value, 0)
+    with pytest.raises(ConfigError, match=r"^x=.*: must be a finite number, 0 or above$"):
+        require_finite("x", value, 0)
+
+
+def test_numbers_of_python_and_numpy():
+    for value in (1, 8, np.int32(1), np.uint8(8)):
+        require_whole("n", value, 1, 8)
+    for value in (0, 0.5, np.float32(0.5), np.int64(3)):
+        require_finite("x", value, 0)
+    require_finite("x", -1.0)
 
 
 def test_settings_of_what_is_not_registered_here_survive(monkeypatch):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import types
 from pathlib import Path
 
 import jax
@@ -47,16 +48,33 @@ def test_spec_of_a_data_set():
 
 
 BAD = {
-    "no labels": (dict(labels=None), r"dataset\.labels=object \[\]: must be integer \[300\]"),
-    "too few labels": (dict(labels=np.zeros(299, int)), r"\.labels=int64 \[299\]: must be integer \[300\]"),
+    "no labels": (dict(labels=None), r"dataset\.labels=NoneType: must be a NumPy array, integer \[300\]"),
+    "too few labels": (
+        dict(labels=np.zeros(299, int)),
+        r"\.labels=int64 \[299\]: must be a NumPy array, integer \[300\]",
+    ),
     "too large a label": (dict(num_classes=2), r"\.labels=0\.\.2: must be in 0\.\.1, as num_classes=2"),
     "other labels": (
         dict(get=lambda i: (np.zeros((len(i), 8, 8, 3), np.uint8), i)),
         r"must be the labels there, \[0, 2\]",
     ),
-    "float images": (dict(images=np.zeros((300, 8, 8, 3))), r"\[0\]=float64 \[2, 8, 8, 3\]: must be uint8"),
-    "another shape": (dict(image_shape=(16, 16, 3)), r"\[0\]=uint8 \[2, 8, 8, 3\]: must be uint8 \[2, 16, 16, 3\]"),
+    "float images": (
+        dict(images=np.zeros((300, 8, 8, 3))),
+        r"\[0\]=float64 \[2, 8, 8, 3\]: must be a NumPy array, uint8",
+    ),
+    "another shape": (
+        dict(image_shape=(16, 16, 3)),
+        r"\[0\]=uint8 \[2, 8, 8, 3\]: must be a NumPy array, uint8 \[2, 16, 16, 3\]",
+    ),
     "no channels": (dict(image_shape=(8, 8)), r"image_shape=\(8, 8\): must be \(H, W, C\)"),
+    "labels in a list": (dict(labels=[0] * 300), r"dataset\.labels=list: must be a NumPy array, integer \[300\]"),
+    "no classes": (dict(num_classes=None), r"^dataset\.num_classes=None: must be a whole number, 0 or above$"),
+    "classes as text": (dict(num_classes="10"), r"^dataset\.num_classes='10': must be a whole number"),
+    "half a class": (dict(num_classes=10.5), r"^dataset\.num_classes=10\.5: must be a whole number"),
+    "no image shape": (dict(image_shape=None), r"^dataset\.image_shape=None: must be \(H, W, C\)"),
+    "no height": (dict(image_shape=(0, 8, 3)), r"^dataset\.image_shape=\(0, 8, 3\): must be \(H, W, C\)"),
+    "gets nothing": (dict(get=lambda i: None), r"^dataset\.get\(indices\)=NoneType: must be a pair of arrays"),
+    "gets too much": (dict(get=lambda i: (i, i, i)), r"^dataset\.get\(indices\)=tuple: must be a pair of arrays"),
     "empty": (dict(images=np.zeros((0, 8, 8, 3), np.uint8)), r"len\(dataset\)=0"),
 }
 
@@ -76,6 +94,86 @@ def test_no_data_set_at_all():
     tall = data.ArrayDataset(np.zeros((5, 8, 6, 3), np.uint8))
     with pytest.raises(ConfigError, match=r"image_shape=\(8, 6, 3\): images must be square"):
         data.DataSpec.from_dataset(tall)
+
+
+def uint8(*shape):
+    return np.zeros(shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            dict(images=uint8(32, 32, 3)),
+            r"^images=uint8\[32, 32, 3\]: this is one image \[H, W, C\]; give .*images\[None\]",
+        ),
+        (dict(images=[uint8(8, 8, 3), uint8(9, 8, 3)]), r"^images=list: make no array: "),
+        (dict(images=uint8(2, 8, 8, 3), labels=[[0], [1, 2]]), r"^labels=list: make no array: "),
+        (
+            dict(images=uint8(2, 8, 8, 3), labels=[0, 1], num_classes=10.5),
+            r"^num_classes=10\.5: must be a whole number",
+        ),
+        (dict(images=uint8(2, 8, 8, 3), labels=[0, 1], num_classes="3"), r"^num_classes='3': must be a whole number"),
+        (dict(images=uint8(2, 8, 8, 3), num_classes=-1), r"^num_classes=-1: must be a whole number"),
+    ],
+)
+def test_what_makes_no_data_set(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        data.ArrayDataset(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (lambda i: None, r"\(indices\)=NoneType: must be a pair"),
+        (
+            lambda i: (uint8(len(i), 9, 8, 3), i),
+            r"\[0\]=uint8 \[4, 9, 8, 3\]: must be a NumPy array, uint8 \[4, 8, 8, 3\]",
+        ),
+        (lambda i: (np.zeros((len(i), 8, 8, 3)), i), r"\[0\]=float64 \[4, 8, 8, 3\]: must be a NumPy array, uint8"),
+        (lambda i: (uint8(len(i), 8, 8, 3), i / 2), r"\[1\]=float64 \[4\]: must be a NumPy array, integer"),
+    ],
+)
+def test_a_data_set_that_answers_badly_after_its_check(later, message):
+    dataset = Plain()
+    data.check_dataset(dataset)
+    dataset.get = later
+    with pytest.raises(ConfigError, match=rf"^dataset\.get.*{message}"):
+        data.read(dataset, np.arange(4))
+
+
+def test_batches_are_read_with_care():
+    recipe = types.SimpleNamespace(batch_size=4, real_batches_per_step=1)
+    batches = data.Batches(Plain(get=lambda i: None), recipe, None)
+    with pytest.raises(ConfigError, match=r"^dataset\.get\(indices\)=NoneType"):
+        next(batches)
+
+
+BAD_SOURCES = {
+    "a misspelt name": (dict(name="foldr"), r"^config\.data\.name='foldr': .*nearest: folder"),
+    "no file": (dict(name="npz"), r"^config\.data\.dir='': there is no such file; name a FILE\.npz"),
+    "a directory for a file": (dict(name="npz", dir="."), r"^config\.data\.dir='\.': there is no such file"),
+    "no directory": (dict(name="folder"), r"^config\.data\.dir='': there is no such directory"),
+    "a file for a directory": (dict(name="folder", dir=__file__), r"^config\.data\.dir=.*: there is no such directory"),
+    "sets elsewhere": (
+        dict(dir="gs://bucket"),
+        r"^config\.data\.dir='gs://bucket': must be a directory of this machine",
+    ),
+    "an object": (dict(name="custom"), r"^config\.data\.name='custom': this run is trained on a data set object"),
+    "negative disk space": (dict(cache_gb=-1.0), r"^config\.data\.cache_gb=-1\.0: must be 0 or above"),
+    "disk space that is none": (dict(cache_gb=float("nan")), r"^config\.data\.cache_gb=nan: must be 0 or above"),
+    "negative size": (dict(image_size=-8), r"^config\.data\.image_size=-8: must be a whole number, 1 or above"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SOURCES)
+def test_what_is_no_source_of_images(name):
+    changes, message = BAD_SOURCES[name]
+    config = default_config().data
+    config.update(changes)
+    for check in (data.check_source, data.load):
+        with pytest.raises(ConfigError, match=message):
+            check(config)
 
 
 def test_evenly_spaced_indices_reach_both_ends():
@@ -332,5 +430,5 @@ def test_npz_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.data\.image_size=16: .*mine\.npz have 8x8 pixels"):
         data.load(config)
     config.dir = str(tmp_path / "none.npz")
-    with pytest.raises(ConfigError, match=r"config\.data\.dir='.*none\.npz': cannot be read: .*No such file"):
+    with pytest.raises(ConfigError, match=r"config\.data\.dir='.*none\.npz': there is no such file; name a FILE\.npz"):
         data.load(config)

@@ -18,7 +18,7 @@ def test_sefa_is_the_singular_value_decomposition():
     np.testing.assert_allclose(np.abs(np.sum(directions * vectors[:5], axis=1)), 1.0, rtol=1e-5)
     np.testing.assert_allclose(directions @ directions.T, np.eye(5), atol=1e-5)
     assert (directions.max(axis=1) == np.abs(directions).max(axis=1)).all()
-    for k in (0, 13):
+    for k in (0, 13, 2.5):
         with pytest.raises(ValueError, match=f"k={k}: latents of 12 numbers have 1 .. 12"):
             sefa(weight, k)
 
@@ -81,5 +81,12 @@ def test_what_has_no_directions():
         semantic_directions(dataclasses.replace(net, module=Unknown(image_size=8, channels=(16, 16))), 1)
     with pytest.raises(ValueError, match=r"layers=\[0\]: this generator has no styles"):
         semantic_directions(net, 1, layers=[0])
-    with pytest.raises(ValueError, match=r"layers=\[4\]: styles are 0 .. 3"):
-        semantic_directions(tiny_generator("stylegan2"), 1, layers=[4])
+    for layer in (4, 1.5):
+        with pytest.raises(ValueError, match=rf"layers=\[{layer}\]: styles are 0 .. 3"):
+            semantic_directions(tiny_generator("stylegan2"), 1, layers=[layer])
+    for changes, message in (
+        (dict(columns=0), "^columns=0: must be a whole number, 1 or above$"),
+        (dict(columns=2, extent=float("nan")), "^extent=nan: must be a finite number$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            traverse(net, np.ones((1, 16)), **changes)

@@ -207,7 +207,16 @@ class Unreadable(ArrayDataset):
     ("names", "fakes", "reals", "protocol", "message"),
     [
         (("fjd",), {}, {}, {}, "--metrics='fjd': choose one of fid, "),
-        (("is",), {}, {}, {"num": 1}, "--num=1: must be 2 or above"),
+        (("is",), {}, {}, {"num": 1}, "--num=1: must be a whole number, 2 or above"),
+        (("is", "is"), {}, {}, {}, "--metrics='is,is': names a metric twice"),
+        ((["is"],), {}, {}, {}, r"--metrics=\['is'\]: choose one of fid, "),
+        (("is",), {}, {}, {"num": 30.5}, r"--num=30\.5: must be a whole number, 2 or above"),
+        (("is",), {}, {}, {"num_reals": -2}, r"--num_reals=-2: must be a whole number, 0 \(all\) or 2 or above"),
+        (("is",), {}, {}, {"num_reals": 2.5}, r"--num_reals=2\.5: must be a whole number"),
+        (("is",), {}, {}, {"is_splits": 0}, "--is_splits=0: must be a whole number, 1 or above"),
+        (("is",), {}, {}, {"seed": -1}, r"--seed=-1: must be a whole number in 0 \.\. 2147483647"),
+        (("is",), {}, {}, {"standing_batches": -1}, "--standing_batches=-1: must be a whole number, 0 or above"),
+        (("is",), {}, {}, {"flips": "no"}, "--flips='no': choose True or False"),
         (("is",), {}, {}, {"is_splits": 30}, "--num=48: is takes at least 60 fakes, 2 in each of 30 splits"),
         (("kid",), {}, {}, {}, "--num=48: kid takes at least 1000 fakes"),
         (("kid",), {}, {}, {"num": 1000}, "--reals='reals': kid takes at least 1000 reals, there are 48"),
@@ -289,6 +298,24 @@ def test_evaluate_takes_arrays_paths_sets_and_generators(generator, tmp_path):
         evaluate(fakes, reals, seeds=3)
     with pytest.raises(ConfigError, match="generator_or_images='nowhere': name a directory of images"):
         evaluate("nowhere", reals)
+
+
+@pytest.mark.parametrize(
+    ("fakes", "arguments", "message"),
+    [
+        (None, {}, "^generator_or_images=NoneType: lacks __len__, get, "),
+        ([1, 2], {}, "^generator_or_images=list: lacks get, "),
+        (images(), dict(reals=[1, 2]), "^reals=list: lacks get, "),
+        (images(), dict(metrics=None), "^metrics=None: give some of fid, "),
+        (images(), dict(metrics=7), "^metrics=7: give some of fid, "),
+        (images(), dict(num=30.5), r"^num=30\.5: must be a whole number, 2 or above$"),
+        (images(), dict(batch_size=0), "^batch_size=0: must be a whole number, 1 or above$"),
+        (images(), dict(weights="x.pth"), r"^weights='x\.pth': give files by network"),
+    ],
+)
+def test_what_cannot_be_evaluated(fakes, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate(fakes, **dict(metrics=["is"]) | arguments)
 
 
 def test_protocols():

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.models.layers import BaseGenerator, BatchNorm, spectral_norm
 from jaxgan.sampling.generator import Generator, draw_latents
 from jaxgan.sampling.interpolation import lerp, slerp
@@ -47,17 +48,30 @@ def test_labels(plain, styled):
 
 def test_errors_name_the_argument_and_what_would_be_right(plain, styled):
     for call, message in (
-        (lambda: plain.sample(0), "n=0: must be at least 1"),
+        (lambda: plain.sample(0), "n=0: must be a whole number, 1 or above"),
         (lambda: plain.sample(3, labels=1), "labels=1: this generator is unconditional"),
         (lambda: styled.sample(3, labels=[1, 2]), r"labels=\[1, 2\]: give one, or 3"),
-        (lambda: styled.sample(2, labels=[1, 10]), r"labels=\[1, 10\]: classes are 0 .. 9"),
+        (lambda: styled.sample(2, labels=[1, 10]), r"labels=\[1, 10\]: .*classes are 0 .. 9"),
+        (lambda: styled.sample(2, labels=1.5), r"labels=1\.5: give integers"),
+        (lambda: styled.sample(2, labels="a"), r"labels='a': give integers"),
+        (lambda: styled.sample(2, labels=[[1], [1, 2]]), r"labels=\[\[1\], \[1, 2\]\]: give integers"),
+        (lambda: styled.sample(64, labels=np.full(64, 10)), r"labels=\[10, 10, 10, 10, 10, 10, \.\.\.\]: give"),
+        (lambda: plain.sample(2.5), r"n=2\.5: must be a whole number"),
+        (lambda: plain.sample(True), "n=True: must be a whole number"),
+        (lambda: plain.sample(1, seed=-1), r"seed=-1: must be a whole number in 0 \.\. 2147483647"),
+        (lambda: plain.sample(1, seed=2**31), "seed=2147483648: must be a whole number"),
+        (lambda: plain.labels(2.5), r"n=2\.5: must be a whole number"),
+        (lambda: styled.class_columns(1.5, 2), r"rows=1\.5: must be a whole number"),
+        (lambda: plain.interpolate(1, 0), "columns=0: must be a whole number"),
+        (lambda: plain.with_standing_statistics(1, seed=-1), "seed=-1: must be a whole number"),
+        (lambda: dataclasses.replace(plain, batch_size=0), "batch_size=0: must be a whole number"),
         (lambda: plain.interpolate(1, 2, space="w"), r"Generator\(mlp, 8x8x3, step 0\): has no styles"),
         (lambda: styled.interpolate(1, 2, space="x"), "space='x': choose z or w"),
         (lambda: plain.class_columns(2, 3), "is unconditional"),
         (lambda: styled.with_standing_statistics(), r"Generator\(stylegan2.*: has no batch norm"),
-        (lambda: plain.with_standing_statistics(0), "batches=0: must be at least 1"),
+        (lambda: plain.with_standing_statistics(0), "batches=0: must be a whole number, 1 or above"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ConfigError, match=message):
             call()
 
 
@@ -87,7 +101,7 @@ def test_styles_move_to_their_mean(styled):
     assert spread[0] > spread[1] > spread[2] == 0
 
 
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), "a", True, 0.0])
 def test_what_is_no_truncation(plain, styled, value):
     with pytest.raises(ValueError, match="truncation="):
         plain.sample(1, truncation=value)

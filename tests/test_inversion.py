@@ -55,5 +55,11 @@ def test_what_cannot_be_inverted():
         invert(net, np.zeros((1, 16, 16, 3), np.uint8))
     with pytest.raises(ValueError, match="unconditional"):
         invert(net, black, labels=1)
-    with pytest.raises(ValueError, match=r"starts=65: give 1 .. 64"):
-        invert(net, black, starts=65)
+    for changes, message in (
+        (dict(starts=65), r"^starts=65: must be a whole number in 1 \.\. 64$"),
+        (dict(starts=1.5), r"^starts=1\.5: must be a whole number"),
+        (dict(steps=2.5), r"^steps=2\.5: must be a whole number, 0 or above$"),
+        (dict(learning_rate="a"), "^learning_rate='a': must be a finite number, 0 or above$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            invert(net, black, **changes)

@@ -7,6 +7,7 @@ import pytest
 
 import jaxgan
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
+from jaxgan.core.errors import ConfigError
 from jaxgan.data import DataSpec
 from jaxgan.gan.ema import power_exponent
 from jaxgan.gan.recipe import make_generator
@@ -66,6 +67,21 @@ def test_a_generator_is_loaded_as_it_was_saved(tmp_path):
         jaxgan.load(tmp_path / "run", step=7)
     with pytest.raises(ValueError, match=r"sigma_rel=0.1: .* train with config.ema.sigma_rel above 0"):
         jaxgan.load(tmp_path / "run", sigma_rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "message"),
+    [
+        (None, {}, "^path=None: give a run"),
+        ("run", dict(step=2.5), r"^step=2\.5: must be a whole number, 0 or above$"),
+        ("run", dict(step=-1), "^step=-1: must be a whole number, 0 or above$"),
+        ("run", dict(sigma_rel="a"), "^sigma_rel='a': must be a finite number, 0 or above$"),
+        ("run", dict(sigma_rel=float("nan")), "^sigma_rel=nan: must be a finite number"),
+    ],
+)
+def test_what_names_no_generator(path, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        jaxgan.load(path, **arguments)
 
 
 def test_a_run_gets_an_ema_of_another_width_after_the_fact(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.sampling.pictures import grid, planes, read_images, save_images, save_png
 
 
@@ -36,9 +37,11 @@ def test_grid_enlarges_small_images_only(size, shown):
     assert grid(images(1, size, size, 1), columns=1, pad=0).shape == (shown, shown, 3)
 
 
-@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8), [1]]
+)
 def test_grid_refuses_what_is_not_a_batch_of_images(x):
-    with pytest.raises(ValueError, match="images must be uint8"):
+    with pytest.raises(ValueError, match=r"^images=.*: must be a NumPy array, uint8"):
         grid(x, columns=1)
 
 
@@ -67,6 +70,22 @@ def test_images_in_files_are_read_back(tmp_path, channels):
         np.testing.assert_array_equal(arrays["labels"], np.arange(3))
     save_images(tmp_path / "grid.png", x, 2)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), grid(x, 2))
+
+
+@pytest.mark.parametrize(
+    ("path", "x", "columns", "message"),
+    [
+        ("foo.gif", images(2, 8, 8, 3), 2, r"^path='.*foo\.gif': name a FILE\.png, a FILE\.npz or a directory"),
+        ("foo.v2/", images(2, 8, 8, 3), 2, r"^path='.*foo\.v2': name a FILE\.png"),
+        ("foo.png", images(2, 8, 8, 3), 0, r"^columns=0: must be a whole number, 1 or above"),
+        ("foo", np.zeros((2, 8, 8, 3)), 2, r"^images=float64 \[2, 8, 8, 3\]: must be a NumPy array, uint8"),
+        ("foo.npz", [1, 2], 2, r"^images=list: must be a NumPy array, uint8"),
+    ],
+)
+def test_what_is_not_saved_leaves_nothing_behind(tmp_path, path, x, columns, message):
+    with pytest.raises(ConfigError, match=message):
+        save_images(tmp_path / path, x, columns)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_without_images(tmp_path):

@@ -22,6 +22,22 @@ def test_labels_are_used_one_after_the_other(net):
         sheets.samples(net, 5, labels=["a"])
 
 
+@pytest.mark.parametrize(
+    ("classes", "labels", "message"),
+    [
+        (0, ["3"], r"^labels=\[3\]: this generator is unconditional$"),
+        (3, ["3"], r"^labels=\[3\]: .*classes are 0 \.\. 2$"),
+        (3, [], r"^labels=\[\]: give integers"),
+        (3, ["1.5"], r"^labels=\['1\.5'\]: invalid"),
+    ],
+)
+def test_labels_in_an_error_are_those_that_were_given(net, classes, labels, message):
+    generator = net if classes else tiny_generator("mlp")
+    for sheet in (sheets.samples, sheets.interpolations):
+        with pytest.raises(ValueError, match=message):
+            sheet(generator, 64, labels=labels)
+
+
 def test_a_column_for_each_class(net):
     sheet = sheets.classes(net, 2)
     assert sheet.columns == 3

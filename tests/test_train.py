@@ -320,6 +320,14 @@ def test_a_second_start_is_refused_while_one_trains(tmp_path):
         train(tiny_config(), tmp_path, images())
 
 
+def test_a_source_of_images_is_named_before_what_depends_on_it(tmp_path):
+    config = tiny_config()
+    config.data.name, config.eval.metrics = "foldr", ("modes",)  # those are of stacked_digits
+    with pytest.raises(ConfigError, match=r"^config\.data\.name='foldr': .*nearest: folder"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "right"),
     [

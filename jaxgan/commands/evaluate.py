@@ -47,6 +47,8 @@ def main(flags) -> None:
 
     if bool(flags.workdir) == bool(flags.images):
         raise ConfigError("give either --workdir=RUN or --images=DIR|FILE.npz")
+    right = "name a FILE.png"
+    require(flags.neighbours is None or flags.neighbours.endswith(".png"), "--neighbours", flags.neighbours, right)
     fields = PROTOCOLS[flags.protocol]._fields
     given = dict(
         metrics=flags.metrics,

@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from jaxgan.commands import app
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint to sample from.", FLAGS)
@@ -60,7 +60,7 @@ def main(flags) -> None:
     from jaxgan.sampling import load, pictures, sheets
 
     mode, out = _mode(flags), pathlib.Path(flags.out)
-    require(out.suffix in ("", ".png", ".npz"), "--out", flags.out, "name a FILE.png, a FILE.npz or a directory")
+    pictures.check_suffix(out, "--out")
     function, (first, *names) = SHEETS[mode]
     options = {name: flags[name].value for name in names}
     try:

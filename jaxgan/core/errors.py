@@ -1,6 +1,8 @@
 """The errors that a user reads as one line, and the checks that raise them."""
 
-from collections.abc import Mapping
+import math
+import numbers
+from collections.abc import Hashable, Mapping
 
 
 class ConfigError(ValueError):
@@ -23,12 +25,39 @@ def require(good: bool, setting: str, value, right: str) -> None:
         raise ConfigError(f"{setting}={value!r}: {right}")
 
 
-def lookup(table: Mapping, name: str, setting: str):
+def is_whole(value, least: int = 0, most: float = math.inf) -> bool:
+    """Returns whether `value` is an integer, Python's or NumPy's, in `least` .. `most`; a bool or a float is none.
+
+    Example:
+      >>> is_whole(3), is_whole(-1), is_whole(3.0), is_whole(True)
+      (True, False, False, False)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_finite(value, least: float = -math.inf) -> bool:
+    """Returns whether `value` is a finite number, Python's or NumPy's, `least` or above; a bool is none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= value and math.isfinite(value)
+
+
+def require_whole(setting: str, value, least: int = 0, most: float = math.inf) -> None:
+    """Raises a ConfigError unless `is_whole(value, least, most)`; `setting` is as in `require`."""
+    limits = f", {least} or above" if most == math.inf else f" in {least} .. {most}"
+    require(is_whole(value, least, most), setting, value, f"must be a whole number{limits}")
+
+
+def require_finite(setting: str, value, least: float = -math.inf) -> None:
+    """Raises a ConfigError unless `is_finite(value, least)`; `setting` is as in `require`."""
+    limit = "" if least == -math.inf else f", {least:g} or above"
+    require(is_finite(value, least), setting, value, f"must be a finite number{limit}")
+
+
+def lookup(table: Mapping, name, setting: str):
     """Returns table[name], or raises a ConfigError that lists the choices.
 
     Example:
       >>> lookup({"adam": 1, "sgd": 2}, "adam", "config.optim_g.name")
       1
     """
-    require(name in table, setting, name, f"choose one of {', '.join(map(str, table))}")
+    require(isinstance(name, Hashable) and name in table, setting, name, f"choose one of {', '.join(map(str, table))}")
     return table[name]

@@ -10,8 +10,8 @@ from jaxgan.data.arrays import ArrayDataset
 from jaxgan.data.batches import Batches, batch_spec, epoch_positions
 from jaxgan.data.decoding import StreamingDataset
 from jaxgan.data.pixels import random_flip, to_float, to_uint8
-from jaxgan.data.sources import DATASETS, load, load_held_out, open_images
-from jaxgan.data.spec import Dataset, DataSpec, check_dataset, evenly_spaced, subset
+from jaxgan.data.sources import DATASETS, check_source, load, load_held_out, open_images
+from jaxgan.data.spec import Dataset, DataSpec, check_dataset, evenly_spaced, read, subset
 
 __all__ = [
     "DATASETS",
@@ -22,12 +22,14 @@ __all__ = [
     "StreamingDataset",
     "batch_spec",
     "check_dataset",
+    "check_source",
     "epoch_positions",
     "evenly_spaced",
     "load",
     "load_held_out",
     "open_images",
     "random_flip",
+    "read",
     "subset",
     "to_float",
     "to_uint8",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, require, require_whole
 
 
 class ArrayDataset:
@@ -28,11 +28,13 @@ class ArrayDataset:
     """
 
     def __init__(self, images, labels=None, num_classes: int | None = None):
-        self.images = _checked_images(np.asarray(images))
+        self.images = _checked_images(_array("images", images))
+        if num_classes is not None:
+            require_whole("num_classes", num_classes)
         if labels is None:
             require(not num_classes, "num_classes", num_classes, "labels are not given")
             labels, num_classes = np.zeros(len(self.images), np.int32), 0
-        labels = np.asarray(labels)
+        labels = _array("labels", labels)
         if labels.shape != (len(self.images),) or not np.issubdtype(labels.dtype, np.integer):
             raise ConfigError(
                 f"labels={labels.dtype}{list(labels.shape)}: give integers, one for each of {len(self.images)} images"
@@ -56,9 +58,9 @@ class ArrayDataset:
         Raises:
           ConfigError: the file cannot be read, or its arrays are none that `ArrayDataset` takes.
         """
-        given = f"{setting}={str(path)!r}"
+        given, path = f"{setting}={str(path)!r}", npz_file(path, setting)
         try:
-            with Path(path).expanduser().open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 images, labels = (
                     next((arrays[name] for name in names if name in arrays), None)
                     for names in (("images", "arr_0"), ("labels", "arr_1"))
@@ -79,10 +81,26 @@ class ArrayDataset:
         return np.take(self.images, indices, axis=0), np.take(self.labels, indices)
 
 
+def npz_file(path, setting: str) -> Path:
+    """Returns the path of a file of arrays, or raises a ConfigError that names `setting` where there is no file."""
+    is_file = bool(path) and Path(path).expanduser().is_file()
+    require(is_file, setting, path and str(path), "there is no such file; name a FILE.npz of images")
+    return Path(path).expanduser()
+
+
+def _array(name: str, values) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ConfigError(f"{name}={type(values).__name__}: make no array: {error}") from error
+
+
 def _checked_images(images: np.ndarray) -> np.ndarray:
     """Returns `images` as uint8 [N, H, W, 1 or 3]."""
     given = f"images={images.dtype}{list(images.shape)}"
     if images.ndim == 3:
+        if images.shape[2] in (1, 3, 4):
+            raise ConfigError(f"{given}: this is one image [H, W, C]; give [N, H, W, C], such as images[None]")
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
         raise ConfigError(f"{given}: give [N, H, W, C] with C = 1, 3 or 4")

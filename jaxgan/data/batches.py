@@ -13,8 +13,8 @@ import itertools
 import jax
 import numpy as np
 
-from jaxgan.core.errors import require
-from jaxgan.data.spec import Dataset
+from jaxgan.core.errors import require, require_whole
+from jaxgan.data.spec import Dataset, read
 
 
 @functools.lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the set is tiny
@@ -108,6 +108,9 @@ class Batches:
         steps_per_dispatch: int = 1,
         depth: int = 2,
     ):
+        require_whole("steps_per_dispatch", steps_per_dispatch, 1)
+        require_whole("first_step", first_step)
+        require_whole("depth", depth, 1)
         if devices is None:
             require(steps_per_dispatch == 1, "steps_per_dispatch", steps_per_dispatch, "must be 1 where devices=None")
         num_devices = 1 if devices is None else len(devices.devices)
@@ -135,7 +138,7 @@ class Batches:
         # Put the indices, not the images, into the final order: [K, n, D, b] -> [D, K, n, b].
         indices = indices.reshape(steps, n, devices, b).transpose(2, 0, 1, 3)
         indices = indices[0, 0] if self._devices is None else indices[self._devices.local_slots]
-        images, labels = self._dataset.get(indices.ravel())
+        images, labels = read(self._dataset, indices.ravel())
         batch = {
             "images": images.reshape(*indices.shape, *self._dataset.image_shape),
             "labels": np.asarray(labels, np.int32).reshape(indices.shape),

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgan.core import files
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.data.decoding import DECODING_VERSION, decode_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -63,6 +63,13 @@ def _readable(path: Path):
         raise OSError(f"{path} is not a readable image: {error}") from error
 
 
+def image_directory(directory: str, setting: str) -> Path:
+    """Returns the full path of a directory, or raises a ConfigError that names `setting` where there is none."""
+    root = Path(directory).expanduser().resolve()
+    require(bool(directory) and root.is_dir(), setting, directory, "there is no such directory; name one of images")
+    return root
+
+
 def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderSource, Path]:
     """Returns all images below `directory`, sorted by name, and where their decoded copy belongs.
 
@@ -71,9 +78,7 @@ def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderS
       size: pixels to crop and resize to; None is the size of the first image, which all of them must have.
       setting: what `directory` came from, for the error.
     """
-    root = Path(directory).expanduser().resolve()
-    if not directory or not root.is_dir():
-        raise ConfigError(f"{setting}={directory!r}: must be the directory of images")
+    root = image_directory(directory, setting)
     found = sorted(path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     hidden = {path for path in found if any(part.startswith(".") for part in path.parts)}
     names = [path.as_posix() for path in found if path not in hidden]

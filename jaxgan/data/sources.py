@@ -4,14 +4,14 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxgan.core.errors import ConfigError
-from jaxgan.data.arrays import ArrayDataset
+from jaxgan.core.errors import ConfigError, require, require_whole
+from jaxgan.data.arrays import ArrayDataset, npz_file
 from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import open_source
 from jaxgan.data.digits import StackedDigits
-from jaxgan.data.folder import scan_folder
+from jaxgan.data.folder import image_directory, scan_folder
 from jaxgan.data.spec import Dataset
-from jaxgan.data.tfds import open_tfds
+from jaxgan.data.tfds import data_root, find_builder, open_tfds
 
 
 def open_stacked_digits(data_config, split: str, setting: str) -> Dataset:
@@ -65,7 +65,29 @@ DATASETS: dict[str, Callable[..., Dataset | None]] = {
 }
 
 
+def check_source(data_config) -> None:
+    """Raises a ConfigError for what keeps `data_config` from naming images, as far as nothing is prepared or decoded.
+
+    Args:
+      data_config: the section `config.data`.
+    """
+    name, directory = data_config.name, data_config.dir
+    require_whole("config.data.image_size", data_config.image_size, 1)
+    require(data_config.cache_gb >= 0, "config.data.cache_gb", data_config.cache_gb, "must be 0 or above")
+    if name == "folder":
+        image_directory(directory, "config.data.dir")
+    elif name == "npz":
+        npz_file(directory, "config.data.dir")
+    elif name == "custom":
+        open_custom(data_config, data_config.split, "config.data.split")
+    elif name == "cifar10":
+        data_root(data_config)
+    elif name not in DATASETS:
+        find_builder(name, tuple(DATASETS), data_root(data_config))
+
+
 def _open(data_config, split: str, setting: str) -> Dataset | None:
+    check_source(data_config)
     opener = DATASETS.get(data_config.name, functools.partial(open_tfds, other_names=tuple(DATASETS)))
     return opener(data_config, split, setting)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, is_whole, require, require_whole
 from jaxgan.data.decoding import StreamingDataset
 
 
@@ -54,50 +54,60 @@ class DataSpec(NamedTuple):
         return cls(height, channels, int(dataset.num_classes), len(dataset), fingerprint)
 
 
-def check_dataset(dataset: Dataset) -> None:
-    """Raises a ConfigError that names what keeps `dataset` from being a `Dataset`.
+def check_dataset(dataset: Dataset, setting: str = "dataset") -> None:
+    """Raises a ConfigError that names what keeps `dataset`, which came from `setting`, from being a `Dataset`.
 
     Reads all labels, and the first and the last image.
     """
     members = ("__len__", "get", "labels", "image_shape", "num_classes")
     if missing := [name for name in members if not hasattr(type(dataset), name) and not hasattr(dataset, name)]:
         raise ConfigError(
-            f"dataset={type(dataset).__name__}: lacks {', '.join(missing)}; see Dataset in jaxgan/data/spec.py, or use "
-            "ArrayDataset(images, labels)"
+            f"{setting}={type(dataset).__name__}: lacks {', '.join(missing)}; see Dataset in jaxgan/data/spec.py, or "
+            "use ArrayDataset(images, labels)"
         )
-    n, shape, classes = len(dataset), tuple(map(int, dataset.image_shape)), max(dataset.num_classes, 1)
-    if n < 1:
-        raise ConfigError("len(dataset)=0: a data set has one image at least")
-    if len(shape) != 3:
-        raise ConfigError(f"dataset.image_shape={shape}: must be (H, W, C)")
-    ends = np.array([0, n - 1])
+    require(len(dataset) > 0, f"len({setting})", len(dataset), "a data set has one image at least")
+    n, shape = len(dataset), dataset.image_shape
+    good = isinstance(shape, tuple | list) and len(shape) == 3 and all(is_whole(side, 1) for side in shape)
+    require(good, f"{setting}.image_shape", shape, "must be (H, W, C), whole numbers above 0")
+    require_whole(f"{setting}.num_classes", dataset.num_classes)
     if isinstance(dataset, StreamingDataset):
         return  # its images and labels are ours; to read all labels would take a while
-    _check_array("dataset.labels", dataset.labels, (n,), np.integer)
-    low, high = np.min(dataset.labels), np.max(dataset.labels)
-    if low < 0 or high >= classes:
+    _check_array(f"{setting}.labels", dataset.labels, (n,), np.integer)
+    low, high, last = np.min(dataset.labels), np.max(dataset.labels), max(dataset.num_classes, 1) - 1
+    if low < 0 or high > last:
+        raise ConfigError(f"{setting}.labels={low}..{high}: must be in 0..{last}, as num_classes={dataset.num_classes}")
+    ends = np.array([0, n - 1])
+    labels, right = read(dataset, ends, setting)[1], dataset.labels[ends]
+    if not np.array_equal(labels, right):
         raise ConfigError(
-            f"dataset.labels={low}..{high}: must be in 0..{classes - 1}, as num_classes={dataset.num_classes}"
+            f"{setting}.get(indices)[1]={labels.tolist()} for the indices {ends.tolist()}: must be the labels there, "
+            f"{right.tolist()}"
         )
-    images, labels = dataset.get(ends)
-    _check_array("dataset.get(indices)[0]", images, (2, *shape), np.uint8)
-    _check_array("dataset.get(indices)[1]", labels, (2,), np.integer)
-    if not np.array_equal(labels, np.asarray(dataset.labels)[ends]):
-        raise ConfigError(
-            f"dataset.get(indices)[1]={np.asarray(labels).tolist()} for the indices {ends.tolist()}: must be the "
-            f"labels there, {np.asarray(dataset.labels)[ends].tolist()}"
-        )
+
+
+def read(dataset: Dataset, indices: np.ndarray, setting: str = "dataset") -> tuple[np.ndarray, np.ndarray]:
+    """Returns `dataset.get(indices)`; a ConfigError names what is wrong if they are no such images and labels.
+
+    A data set of someone's own may answer well when it is checked and badly later.
+    """
+    found, what = dataset.get(indices), f"{setting}.get(indices)"
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise ConfigError(f"{what}={type(found).__name__}: must be a pair of arrays, images and labels")
+    _check_array(f"{what}[0]", found[0], (len(indices), *dataset.image_shape), np.uint8)
+    _check_array(f"{what}[1]", found[1], (len(indices),), np.integer)
+    return found[0], found[1]
 
 
 def _check_array(what: str, array, shape: tuple[int, ...], kind) -> None:
-    if np.shape(array) != shape or not np.issubdtype(np.asarray(array).dtype, kind):
-        found = f"{np.asarray(array).dtype} {list(np.shape(array))}"
-        raise ConfigError(f"{what}={found}: must be {kind.__name__} {list(shape)}")
+    is_array = isinstance(array, np.ndarray)
+    if not is_array or array.shape != shape or not np.issubdtype(array.dtype, kind):
+        found = f"{array.dtype} {list(array.shape)}" if is_array else type(array).__name__
+        raise ConfigError(f"{what}={found}: must be a NumPy array, {kind.__name__} {list(shape)}")
 
 
 def subset(dataset: Dataset, most: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Returns up to `most` images and labels from all over the set, since sorted sets have one class at a time."""
-    return dataset.get(evenly_spaced(len(dataset), most))
+    return read(dataset, evenly_spaced(len(dataset), most))
 
 
 def evenly_spaced(n: int, most: int) -> np.ndarray:

@@ -59,7 +59,7 @@ def open_tfds(
       setting: what `split` came from, for the error.
       other_names: names of data sets that are not tfds's, to hint at where one is misspelt.
     """
-    build = functools.partial(_find_builder, data_config.name, other_names)
+    build = functools.partial(find_builder, data_config.name, other_names)
     return open_split(prepare(build, data_root(data_config), data_config), data_config, split, setting)
 
 
@@ -121,7 +121,14 @@ def prepare(build: Callable, root: Path, data_config):
     return builder
 
 
-def _find_builder(name: str, other_names: tuple[str, ...], root: Path):
+def find_builder(name: str, other_names: tuple[str, ...], root: Path):
+    """Returns tfds's builder of the set `name`, or raises a ConfigError with the nearest names.
+
+    Args:
+      name: as config.data.name has it.
+      other_names: as for `open_tfds`.
+      root: the directory of sets.
+    """
     import tensorflow_datasets as tfds
 
     try:

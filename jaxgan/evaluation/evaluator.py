@@ -3,13 +3,13 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError, lookup, require
-from jaxgan.data import ArrayDataset, Dataset, evenly_spaced, open_images
+from jaxgan.core.errors import ConfigError, lookup, require, require_whole
+from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
 from jaxgan.evaluation.networks import NETWORKS
@@ -77,7 +77,10 @@ def evaluate(
 def _as_dataset(images, setting: str) -> Dataset:
     if isinstance(images, str | os.PathLike):
         return open_images(os.fspath(images), setting)
-    return ArrayDataset(images) if isinstance(images, np.ndarray) else images
+    if isinstance(images, np.ndarray):
+        return ArrayDataset(images)
+    check_dataset(images, setting)
+    return images
 
 
 class Evaluator:
@@ -118,6 +121,10 @@ class Evaluator:
         setting: Callable[[str], str] = str,
         show_progress: bool = True,
     ):
+        require(isinstance(metrics, Iterable), setting("metrics"), metrics, f"give some of {', '.join(METRICS)}")
+        right = 'give files by network, such as {"inception": "FILE.pth"}'
+        require(weights is None or isinstance(weights, Mapping), "weights", weights, right)
+        require_whole("batch_size", batch_size, 1)
         names = list(metrics)
         check_metrics(names, protocol, setting)
         self.metrics = {name: METRICS[name] for name in names}

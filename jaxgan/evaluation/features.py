@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from jaxgan.core.files import atomic_write, keyed_cache_directory, locked
 from jaxgan.core.parallel import DeviceMap
-from jaxgan.data import Dataset, StreamingDataset, subset
+from jaxgan.data import Dataset, StreamingDataset, read, subset
 from jaxgan.evaluation.networks import FeatureNetwork
 from jaxgan.sampling.generator import Generator, draw_latents, generate
 
@@ -133,7 +133,7 @@ def image_blocks(dataset: Dataset, indices: np.ndarray, size: int, start: int = 
     """
     for first in range(start, len(indices), size):
         part = indices[first : first + size]
-        images, _ = dataset.get(part % len(dataset))
+        images, _ = read(dataset, part % len(dataset))
         flipped = (part >= len(dataset))[:, None, None, None]
         yield np.where(flipped, images[:, :, ::-1], images)
 
@@ -145,7 +145,7 @@ def identity(dataset: Dataset) -> str:
         digest.update(subset(dataset)[0].tobytes())
     else:
         for start in range(0, len(dataset), 4096):
-            digest.update(dataset.get(np.arange(start, min(start + 4096, len(dataset))))[0].tobytes())
+            digest.update(read(dataset, np.arange(start, min(start + 4096, len(dataset))))[0].tobytes())
     return digest.hexdigest()
 
 

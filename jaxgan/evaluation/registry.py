@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jaxgan.core.errors import lookup, require
+from jaxgan.core.errors import is_whole, lookup, require, require_whole
 from jaxgan.evaluation.features import FeatureSet
 from jaxgan.evaluation.metrics.classes import check_label_range, class_accuracy, class_balance
 from jaxgan.evaluation.metrics.frechet import (
@@ -244,10 +244,14 @@ def check_metrics(
     num, num_reals, splits = protocol.num, protocol.num_reals, protocol.is_splits
     for name in names:
         lookup(METRICS, name, setting("metrics"))
-    require(num >= 2, setting("num"), num, "must be 2 or above")
-    require(num_reals == 0 or num_reals >= 2, setting("num_reals"), num_reals, "must be 0 (all) or 2 or above")
-    require(splits >= 1, setting("is_splits"), splits, "must be 1 or above")
-    require(0 <= protocol.seed < 2**31, setting("seed"), protocol.seed, "must be in 0 .. 2147483647")
+    require(len(set(names)) == len(names), setting("metrics"), ",".join(names), "names a metric twice; once is enough")
+    require_whole(setting("num"), num, 2)
+    right = "must be a whole number, 0 (all) or 2 or above"
+    require(is_whole(num_reals) and num_reals != 1, setting("num_reals"), num_reals, right)
+    require_whole(setting("is_splits"), splits, 1)
+    require_whole(setting("seed"), protocol.seed, 0, 2**31 - 1)
+    require_whole(setting("standing_batches"), protocol.standing_batches)
+    require(isinstance(protocol.flips, bool), setting("flips"), protocol.flips, "choose True or False")
     for name in names:
         metric = METRICS[name]
         least = metric.min_fakes * (splits if metric.splits else 1)

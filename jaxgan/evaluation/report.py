@@ -164,7 +164,7 @@ def save_neighbours(path: str, evaluator: Evaluator, features: dict, images_at: 
       images_at: from indices to the fakes, uint8 [n, H, W, C].
     """
     fakes, reals = evaluator.nearest_reals(features, PAIRS)
-    pairs = np.stack([images_at(fakes), evaluator.reals.get(reals)[0]], axis=1)
+    pairs = np.stack([images_at(fakes), data.read(evaluator.reals, reals)[0]], axis=1)
     pictures.save_png(path, pictures.show_grid(pairs.reshape(-1, *pairs.shape[2:]), 8, evaluator.reals_name))
     print(f"{len(fakes)} fakes, each beside its nearest real: {path}")
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.core.errors import require
+from jaxgan.core.errors import is_whole, require, require_finite, require_whole
 from jaxgan.sampling.generator import Generator
 
 
@@ -24,7 +24,8 @@ def sefa(weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
       Unit vectors float32 [k, inputs], the first eigenvectors of weight^T weight, each with its largest number
       positive; and the change that a step of length 1 makes, the singular values, float32 [k], descending.
     """
-    require(1 <= k <= weight.shape[1], "k", k, f"latents of {weight.shape[1]} numbers have 1 .. {weight.shape[1]}")
+    width = weight.shape[1]
+    require(is_whole(k, 1, width), "k", k, f"latents of {width} numbers have 1 .. {width}")
     weight = weight.astype(np.float64)
     values, vectors = np.linalg.eigh(weight.T @ weight)  # ascending
     values, vectors = values[::-1][:k], vectors.T[::-1][:k]
@@ -101,6 +102,8 @@ def traverse(
       truncation: as in `Generator.sample`.
       layers: which styles move; None: all.
     """
+    require_whole("columns", columns, 1)
+    require_finite("extent", extent)
     start, *labels_and_keys, psi = _start(generator, seed, label, truncation)
     moving = _moving(start, layers)
     moves = jnp.linspace(-extent, extent, columns)[:, None] * jnp.asarray(directions)[:, None]  # [k, columns, Z or W]
@@ -124,7 +127,7 @@ def _moving(start: jax.Array, layers) -> np.ndarray | None:
         require(layers is None, "layers", layers, "this generator has no styles")
         return None
     count = start.shape[1]
-    chosen = np.arange(count) if layers is None else np.asarray(layers, int)
-    good = chosen.size and 0 <= chosen.min() <= chosen.max() < count
+    chosen = np.arange(count) if layers is None else np.asarray(layers)
+    good = chosen.size and np.issubdtype(chosen.dtype, np.integer) and 0 <= chosen.min() <= chosen.max() < count
     require(good, "layers", chosen.tolist(), f"styles are 0 .. {count - 1}")
     return chosen

@@ -1,7 +1,7 @@
 """A trained generator, ready to sample: the pure functions, and the class `Generator` that is built on them."""
 
 import dataclasses
-import math
+import reprlib
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import rng
-from jaxgan.core.errors import require
+from jaxgan.core.errors import ConfigError, is_finite, require, require_finite, require_whole
 from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import to_uint8
@@ -102,6 +102,10 @@ class Generator:
     config: Any = None
     data: Any = None
 
+    def __post_init__(self):
+        require_whole("z_dim", self.z_dim, 1)
+        require_whole("batch_size", self.batch_size, 1)
+
     @classmethod
     def from_state(cls, recipe, state, **fields) -> "Generator":
         """Returns the EMA generator of a training state, on this process's first device.
@@ -145,11 +149,12 @@ class Generator:
         They are measured on `batches` batches of the samples -1, -2, ... of the seed, none of which is ever shown.
 
         Raises:
-          ConfigError: there is no batch norm, or no batch of at least one sample.
+          ConfigError: there is no batch norm, or no batch of at least one sample; the seed as in `sample`.
         """
         require(self.has_batch_norm, "generator", self, "has no batch norm to measure standing statistics of")
-        require(batches >= 1, "batches", batches, "must be at least 1")
-        require(batch_size >= 1, "batch_size", batch_size, "must be at least 1")
+        require_whole("batches", batches, 1)
+        require_whole("batch_size", batch_size, 1)
+        _check_seed(seed)
         index = -1 - jnp.arange(batches * batch_size).reshape(batches, batch_size)
         samples = (_draw_latents(seed, self.z_dim, self.num_classes, i) for i in index)
         return dataclasses.replace(self, variables=standing_statistics(self.module, self.variables, samples))
@@ -166,8 +171,8 @@ class Generator:
             number of a latent, which is drawn anew beyond it (Brock et al. 2019, section 3.1): the larger the less.
 
         Raises:
-          ConfigError: labels for an unconditional generator, out of range or of the wrong number; a truncation that is
-            not finite and above 0 (psi: 0 or above).
+          ConfigError: labels for an unconditional generator, out of range or of the wrong number; n or a seed that is
+            none; a truncation that is not finite and above 0 (psi: 0 or above).
         """
         return self.generate(*self.inputs(n, seed, labels, truncation))
 
@@ -190,14 +195,32 @@ class Generator:
         `among` [m], such as the labels of a data set, is what they are drawn from; None: uniformly from all classes.
         An unconditional generator has zeros.
         """
+        require_whole("n", n, 1)
         if not self.num_classes:
             return np.zeros(n, np.int32)
         choices = np.arange(self.num_classes) if among is None else np.asarray(among)
         return choices[np.asarray(self._draw(n, seed, len(choices))[1])].astype(np.int32)
 
+    def check_labels(self, labels) -> np.ndarray:
+        """Returns one class, or many, as an array int32; a ConfigError where this generator does not have them."""
+        last = self.num_classes - 1
+        right = f"give integers, one or a list of them; classes are 0 .. {last}"
+        if not self.num_classes:
+            raise ConfigError(f"labels={_shown(labels)}: this generator is unconditional")
+        try:
+            array = np.asarray(labels)
+        except ValueError as error:  # rows of different lengths
+            raise ConfigError(f"labels={_shown(labels)}: {right}") from error
+        good = array.size and np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() <= last
+        if not good:
+            raise ConfigError(f"labels={_shown(labels)}: {right}")
+        return array.astype(np.int32)
+
     def class_columns(self, rows: int, columns: int) -> np.ndarray:
         """Returns the labels of a grid with a class in each column, int [rows * columns]; they repeat if need be."""
         require(self.num_classes > 0, "generator", self, "is unconditional and has no class for a column")
+        require_whole("rows", rows, 1)
+        require_whole("columns", columns, 1)
         return np.tile(np.arange(columns) % self.num_classes, rows)
 
     def styles(self, z, labels, psi: float | None = None) -> jax.Array:
@@ -232,6 +255,8 @@ class Generator:
           ConfigError: another space, or "w" without styles; labels and truncation as in `sample`.
         """
         require(space in ("z", "w"), "space", space, "choose z or w")
+        require_whole("rows", rows, 1)
+        require_whole("columns", columns, 1)
         psi, bound = self._truncation(truncation)
         ends, drawn, keys = self.latents(2 * rows, seed, bound)
         labels = drawn[::2] if labels is None else self._labels(labels, rows)
@@ -243,7 +268,8 @@ class Generator:
         return self.generate(walks.reshape(-1, *ends.shape[1:]), labels[repeat], keys[::2][repeat], psi)
 
     def _draw(self, n: int, seed: int, num_labels: int, bound: float | None = None):
-        require(n >= 1, "n", n, "must be at least 1")
+        require_whole("n", n, 1)
+        _check_seed(seed)
         drawn = _draw_latents(seed, self.z_dim, num_labels, jnp.arange(self._padded(n)), bound)
         return jax.tree.map(lambda x: x[:n], drawn)
 
@@ -256,15 +282,23 @@ class Generator:
         if truncation is None:
             return None, None
         if self.has_styles:
-            require(0 <= truncation < math.inf, "truncation", truncation, "psi must be finite and 0 or above")
+            require_finite("truncation", truncation, 0.0)
             return truncation, None
-        require(0 < truncation < math.inf, "truncation", truncation, "the bound must be finite and above 0")
+        right = "the bound must be a finite number above 0"
+        require(is_finite(truncation, 0.0) and truncation > 0, "truncation", truncation, right)
         return None, truncation
 
     def _labels(self, labels, n: int) -> jax.Array:
-        require(self.num_classes > 0, "labels", labels, "this generator is unconditional")
-        array = np.asarray(labels, np.int32)
-        require(array.shape in ((), (n,)), "labels", labels, f"give one, or {n}")
-        last = self.num_classes - 1
-        require(bool(((array >= 0) & (array <= last)).all()), "labels", labels, f"classes are 0 .. {last}")
+        array = self.check_labels(labels)
+        if array.shape not in ((), (n,)):
+            raise ConfigError(f"labels={_shown(labels)}: give one, or {n}")
         return jnp.broadcast_to(array, (n,))
+
+
+def _shown(labels) -> str:
+    """Returns labels as an error shows them: the first ones, if there are many."""
+    return reprlib.repr(labels.tolist() if hasattr(labels, "tolist") else labels)
+
+
+def _check_seed(seed) -> None:
+    require_whole("seed", seed, 0, 2**31 - 1)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxgan.core.errors import require
+from jaxgan.core.errors import require, require_finite, require_whole
 from jaxgan.sampling.generator import Generator, render
 
 CANDIDATES = 64  # samples that an inversion may start from
@@ -58,7 +58,9 @@ def invert(
     given = f"{images.dtype} {list(images.shape)}"
     fits = images.dtype == np.uint8 and images.shape[1:] == generator.image_shape
     require(fits, "images", given, f"give uint8 [n, {', '.join(map(str, generator.image_shape))}]")
-    require(1 <= starts <= CANDIDATES, "starts", starts, f"give 1 .. {CANDIDATES}")
+    require_whole("steps", steps)
+    require_whole("starts", starts, 1, CANDIDATES)
+    require_finite("learning_rate", learning_rate, 0.0)
     distance = functools.partial(_distance, generator.module, features)
 
     def nearest(target, label):

@@ -1,13 +1,14 @@
 """Loads a generator from a checkpoint."""
 
 import json
+import os
 
 import jax
 import numpy as np
 from etils import epath
 
 from jaxgan.core import checkpoint
-from jaxgan.core.errors import require
+from jaxgan.core.errors import require, require_finite, require_whole
 from jaxgan.data import DataSpec
 from jaxgan.gan import ema
 from jaxgan.gan.recipe import make_generator
@@ -17,6 +18,8 @@ from jaxgan.settings import from_dict, images_per_step
 
 def locate(path) -> epath.Path:
     """Returns where a workdir's checkpoints are if its config keeps them elsewhere; any other path as it is."""
+    right = "give a run, a directory of checkpoints or a checkpoint"
+    require(isinstance(path, str | os.PathLike), "path", path, right)
     path = epath.Path(path)
     config = path / "config.json"
     elsewhere = json.loads(config.read_text())["checkpoint"]["dir"] if config.exists() else ""
@@ -34,7 +37,7 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
         the nearer it comes. None: the EMA that the run itself used.
 
     Raises:
-      ConfigError: `sigma_rel` for a run whose EMA is no power function.
+      ConfigError: `sigma_rel` for a run whose EMA is no power function; arguments of another type.
       ValueError: a `sigma_rel` that no power function has.
       CheckpointError: there is no checkpoint, not this one, or all are damaged.
 
@@ -42,6 +45,10 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
       jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)
     """
     path = locate(path)
+    if step is not None:
+        require_whole("step", step)
+    if sigma_rel is not None:
+        require_finite("sigma_rel", sigma_rel, 0.0)
     items, run, step = checkpoint.restore_items(path, step, ["ema"])
     config, data = from_dict(run["config"]), DataSpec(**run["data"])
     variables = items["ema"]

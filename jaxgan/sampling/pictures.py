@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgan.core.errors import require
+from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import atomic_write
 from jaxgan.data.decoding import decode_image
 from jaxgan.data.folder import SUFFIXES
@@ -24,10 +24,10 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
       scale: whole factor of enlargement without interpolation; None: until a side has 96 pixels.
 
     Raises:
-      ValueError: images of another type or shape.
+      ConfigError: images of another type or shape.
     """
-    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
-        raise ValueError(f"images must be uint8 [N, H, W, 1 or 3], not {images.dtype} {images.shape}")
+    _check_images(images)
+    require_whole("columns", columns, 1)
     count, height, width, _ = images.shape
     if scale is None:
         scale = -(-COMFORTABLE // max(height, width))
@@ -76,8 +76,13 @@ def save_images(
 
     FILE.png holds what `show_grid` makes of them, FILE.npz the array `images` and the further `arrays`, and a path
     without an ending is a directory with a PNG for each image.
+
+    Raises:
+      ConfigError: another ending, or images of another type or shape; nothing was written.
     """
     path = Path(path)
+    check_suffix(path)
+    _check_images(images)
     if path.suffix == ".png":
         save_png(path, show_grid(images, columns, data_name))
     elif path.suffix == ".npz":
@@ -86,6 +91,19 @@ def save_images(
     else:
         for i, image in enumerate(images):
             save_png(path / f"{i:06d}.png", image)
+
+
+def check_suffix(path: Path, setting: str = "path") -> None:
+    """Raises a ConfigError that names `setting` unless `save_images` writes to such a path."""
+    right = "name a FILE.png, a FILE.npz or a directory (without a dot)"
+    require(path.suffix in ("", ".png", ".npz"), setting, str(path), right)
+
+
+def _check_images(images: np.ndarray) -> None:
+    is_array = isinstance(images, np.ndarray)
+    if not is_array or images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+        found = f"{images.dtype} {list(images.shape)}" if is_array else type(images).__name__
+        raise ConfigError(f"images={found}: must be a NumPy array, uint8 [N, H, W, 1 or 3]")
 
 
 def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray:

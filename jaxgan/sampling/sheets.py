@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require_whole
 from jaxgan.sampling.directions import semantic_directions, traverse
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.inversion import invert
@@ -23,7 +23,9 @@ class Sheet(NamedTuple):
 
 def samples(generator: Generator, num: int, columns: int = 0, *, seed=0, labels=None, truncation=None) -> Sheet:
     """Returns `num` samples in so many columns (0: a square); `labels` are used one after the other."""
-    labels = _repeat(labels, num)
+    require_whole("num", num, 1)
+    require_whole("columns", columns)
+    labels = _repeat(generator, labels, num)
     z, labels, keys, psi = generator.inputs(num, seed, labels, truncation)
     images = generator.generate(z, labels, keys, psi)
     return Sheet(images, columns or math.ceil(num**0.5), {"labels": np.asarray(labels)})
@@ -40,8 +42,9 @@ def interpolations(
     generator: Generator, rows: int, columns: int = 0, *, seed=0, labels=None, truncation=None, space="z"
 ) -> Sheet:
     """Returns rows that walk from one sample to another in so many columns (0: 10), see `Generator.interpolate`."""
+    require_whole("rows", rows, 1)
     columns = columns or 10
-    images = generator.interpolate(rows, columns, seed, _repeat(labels, rows), truncation, space)
+    images = generator.interpolate(rows, columns, seed, _repeat(generator, labels, rows), truncation, space)
     return Sheet(images, columns, {})
 
 
@@ -50,8 +53,9 @@ def semantics(
 ) -> Sheet:
     """Returns k rows that move sample 0 along a semantic direction each, in so many columns (0: 7), see `traverse`."""
     columns = columns or 7
+    labels, layers = _integers("labels", labels), _integers("layers", layers)
     directions, strengths = semantic_directions(generator, k, layers)
-    options = dict(extent=extent, seed=seed, label=_integers(labels), truncation=truncation, layers=layers)
+    options = dict(extent=extent, seed=seed, label=labels, truncation=truncation, layers=layers)
     images = traverse(generator, directions, columns, **options)
     return Sheet(images, columns, {"directions": directions, "strengths": strengths})
 
@@ -64,20 +68,23 @@ def inversions(
     `path` is as in `read_images`; 0 columns are 2.
     """
     targets = read_images(path, *generator.image_shape[1:])
-    found = invert(generator, targets, steps, features=features, seed=seed, labels=_repeat(labels, len(targets)))
+    found = invert(
+        generator, targets, steps, features=features, seed=seed, labels=_repeat(generator, labels, len(targets))
+    )
     pairs = np.stack([targets, found.images], axis=1).reshape(-1, *targets.shape[1:])
     arrays = {"latents": found.latents, "labels": found.labels, "distances": found.distances}
     return Sheet(pairs, columns or 2, arrays)
 
 
-def _integers(labels) -> np.ndarray | None:
-    """Returns labels as an array; a command line has them as strings."""
+def _integers(name: str, values) -> np.ndarray | None:
+    """Returns values as an array; a command line has integers as strings."""
     try:
-        return None if labels is None else np.asarray(labels, np.int32)
+        array = np.asarray(values)
+        return None if values is None else array.astype(np.int32) if array.dtype.kind == "U" else array
     except ValueError as error:
-        raise ConfigError(f"labels={labels}: {error}") from error
+        raise ConfigError(f"{name}={values}: {error}") from error
 
 
-def _repeat(labels, n: int) -> np.ndarray | None:
+def _repeat(generator: Generator, labels, n: int) -> np.ndarray | None:
     """Returns n labels, the given ones one after the other, again and again."""
-    return None if labels is None else np.resize(_integers(labels), n)
+    return None if labels is None else np.resize(generator.check_labels(_integers("labels", labels)), n)

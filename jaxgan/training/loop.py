@@ -69,6 +69,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     if dataset is not None:
         spec = data.DataSpec.from_dataset(dataset)
         config.data.name, config.data.image_size = "custom", spec.image_size
+    else:
+        data.check_source(config.data)
     check(config, recipe_from_config(config, spec), jax.device_count())  # before any data is prepared
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
