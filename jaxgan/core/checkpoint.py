@@ -10,7 +10,6 @@ Orbax notices files that are cut short or missing, but may restore flipped bits 
 
 import asyncio
 import contextlib
-import math
 import textwrap
 
 import jax
@@ -22,6 +21,7 @@ from jax.experimental import multihost_utils
 
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
 from jaxgan.core.parallel import any_process, first_replica, is_primary_process, is_shared
+from jaxgan.core.retention import Retention, read_scores, write_scores
 
 FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan could misread a checkpoint
 
@@ -51,7 +51,7 @@ class Checkpoints:
           directory: on a disk that all processes see, or gs://...
           keep_last: how many of the latest to keep, at least 1.
           keep_every_steps: steps divisible by it are kept for good; 0 keeps none.
-          best_metric: key of `metrics` by which the best checkpoint is kept; a save without it is no candidate. ""
+          best_metric: the score by which the best checkpoint is kept, see `rate`; one without it is no candidate. ""
             keeps none.
           higher_is_better: direction of `best_metric`.
 
@@ -60,7 +60,7 @@ class Checkpoints:
         """
         assert keep_last >= 1, keep_last
         self.directory = _absolute(directory)
-        self._retention = _Retention(keep_last, keep_every_steps, best_metric, higher_is_better)
+        self._retention = Retention(keep_last, keep_every_steps, best_metric, higher_is_better)
         self._damaged: list[int] = []  # newer than what was restored; renamed by the next save
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention,
@@ -72,7 +72,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         if not is_shared(self.directory):
             raise CheckpointError(f"{self.directory} is not the same directory on all processes: give a shared one")
-        self._retention.rate_saved(self.directory, self.all_steps())
+        self._retention.rate_saved(self.directory, self.all_steps(), _read_metrics)
 
     def __enter__(self):
         return self
@@ -106,7 +106,7 @@ class Checkpoints:
           items: {name: tree of arrays}. Arrays are on the host, on one device, or replicated on the devices of this
             process or of all; none has size 0, which orbax refuses. A tree without arrays is left out of the files.
           run: what describes the run, as JSON can hold it.
-          metrics: kept with the checkpoint; may make it the best one.
+          metrics: numbers kept with the checkpoint.
 
         Raises:
           CheckpointError: this save failed, or the one before in the background.
@@ -130,6 +130,13 @@ class Checkpoints:
         arguments["meta"] = ocp.args.JsonSave(seal(meta))
         with _one_line(f"cannot save to {self.directory}"):
             self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+
+    def rate(self, step: int, scores: dict[str, float]) -> None:
+        """Keeps the scores of a checkpoint beside it; they may make it the best one."""
+        self._retention.rate(step, scores)
+        if is_primary_process():
+            known = read_scores(self.directory) | {step: scores}
+            write_scores(self.directory, {step: known[step] for step in self.all_steps() if step in known})
 
     def restore(self, abstract_items: dict) -> dict | None:
         """Returns the items of the newest undamaged checkpoint, or None if nothing was ever saved.
@@ -159,6 +166,10 @@ class Checkpoints:
         """Returns `run` of the newest readable checkpoint, whatever its arrays; None if nothing was ever saved."""
         found = _newest_undamaged(self.directory, self.all_steps(), _read_run, agree=True, warn=False)
         return found and found[0]
+
+    def read_metrics(self, step: int) -> dict[str, float]:
+        """Returns what was saved as the metrics of a step that was restored."""
+        return _read_metrics(self.directory / str(step))
 
     def reached_preemption(self, step: int) -> bool:
         """Returns whether the scheduler takes the machines away; all processes get the same answer for a step."""
@@ -253,8 +264,8 @@ def best_step(directory, steps: list[int], metric: str, higher_is_better: bool) 
     Raises:
       CheckpointError: none has the metric.
     """
-    retention = _Retention(1, 0, metric, higher_is_better)
-    retention.rate_saved(_absolute(directory), steps)
+    retention = Retention(1, 0, metric, higher_is_better)
+    retention.rate_saved(_absolute(directory), steps, _read_metrics)
     best = retention.best(steps)
     if best is None:
         raise CheckpointError(f"no checkpoint in {directory} was saved with the metric {metric!r}")
@@ -268,38 +279,6 @@ def all_finite(tree) -> bool:
     compiled check takes seconds to half a minute the first time.
     """
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(first_replica(tree)))
-
-
-class _Retention:
-    """Decides which checkpoints stay after a save; orbax calls this a preservation policy.
-
-    Orbax's own policy for the best keeps metrics in files of its own, one damaged byte of which stops the manager from
-    opening; these come from `meta`.
-    """
-
-    def __init__(self, last: int, every: int, metric: str, higher_is_better: bool):
-        self.last, self.every, self.metric = last, every, metric
-        self.sign = 1.0 if higher_is_better else -1.0
-        self.scores: dict[int, float] = {}  # of each rated step, the higher the better
-
-    def rate(self, step: int, metrics: dict[str, float]) -> None:
-        score = self.sign * metrics.get(self.metric, math.nan)
-        if math.isfinite(score):
-            self.scores[step] = score
-
-    def rate_saved(self, directory: epath.Path, steps: list[int]) -> None:
-        for step in steps:
-            with contextlib.suppress(Exception):  # damaged, in whatever way: no candidate for the best
-                self.rate(step, _read_meta(directory / str(step))["metrics"])
-
-    def best(self, steps: list[int]) -> int | None:
-        rated = [step for step in steps if step in self.scores]
-        return max(rated, key=lambda step: (self.scores[step], step), default=None)
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        steps = [checkpoint.step for checkpoint in checkpoints]  # ascending
-        keep = {*steps[-self.last :], *(step for step in steps if self.every and step % self.every == 0)}
-        return [step in keep or step == self.best(steps) for step in steps]
 
 
 class _PatientReader(ocp.type_handlers.NumpyHandler):
@@ -361,6 +340,10 @@ def _read_meta(path: epath.Path) -> dict:
 
 def _read_run(path: epath.Path) -> dict:
     return _read_meta(path)["run"]
+
+
+def _read_metrics(path: epath.Path) -> dict:
+    return _read_meta(path)["metrics"]
 
 
 def _read_item(path: epath.Path, name: str, abstract=None):

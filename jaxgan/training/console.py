@@ -99,8 +99,11 @@ class Progress:
 
     def _write(self, text: str) -> None:
         if self._stream:
-            self._stream.write(text)
-            self._stream.flush()
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError:  # whoever read it is gone, or its disk is full: the run needs no console
+                self._stream = None
 
 
 class Speed(NamedTuple):
@@ -114,7 +117,7 @@ class Speed(NamedTuple):
 class Throughput:
     """Measures training speed between ticks; `clock` gives seconds.
 
-    The first tick only starts the clock: call it when the first update, which is compiled, has finished.
+    Call `start` when the first update, which is compiled, has finished; before it nothing is known.
     """
 
     def __init__(self, total_images: float, clock: Callable[[], float] = time.perf_counter):
@@ -125,8 +128,12 @@ class Throughput:
 
     @property
     def started(self) -> bool:
-        """Whether the first tick was made."""
         return self._start is not None
+
+    def start(self, images: float) -> None:
+        """Starts the clock after so many real images."""
+        self._start = self._last = (self._clock(), images)
+        self._paused = self._waited = 0.0
 
     def tick(self, images: float) -> Speed:
         """Ends an interval, within a pause at the moment when the pause began.
@@ -135,14 +142,11 @@ class Throughput:
           images: real images that the run has seen altogether.
         """
         now = self._clock() if self._pause_began is None else self._pause_began
-        speed = Speed(math.nan, math.nan, math.nan)
-        if self._start is None:
-            self._start = (now, images)
-        elif images > self._last[1]:
-            busy = now - self._last[0] - self._paused
-            per_image = (now - self._start[0]) / (images - self._start[1])
-            left = (self._total - images) * per_image
-            speed = Speed((images - self._last[1]) / busy, left, self._waited / busy)
+        if self._start is None or images <= self._last[1]:
+            return Speed(math.nan, math.nan, math.nan)
+        busy = now - self._last[0] - self._paused
+        per_image = (now - self._start[0]) / (images - self._start[1])
+        speed = Speed((images - self._last[1]) / busy, (self._total - images) * per_image, self._waited / busy)
         self._last, self._paused, self._waited = (now, images), 0.0, 0.0
         return speed
 

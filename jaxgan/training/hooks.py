@@ -1,4 +1,4 @@
-"""What happens between two steps: evaluation, health, the log line, samples and checkpoints, each a hook.
+"""What happens between two steps: checkpoints, evaluation, health, samples and the log line, each a hook.
 
 A hook is a function `hook(step, state, metrics, generator) -> dict | None`. It is called after `step` finished updates
 with
@@ -9,9 +9,13 @@ with
 
 The floats that a hook returns join `metrics` and so reach the log; in metrics.jsonl one that is not finite is null.
 Their names are new to the line, and none begins with eval/, health/ or perf/. With several processes every one of them
-calls the hook, in the same order; where it fails in one of them, all end after this step's line and checkpoint (a hook
-that makes the others wait inside it must see to that itself). A hook is called at every log line, or as often as its
-attribute `every_kimg` says (one number or several; 0: only at the end of the run), and always at the end.
+calls the hook, in the same order. A hook is called at every log line, or as often as its attribute `every_kimg` says
+(one number or several; 0: only at the end of the run), and always at the end.
+
+The state comes first: a checkpoint that is due is saved before anything else is made, and what goes wrong in another
+hook is a warning, the first time that it does, while the run goes on. A hook that wants to end the run raises
+`RunFailed`. What a signal or a kill left undone at the step of the checkpoint is made by the next start, before the
+next step; the line comes last and says that all is done.
 
 Example:
   def weight_norm(step, state, metrics, generator):
@@ -19,6 +23,7 @@ Example:
   jaxgan.train(config, "runs/mine", hooks=[weight_norm, jaxgan.every(100.0, show)])
 """
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Iterable
@@ -29,9 +34,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgan.core.checkpoint import Checkpoints, all_finite
+from jaxgan.core.checkpoint import CheckpointError, Checkpoints, all_finite
 from jaxgan.core.errors import RunFailed, require
-from jaxgan.core.parallel import Devices, any_process, assert_replicated, broadcast, first_replica, is_primary_process
+from jaxgan.core.failures import write_traceback
+from jaxgan.core.files import announce
+from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.data import DataSpec, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import Recipe
@@ -62,6 +69,13 @@ class Run:
     log: MetricsLog
     console: Progress
     speed: Throughput
+    rollbacks: int = 0  # times that the run went back to a checkpoint after a divergence
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of the run, another one after each rollback."""
+        key = jax.random.key(self.config.seed)
+        return jax.random.fold_in(key, self.rollbacks) if self.rollbacks else key
 
     @property
     def saved(self) -> int:
@@ -90,9 +104,10 @@ class TrainingDiverged(RunFailed):
 
     def __init__(self, symptom: str, since: int, step: int, saved: int):
         good = f"the checkpoint of step {saved} is good" if saved else "there is no checkpoint yet"
+        self.symptom = f"{symptom}, between step {since} and step {step}"
         super().__init__(
-            f"{symptom}, between step {since} and step {step}; {good}. Try a lower --config.optim_d.lr and "
-            "--config.optim_g.lr, or --config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1"
+            f"{self.symptom}; {good}. Try a lower --config.optim_d.lr and --config.optim_g.lr, "
+            "--config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1, or --config.on_divergence=rollback"
         )
 
 
@@ -154,12 +169,12 @@ def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) 
     save_kimg = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
     save_kimg += (config.eval.every_kimg,) if config.checkpoint.best_metric else ()
     return [
-        every(config.eval.every_kimg, partial(evaluate, evaluator)),
+        every(save_kimg, partial(save_checkpoint, run)),
+        every(config.eval.every_kimg, partial(evaluate, run, evaluator)),
         every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), reals, held_out)),
         *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
-        every(log_kimg, partial(write_line, run)),
         every(config.sample.every_kimg, partial(draw_samples, run)),
-        every(save_kimg, partial(save_checkpoint, run)),
+        every(log_kimg, partial(write_line, run)),
     ]
 
 
@@ -170,52 +185,88 @@ def _cadences(hooks: Iterable[Hook]) -> list[float]:
 
 
 class HookCaller:
-    """Calls the hooks that are due after a step, in order, with what the ones before returned."""
+    """Calls the hooks that are due after a step, in order, with what the ones before returned.
+
+    Args:
+      hooks: as `all_hooks` returns them, the one that saves the state first.
+      step: the step that the run begins or resumes at.
+    """
 
     def __init__(self, run: Run, hooks: Iterable[Hook], step: int):
         self._run, self._finite = run, step  # the last step whose metrics were looked at
         self._hooks = [(hook, [steps(run.config, kimg) for kimg in _cadences([hook])]) for hook in hooks]
+        self._failures = set()  # kinds of failures that were told
 
-    def __call__(self, step: int, state: TrainState, metrics: dict) -> None:
-        """Calls what is due.
+    def __call__(self, step: int, state: TrainState, metrics: dict, leaving=contextlib.nullcontext) -> None:
+        """Calls what is due, of several processes on all.
 
         Args:
           metrics: a dict of `Mean`s on the devices; one that nothing was added to is left out.
+          leaving: makes a context in which all but the saving may be left undone.
 
         Raises:
           TrainingDiverged: a metric is not finite.
+          StopRequested: by `leaving`; the state may not be saved then.
         """
-        run, last = self._run, step == self._run.total_steps
-        due = [hook for hook, cadences in self._hooks if last or any(n and step % n == 0 for n in cadences)]
-        if not due:
-            return
+        if due := self._due(step):
+            self._call(due, step, state, self.means(step, metrics), leaving)
+
+    def resume(self, step: int, state: TrainState, leaving=contextlib.nullcontext) -> None:
+        """Calls what is due at a step whose checkpoint was restored, unless the start before came to its line."""
+        written = broadcast({"line": float(self._run.log.has_line(step))})["line"]
+        if step and not written and (due := self._due(step)):
+            self._call(due, step, state, self._run.checkpoints.read_metrics(step), leaving)
+
+    def end(self, step: int, state: TrainState, metrics: dict, leaving=contextlib.nullcontext) -> None:
+        """Calls what is due at the end of the run only, where it ends at another step than it was meant to."""
+        early = [hook for hook, _ in self._hooks if hook not in self._due(step)]
+        self._call(early, step, state, self.means(step, metrics), leaving)
+
+    def means(self, step: int, metrics: dict) -> dict[str, float]:
+        """Returns the metrics of a dispatch as floats, with kimg; raises TrainingDiverged if one is not finite."""
         means = jax.device_get(first_replica(metrics))
         values = {name: float(mean) for name, mean in means.items() if mean.count > 0}
         if bad := [f"{name} = {value}" for name, value in values.items() if not np.isfinite(value)]:
-            raise TrainingDiverged(", ".join(bad), self._finite, step, run.saved)
+            raise TrainingDiverged(", ".join(bad), self._finite, step, self._run.saved)
         self._finite = step
-        values = {"kimg": step * run.recipe.images_per_step / 1e3} | values
-        generator = run.ema_generator(state, step)
-        with run.speed.paused():
-            failed = None
-            for hook in due:
+        return {"kimg": step * self._run.recipe.images_per_step / 1e3} | values
+
+    def _due(self, step: int) -> list[Hook]:
+        last = step == self._run.total_steps
+        return [hook for hook, cadences in self._hooks if last or any(n and step % n == 0 for n in cadences)]
+
+    def _call(self, hooks: list[Hook], step: int, state: TrainState, values: dict[str, float], leaving) -> None:
+        generator = self._run.ema_generator(state, step)
+        if hooks[0] is self._hooks[0][0]:
+            save, *hooks = hooks
+            save(step, state, values, generator)
+        with self._run.speed.paused(), leaving():
+            for hook in hooks:
                 try:
-                    values |= hook(step, state, dict(values), generator) or {}
-                except TrainingDiverged:
+                    values = values | (hook(step, state, dict(values), generator) or {})
+                except (RunFailed, CheckpointError):
                     raise
-                except Exception as error:  # whatever a hook does, the line and the state are written first
-                    failed = failed or (hook, error)
-        if any_process(failed is not None):  # or the others would wait for this one in the next step
-            hook, error = failed or (None, None)
-            name = hook.__qualname__ if failed else "of another process"
-            what = f": {type(error).__name__}: {error}" if failed else ""
-            left = f"the checkpoint of step {run.saved} is good" if run.saved else "there is no checkpoint yet"
-            raise RunFailed(f"hook {name} at step {step}{what}; {left}") from error
+                except Exception as error:  # the run goes on without what any other hook makes
+                    self._warn(hook, step, error)
+
+    def _warn(self, hook: Hook, step: int, error: Exception) -> None:
+        """Tells of a failure, once each kind, on whichever process it is."""
+        kind = (hook.__qualname__, type(error))
+        if kind in self._failures:
+            return
+        self._failures.add(kind)
+        file = write_traceback(error, self._run.workdir)
+        where = f" (traceback in {file})" if file else ""
+        line = f"warning: {hook.__qualname__} failed at step {step}, the run goes on: {one_line(error)}{where}"
+        self._run.console.note(line) if is_primary_process() else announce(line)
 
 
-def evaluate(evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:
+def evaluate(run: Run, evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:
     """Scores the EMA generator; all processes get the same scores, as they must agree on the best checkpoint."""
-    return broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator).items()})
+    scores = broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator).items()})
+    if scores and step == run.saved:
+        run.checkpoints.rate(step, scores)
+    return scores
 
 
 def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state, metrics, generator):
@@ -223,7 +274,7 @@ def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state,
     if not is_primary_process():
         return None
     values = health_metrics(run.recipe, state, generator, reals, held_out, run.per_device_batch)
-    for warning in monitor.check([*run.log.records, metrics | values]):
+    for warning in monitor.check([*run.log.history.lines(), metrics | values]):
         run.console.note(f"warning: {warning}")
     return values
 
@@ -276,22 +327,6 @@ def health_metrics(
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
-    """Writes a line of the log and shows one on the console."""
-    speed = run.speed.tick(1e3 * metrics["kimg"])
-    measured = {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
-    measured = {name: value for name, value in measured.items() if np.isfinite(value)}
-    run.log.scalars(step, metrics | measured)
-    run.console.line(
-        step, run.total_steps, metrics["kimg"], speed.images_per_second, speed.seconds_left,
-        metrics["loss/d"], metrics["loss/g"], speed.data_wait,
-    )  # fmt: skip
-    for name, value in metrics.items():
-        if name.startswith("eval/"):
-            run.console.note(f"{name} {value:.4g} at {metrics['kimg']:,.1f} kimg")
-    return measured
-
-
 def draw_samples(run: Run, step, state, metrics, generator) -> None:
     """Draws a grid of fixed latents, a class in each column, and the curves so far."""
     if not is_primary_process():
@@ -301,7 +336,24 @@ def draw_samples(run: Run, step, state, metrics, generator) -> None:
     picture = show_grid(generator.sample(rows * rows, labels=labels), rows, run.config.data.name)
     save_png(run.workdir / "samples" / f"{step:08d}.png", picture)
     run.log.images(step, "samples", picture)
-    plots.curves(run.log.records, run.workdir / "curves.png", title=str(run.workdir))
+    lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
+    plots.curves(lines, run.workdir / "curves.png", title=str(run.workdir))
+
+
+def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
+    """Writes a line of the log and shows one on the console."""
+    speed = run.speed.tick(1e3 * metrics["kimg"])
+    measured = {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
+    measured = {name: value for name, value in measured.items() if np.isfinite(value)}
+    run.console.line(
+        step, run.total_steps, metrics["kimg"], speed.images_per_second, speed.seconds_left,
+        metrics["loss/d"], metrics["loss/g"], speed.data_wait,
+    )  # fmt: skip
+    for name, value in metrics.items():
+        if name.startswith("eval/"):
+            run.console.note(f"{name} {value:.4g} at {metrics['kimg']:,.1f} kimg")
+    run.log.scalars(step, metrics | measured)
+    return measured
 
 
 def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
@@ -311,7 +363,5 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
     if not all_finite(first_replica(state)):
         raise TrainingDiverged("the state is not finite", run.saved, step, run.saved)
     assert_replicated(state)
-    run.log.flush()
-    description = {"config": run.config.to_dict(), "data": run.data._asdict()}
-    scores = {name: value for name, value in metrics.items() if name.startswith("eval/")}
-    run.checkpoints.save(step, checkpoint_items(state), description, scores)
+    description = {"config": run.config.to_dict(), "data": run.data._asdict(), "rollbacks": run.rollbacks}
+    run.checkpoints.save(step, checkpoint_items(state), description, metrics)

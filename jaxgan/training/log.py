@@ -2,10 +2,11 @@
 
 `metrics.jsonl` is the record: one JSON object a line, `{"step": 1200, "kimg": 76.8, "loss/d": 1.234, ...}`,
 where step counts finished updates. It survives a kill (each line is one write), and a resume cuts it back to
-the step resumed from, so it has neither gaps nor doubles if the caller writes all lines of step N and calls
-`flush` before it begins to save checkpoint N. TensorBoard is held to the same rule.
+the step resumed from, so it has neither gaps nor doubles if the caller, resumed at step N, writes the line of step N
+where `has_line(N)` says that it is missing. TensorBoard is held to the same rule.
 """
 
+import errno
 import json
 import math
 import os
@@ -18,28 +19,31 @@ import numpy as np
 
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import atomic_write
+from jaxgan.training.history import History
 
 TENSORBOARD_FLUSH_SECONDS = 10.0  # how old the events may be that a TensorBoard at the side shows
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """Yields each complete line of a metrics file and its record; a last line torn by a kill is left out."""
+def _whole_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yields the size in bytes and the record of each complete line; a last line torn by a kill is left out."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield line, json.loads(line)
+                record = json.loads(line)
+                good = isinstance(record, dict) and {"step", "kimg"} <= record.keys()
+                problem = "" if good else "no record with step and kimg"
             except ValueError as error:
-                raise RunFailed(f"{path}, line {number}: not JSON ({error}); remove this line") from None
+                problem = f"not JSON ({error})"
+            if problem:
+                raise RunFailed(f"{path}, line {number}: {problem}; remove this line")
+            yield len(line), {name: math.nan if value is None else value for name, value in record.items()}
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict]:
     """Returns the records of a metrics.jsonl in the order of writing; null (a non-finite value) is read as NaN."""
-    return [
-        {name: math.nan if value is None else value for name, value in record.items()}
-        for _, record in _whole_lines(Path(path))
-    ]
+    return [record for _, record in _whole_lines(Path(path))]
 
 
 class MetricsLog:
@@ -55,7 +59,7 @@ class MetricsLog:
       active: False writes nothing: the processes other than the primary one.
 
     Attributes:
-      records: what `read_metrics` would return now, the lines before a resume included; empty if not active.
+      history: what is remembered of the lines, those before a resume included; empty if not active.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class MetricsLog:
         active: bool = True,
     ):
         self._file = self._events = self._wandb = None
-        self._resume_step, self.records = resume_step, []
+        self._resume_step, self.history, self._last_step = resume_step, History(), 0
         if not active:
             return
         if "://" in str(workdir):
@@ -78,26 +82,42 @@ class MetricsLog:
             self._wandb = _wandb_run(workdir, resume_step, wandb)
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line, record in _whole_lines(path) if 0 < record["step"] <= resume_step]
-            atomic_write(path, b"".join(kept))
-            self.records = read_metrics(path)
         self._file = path.open("ab", buffering=0)
+        self._file.truncate(self._remember(path, resume_step))
         if tensorboard:
             self._events = _EventFile(workdir / "tensorboard", resume_step)
+
+    def _remember(self, path: Path, resume_step: int) -> int:
+        """Adds the lines up to a step to the history; returns their size in bytes."""
+        size = 0
+        for line_size, record in _whole_lines(path):
+            if record["step"] > resume_step:
+                break
+            self._add(record)
+            size += line_size
+        return size
+
+    def _add(self, record: dict) -> None:
+        self.history.add(record)
+        self._last_step = record["step"]
+
+    def has_line(self, step: int) -> bool:
+        """Returns whether the last line is of this step."""
+        return self._last_step == step
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Logs one line; `values` holds "kimg" and flat names such as "loss/d".
 
-        Numbers keep their full precision. A value that is not finite is written as null (JSON has no NaN).
+        Numbers keep their full precision. A value that is not finite is written as null (JSON has no NaN). A line that
+        the disk does not take whole leaves nothing behind.
         """
         if self._file is None:
             return
         values = {name: float(value) for name, value in values.items()}
         record = {"step": int(step), "kimg": values["kimg"]} | values
-        self.records.append(record)
+        self._add(record)
         line = {k: v if math.isfinite(v) else None for k, v in record.items()}
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")  # one system call
+        self._append(json.dumps(line, allow_nan=False).encode() + b"\n")
         if self._events:
             from tensorboardX.proto.summary_pb2 import Summary
 
@@ -105,6 +125,15 @@ class MetricsLog:
             self._events.add(step, Summary(value=pairs))
         if self._wandb:
             self._wandb.log(values, step=int(step))
+
+    def _append(self, line: bytes) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(line) < len(line):  # one system call
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        except OSError:
+            self._file.truncate(size)
+            raise
 
     def images(self, step: int, name: str, image: np.ndarray) -> None:
         """Logs one image, uint8 [H, W, C], to TensorBoard and wandb (the caller keeps the PNG)."""

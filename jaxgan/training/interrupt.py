@@ -1,0 +1,89 @@
+"""Signals in training: the first one asks the run to save and stop, a second one ends the process at once."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+
+ONE_SIGNAL_SECONDS = 0.5  # some senders, such as `timeout`, send a signal twice at once
+
+
+class StopRequested(BaseException):
+    """Leaves work that may be left undone, because a signal came."""
+
+
+class Interrupt:
+    """Turns SIGTERM and Ctrl-C into a flag that the loop reads.
+
+    Python runs a handler only between its own instructions, so a thread that reads the signals as they come answers
+    at once while a program is compiled. With several processes SIGTERM is left to JAX's preemption service, which
+    makes all of them stop at one step. Outside the main thread signals are left alone.
+
+    Args:
+      note: prints a line.
+
+    Attributes:
+      status: exit status of the first signal that came, 143 or 130; 0: none.
+    """
+
+    def __init__(self, note: Callable[[str], None]):
+        self.status = 0
+        self._note, self._leaves = note, False
+        self._alone = jax.process_count() == 1
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            self._reader, self._writer = socket.socketpair()
+            self._writer.setblocking(False)
+            self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            caught = [signal.SIGINT, signal.SIGTERM] if self._alone else [signal.SIGINT]
+            self._previous = {number: signal.signal(number, self._handle) for number in caught}
+            threading.Thread(target=self._answer, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if self._previous:
+            signal.set_wakeup_fd(self._wakeup)
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Lets a signal raise StopRequested in here, now if it came before; several processes go on together."""
+        if self._alone and self.status:
+            raise StopRequested
+        self._leaves = self._alone
+        try:
+            yield
+        finally:
+            self._leaves = False
+
+    def _handle(self, number, frame):
+        self.status = self.status or 128 + number
+        if not self._alone:  # tell the others the way that a scheduler would
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self._leaves:
+            self._leaves = False
+            raise StopRequested
+
+    def _answer(self):
+        first = None
+        while numbers := self._reader.recv(64):
+            for number in numbers:
+                if number not in self._previous:
+                    continue
+                now = time.monotonic()
+                if first is None:
+                    first = now
+                    name = signal.Signals(number).name
+                    self._note(f"{name}: the state is saved as soon as it can be; a second one ends the run at once")
+                elif now - first > ONE_SIGNAL_SECONDS:
+                    os._exit(128 + number)
+        self._reader.close()
