@@ -1,10 +1,13 @@
 """Files that survive a kill, locks between processes, and the user's cache."""
 
 import contextlib
+import errno
 import fcntl
+import functools
 import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -31,13 +34,37 @@ def locked(directory: Path):
 def cache_directory(*parts: str) -> Path:
     """Returns a path in the user's cache, ~/.cache/jaxgan or $XDG_CACHE_HOME/jaxgan; it may not exist yet.
 
-    Users may delete the cache at any time.
+    Users may delete the cache at any time. Where it cannot be written to, as in containers whose user has no home, it
+    is in the temporary directory, and a line says so.
 
     Example:
       cache_directory("weights")
       PosixPath('/home/ada/.cache/jaxgan/weights')
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jaxgan", *parts)
+    return _writable(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")).joinpath(*parts)
+
+
+@functools.cache
+def _writable(caches: str) -> Path:
+    """Returns the directory for jaxgan in `caches`, or one in the temporary directory, after making it."""
+    path = Path(caches, "jaxgan")
+    try:
+        if caches.startswith("~"):  # the user has neither HOME nor an entry in /etc/passwd
+            raise FileNotFoundError(errno.ENOENT, "this user has no home directory")
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return path
+    except OSError as error:
+        instead = Path(tempfile.gettempdir(), f"jaxgan-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            instead.mkdir(mode=0o700)
+        if instead.is_symlink() or instead.stat().st_uid != os.getuid():  # programs that another user put there
+            instead = Path(tempfile.mkdtemp(prefix="jaxgan-"))
+        announce(
+            f"cannot write to the cache in {path} ({error.strerror}); it is in {instead} (XDG_CACHE_HOME moves it)"
+        )
+        return instead
 
 
 def keyed_cache_directory(kind: str, *key: str) -> Path:
