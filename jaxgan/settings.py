@@ -114,6 +114,14 @@ def default_config() -> ConfigDict:
     config.ema.sigma_rel = 0.0  # relative std of a power-function EMA instead (EDM2: 0.05, 0.1); 0: by half-life
     config.ema.posthoc = ()  # further relative stds to store, for post-hoc EMA: jaxgan.load(..., sigma_rel=S)
 
+    config.on_divergence = "stop"  # a value that is not finite ends the run; rollback: go on with other draws from
+    # the last checkpoint, which is always finite
+    config.max_rollbacks = 3  # so many times in the run
+    config.stop = ConfigDict()
+    config.stop.after_kimg_without_improvement = (
+        0.0  # end the run so long after checkpoint.best_metric was best; 0: off
+    )
+
     config.log = ConfigDict()
     config.log.every_kimg = 6.4
     config.log.tensorboard = True

@@ -111,6 +111,8 @@ def test_throughput_leaves_out_compilation_and_pauses():
     speed = Throughput(total_images=1000, clock=lambda: now[0])
     now[0] = 60.0  # compilation
     assert np.isnan(speed.tick(10)).all()
+    assert not speed.started
+    speed.start(10)
     now[0] = 65.0
     with speed.waiting():
         now[0] = 66.0
@@ -127,7 +129,7 @@ def test_throughput_leaves_out_compilation_and_pauses():
 def test_a_tick_within_a_pause_ends_the_interval_where_the_pause_began():
     now = [0.0]
     speed = Throughput(total_images=1000, clock=lambda: now[0])
-    speed.tick(0)
+    speed.start(0)
     now[0] = 10.0
     with speed.paused():
         now[0] = 15.0

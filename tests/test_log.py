@@ -61,20 +61,46 @@ def test_a_killed_run_resumed_writes_the_lines_of_an_unbroken_one(tmp_path, resu
 
 
 def test_read_metrics_leaves_out_a_torn_line_only_at_the_end(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
-    path.write_text('{"step": 1}\n{"st\n{"step": 2}\n')
-    with pytest.raises(RunFailed, match=r"metrics\.jsonl, line 2: not JSON"):
-        read_metrics(path)
+    path, (one, two) = tmp_path / "metrics.jsonl", ('{"step": 1, "kimg": 0.1}\n', '{"step": 2, "kimg": 0.2}\n')
+    path.write_text(one + two + '{"st')
+    assert read_metrics(path) == [{"step": 1, "kimg": 0.1}, {"step": 2, "kimg": 0.2}]
+    for bad, problem in {
+        '{"st\n': "not JSON",
+        "[1]\n": "no record",
+        '{"a": 1}\n': "no record",
+        "\0\n": "not JSON",
+    }.items():
+        path.write_text(f"{one}{bad}\n{two}")
+        with pytest.raises(RunFailed, match=rf"metrics\.jsonl, line 2: {problem} .*remove this line"):
+            read_metrics(path)
 
 
-def test_records_are_what_the_file_holds(tmp_path):
+def test_a_line_that_the_disk_does_not_take_leaves_nothing_behind(tmp_path, monkeypatch):
+    log = MetricsLog(tmp_path, tensorboard=False)
+    log.scalars(1, {"kimg": 0.1})
+    file = log._file
+
+    class Full:
+        name, fileno, truncate, close = file.name, file.fileno, file.truncate, file.close
+
+        def write(self, line):
+            return file.write(line[:5])
+
+    log._file = Full()
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.jsonl"):
+        log.scalars(2, {"kimg": 0.2})
+    log._file = file
+    log.scalars(3, {"kimg": 0.3})
+    log.close()
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [1, 3]
+
+
+def test_the_history_is_what_the_file_holds(tmp_path):
     write_run(tmp_path, range(1, 6), tensorboard=False)
     log = MetricsLog(tmp_path, resume_step=3, tensorboard=False)
     log.scalars(4, {"kimg": np.float32(1.0), "loss/d": 2})
-    assert log.records == read_metrics(tmp_path / "metrics.jsonl")
-    assert [record["step"] for record in log.records] == [1, 2, 3, 4]
+    assert log.history.lines() == read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in log.history.lines()] == [1, 2, 3, 4]
     log.close()
 
 

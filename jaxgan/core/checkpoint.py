@@ -10,7 +10,6 @@ Orbax notices files that are cut short or missing, but may restore flipped bits 
 
 import asyncio
 import contextlib
-import textwrap
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from jaxgan.core.errors import summary
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
 from jaxgan.core.parallel import any_process, first_replica, is_primary_process, is_shared
 from jaxgan.core.retention import Retention, read_scores, write_scores
@@ -318,7 +318,7 @@ def _newest_undamaged(directory: epath.Path, steps: list, read, agree: bool = Fa
         except (CheckpointError, MemoryError):
             raise
         except Exception as error:  # orbax, tensorstore and json make all kinds of damaged files
-            problem = _summary(error)
+            problem = summary(error)
         if agree and any_process(bool(problem)):
             problem = problem or "another process cannot read it"
         if not problem:
@@ -369,15 +369,10 @@ def _absolute(path) -> epath.Path:
     return path if "://" in str(path) else path.absolute()  # tensorstore wants an absolute one
 
 
-def _summary(error: Exception) -> str:
-    """Returns an error in one line of at most 200 characters."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-
-
 @contextlib.contextmanager
 def _one_line(what: str):
     """Turns whatever goes wrong in orbax into a CheckpointError that says what was tried."""
     try:
         yield
     except Exception as error:
-        raise CheckpointError(f"{what}: {_summary(error)}") from error
+        raise CheckpointError(f"{what}: {summary(error)}") from error

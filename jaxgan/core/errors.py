@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import textwrap
 from collections.abc import Hashable, Mapping
 
 
@@ -11,6 +12,16 @@ class ConfigError(ValueError):
 
 class RunFailed(RuntimeError):
     """Says why a run whose settings were good cannot go on, and what is left of it, in one line."""
+
+
+def summary(error: BaseException) -> str:
+    """Returns an error in one line of at most 200 characters.
+
+    Example:
+      >>> summary(ZeroDivisionError("division\\nby zero"))
+      'ZeroDivisionError: division by zero'
+    """
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
 
 
 def require(good: bool, setting: str, value, right: str) -> None:

@@ -35,7 +35,7 @@ import jax
 import numpy as np
 
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints, all_finite
-from jaxgan.core.errors import RunFailed, require
+from jaxgan.core.errors import RunFailed, require, summary
 from jaxgan.core.failures import write_traceback
 from jaxgan.core.files import announce
 from jaxgan.core.parallel import Devices, assert_replicated, broadcast, first_replica, is_primary_process
@@ -257,7 +257,7 @@ class HookCaller:
         self._failures.add(kind)
         file = write_traceback(error, self._run.workdir)
         where = f" (traceback in {file})" if file else ""
-        line = f"warning: {hook.__qualname__} failed at step {step}, the run goes on: {one_line(error)}{where}"
+        line = f"warning: {hook.__qualname__} failed at step {step}, the run goes on: {summary(error)}{where}"
         self._run.console.note(line) if is_primary_process() else announce(line)
 
 

@@ -1,8 +1,7 @@
 """The training loop: build, restore or initialise, step, stop.
 
-Everything else is a hook (hooks.py), called between two dispatches of the compiled step. The line of step N in
-metrics.jsonl is written before checkpoint N, and a resumed run first drops the lines after its checkpoint: no gaps, no
-doubles.
+Everything else is a hook (hooks.py), called between two dispatches of the compiled step. A resumed run first drops the
+lines of metrics.jsonl after its checkpoint and makes what is missing of its step: no gaps, no doubles.
 """
 
 import collections
@@ -10,6 +9,7 @@ import contextlib
 import fcntl
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import signal
@@ -22,14 +22,15 @@ from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import atomic_write
-from jaxgan.core.parallel import Devices, is_primary_process
+from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState
 from jaxgan.gan.step import parallelize
 from jaxgan.settings import flatten, steps, to_json
 from jaxgan.training.console import Progress, Throughput
-from jaxgan.training.hooks import Hook, HookCaller, Run, all_hooks, own_hooks, save_checkpoint
+from jaxgan.training.hooks import Hook, HookCaller, Run, TrainingDiverged, all_hooks, own_hooks, save_checkpoint
+from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import MetricsLog
 from jaxgan.training.resume import compare_with_saved, restore_or_init
 
@@ -84,49 +85,81 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     make_directories({"--workdir": workdir, "config.checkpoint.dir": config.checkpoint.dir or workdir})
     with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, spec, workdir, checkpoints)
-        state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
-        step, total = int(state.step), steps(config, config.train_kimg)
-        right = f"must divide step {step}, where the run resumes"
-        require(step % config.steps_per_dispatch == 0, "config.steps_per_dispatch", config.steps_per_dispatch, right)
-        log, console = open_log(config, spec, workdir, step), Progress(active=is_primary_process())
-        speed = Throughput(total * recipe.images_per_step)
-        run = Run(config, recipe, spec, workdir, total, devices, checkpoints, log, console, speed)
-        others = None if held_out is None else data.subset(held_out)
-        call_hooks = HookCaller(run, all_hooks(run, evaluator, data.subset(dataset), others, hooks), step)
-        with contextlib.closing(log):
-            log_run_header(run, state, changed)
-            return loop(run, devices.replicate(state), step, dataset, call_hooks)
+        rollbacks = (checkpoints.restore_run() or {"rollbacks": 0})["rollbacks"]
+        while True:
+            state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
+            step, total = int(state.step), steps(config, config.train_kimg)
+            right = f"must divide step {step}, where the run resumes"
+            good = step % config.steps_per_dispatch == 0
+            require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
+            log, console = open_log(config, spec, workdir, step), Progress(active=is_primary_process())
+            speed = Throughput(total * recipe.images_per_step)
+            run = Run(config, recipe, spec, workdir, total, devices, checkpoints, log, console, speed, rollbacks)
+            others = None if held_out is None else data.subset(held_out)
+            call_hooks = HookCaller(run, all_hooks(run, evaluator, data.subset(dataset), others, hooks), step)
+            with contextlib.closing(log):
+                log_run_header(run, state, changed)
+                try:
+                    return loop(run, devices.replicate(state), step, dataset, call_hooks)
+                except TrainingDiverged as error:
+                    if config.on_divergence != "rollback" or rollbacks == config.max_rollbacks:
+                        raise
+                    checkpoints.wait()
+                    rollbacks += 1
+                    console.note(f"{error.symptom}: rollback {rollbacks} of {config.max_rollbacks} to step {run.saved}")
 
 
 def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hooks: HookCaller) -> int:
     """Trains from `step` to the end of the run or to a signal; returns the exit status."""
-    dispatch, key = run.config.steps_per_dispatch, jax.random.key(run.config.seed)
+    dispatch, metrics = run.config.steps_per_dispatch, {}
     update = parallelize(run.recipe, run.devices)
     options = dict(seed=run.config.seed, first_step=step, last_step=run.total_steps, steps_per_dispatch=dispatch)
     batches = data.Batches(dataset, run.recipe, run.devices, **options)
     pending = collections.deque()
-    with Interrupt() as interrupt, contextlib.closing(batches):
-        if step < run.total_steps:
-            run.console.note("compiling the training step ...")
-        while step < run.total_steps:
-            if must_stop(interrupt, run.checkpoints, step, dispatch):
-                return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state)
-            with run.speed.waiting():
-                batch = next(batches)
-            if not run.speed.started:
-                update.compile(state, batch, key)
-            state, metrics = update(state, batch, key)
-            step += dispatch
-            pending.append(metrics)
-            if len(pending) > IN_FLIGHT:
-                jax.block_until_ready(pending.popleft())
-            if not run.speed.started:  # the first call may still compile, so the clock starts after it
-                jax.block_until_ready(metrics)
-                run.speed.tick(step * run.recipe.images_per_step)
-            call_hooks(step, state, metrics)
+    with Interrupt(run.console.note) as interrupt, contextlib.closing(batches):
+        try:
+            call_hooks.resume(step, state, interrupt.leaving)
+            ended = has_stopped_improving(run, step)
+            if step < run.total_steps and not ended:
+                run.console.note("compiling the training step ...")
+            while step < run.total_steps and not ended:
+                if must_stop(interrupt, run.checkpoints, step, dispatch):
+                    raise StopRequested
+                with run.speed.waiting(), interrupt.leaving():
+                    batch = next(batches)
+                if not run.speed.started:
+                    update.compile(state, batch, run.key)
+                state, metrics = update(state, batch, run.key)
+                step += dispatch
+                pending.append(metrics)
+                if len(pending) > IN_FLIGHT:
+                    jax.block_until_ready(pending.popleft())
+                if not run.speed.started:  # the first call may still compile, so the clock starts after it
+                    jax.block_until_ready(metrics)
+                    run.speed.start(step * run.recipe.images_per_step)
+                call_hooks(step, state, metrics, interrupt.leaving)
+                ended = has_stopped_improving(run, step)
+            if ended and metrics and step < run.total_steps:
+                call_hooks.end(step, state, metrics, interrupt.leaving)
+        except StopRequested:
+            return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state, metrics, call_hooks)
         run.checkpoints.wait()
     log_summary(run, step)
     return 0
+
+
+def has_stopped_improving(run: Run, step: int) -> bool:
+    """Returns whether the best score is longer ago than config.stop allows, the same on all processes."""
+    config = run.config
+    patience, metric = 1e3 * config.stop.after_kimg_without_improvement, config.checkpoint.best_metric
+    if not patience or step % steps(config, config.eval.every_kimg):
+        return False
+    low_high = run.log.history.best.get(metric)
+    since = 1e3 * low_high[higher_is_better(metric)][1] if low_high else math.inf
+    ended = broadcast({"ended": float(step * run.recipe.images_per_step - since >= patience)})["ended"] > 0
+    if ended:
+        run.console.note(f"{metric} was best at {since / 1e3:,.1f} kimg: the run ends here (config.stop)")
+    return ended
 
 
 def check(config, recipe: Recipe, num_devices: int) -> None:
@@ -136,7 +169,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     for key in ("steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
         require(flat[key] > 0, f"config.{key}", flat[key], "must be above 0")
     for key, value in flat.items():
-        if key.endswith("_kimg") and isinstance(value, float):
+        if "_kimg" in key and isinstance(value, float):
             require(0 <= value < float("inf"), f"config.{key}", value, "must be a finite number, 0 or above")
     require(0 <= config.seed < 2**31, "config.seed", config.seed, "must be in 0 .. 2147483647")
     total = steps(config, config.train_kimg) * recipe.real_batches_per_step
@@ -144,6 +177,13 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require(total < 2**31, "config.train_kimg", config.train_kimg, right)
     right = f"must be a multiple of the {num_devices} devices"
     require(config.batch_size % num_devices == 0, "config.batch_size", config.batch_size, right)
+    right = "choose stop or rollback"
+    require(config.on_divergence in ("stop", "rollback"), "config.on_divergence", config.on_divergence, right)
+    require(config.max_rollbacks >= 0, "config.max_rollbacks", config.max_rollbacks, "must be 0 or above")
+    patience = config.stop.after_kimg_without_improvement
+    scored = config.checkpoint.best_metric and config.eval.every_kimg
+    right = "needs config.checkpoint.best_metric and config.eval.every_kimg"
+    require(not patience or scored, "config.stop.after_kimg_without_improvement", patience, right)
     has_wandb = importlib.util.find_spec("wandb") is not None
     require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):
@@ -245,33 +285,6 @@ def workdir_lock(workdir: pathlib.Path):
         yield
 
 
-class Interrupt:
-    """Turns SIGTERM and Ctrl-C into a flag that the loop reads; the second signal ends the process at once.
-
-    With several processes SIGTERM is left to JAX's preemption service, which makes all of them stop at one step.
-    """
-
-    def __init__(self):
-        self.status = 0  # exit status of the signal that came: 143 or 130
-
-    def __enter__(self):
-        self._alone = jax.process_count() == 1
-        caught = [signal.SIGINT, signal.SIGTERM] if self._alone else [signal.SIGINT]
-        self._previous = {s: signal.signal(s, self._handle) for s in caught}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number, frame):
-        self.status = 128 + number
-        for caught in self._previous:
-            signal.signal(caught, signal.SIG_DFL)  # a second one needs no turn of the interpreter
-        if not self._alone:  # tell the others the way that a scheduler would
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatch: int) -> bool:
     """Returns whether a signal came, the same answer on all processes."""
     if jax.process_count() == 1:
@@ -280,9 +293,10 @@ def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatc
     return any([checkpoints.reached_preemption(s) for s in range(max(step - dispatch + 1, 0), step + 1)])
 
 
-def save_and_exit(status: int, run: Run, step: int, state: TrainState) -> int:
+def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: dict, call_hooks: HookCaller) -> int:
     """Saves after a signal, so that the next start goes on from here; returns the exit status."""
-    save_checkpoint(run, step, state, {})
+    if step != run.saved:
+        save_checkpoint(run, step, state, call_hooks.means(step, metrics))
     run.checkpoints.wait()
     done = f"saved step {step}" if step else "no step was done yet"
     run.console.note(f"stopped by {signal.Signals(status - 128).name}; {done}, run again to go on")
@@ -311,14 +325,13 @@ def log_run_header(run: Run, state: TrainState, changed: list[str]) -> None:
         run.console.note(f"changed since the checkpoint: {line}")
     if step:
         run.console.note(f"resumed from step {step}")
-        if not run.log.records:
+        if not run.log.history.lines():
             run.console.note(f"there is no line of the steps before in {run.workdir / 'metrics.jsonl'}")
 
 
 def log_summary(run: Run, step: int) -> None:
     """Prints the last scores, and where to find everything."""
-    scores = {k: v for record in run.log.records for k, v in record.items() if k.startswith("eval/")}
-    facts = {k: f"{v:.4g}" for k, v in scores.items()} | {
+    facts = {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()} | {
         "images": run.workdir / "samples" / f"{step:08d}.png",
         "curves": run.workdir / "curves.png",
         "metrics": run.workdir / "metrics.jsonl",

@@ -16,7 +16,7 @@ from jaxgan.gan.state import TrainState, init_state
 # How long, how often, where and how fast are free to change, but not what the arrays mean.
 _FREE_ON_RESUME = (
     "train_kimg", "steps_per_dispatch", "parallel", "data.dir", "data.manual_dir", "data.cache_gb",
-    "data.eval_split", "log.", "sample.", "eval.", "health.", "checkpoint.",
+    "data.eval_split", "log.", "sample.", "eval.", "health.", "checkpoint.", "on_divergence", "max_rollbacks", "stop.",
 )  # fmt: skip
 
 
