@@ -176,3 +176,21 @@ def test_impossible_divisions_are_refused():
         batches(steps_per_dispatch=5)
     with pytest.raises(ConfigError, match="steps_per_dispatch=2: must be 1 where devices=None"):
         Batches(Counting(), RECIPE, None, steps_per_dispatch=2)
+
+
+def test_a_large_batch_is_given_up_when_the_run_stops():
+    class Slow:
+        image_shape, num_classes, labels = (8, 8, 3), 0, np.zeros(40, np.int32)
+        reads = 0
+
+        def __len__(self):
+            return 40
+
+        def get(self, indices):
+            self.reads += 1
+            time.sleep(0.05)
+            return np.zeros((len(indices), 8, 8, 3), np.uint8), np.zeros(len(indices), np.int32)
+
+    dataset, recipe = Slow(), types.SimpleNamespace(batch_size=1024 * 100, real_batches_per_step=1)
+    Batches(dataset, recipe, None).close()
+    assert dataset.reads <= 2

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import signal
+import threading
 import time
 import types
 
@@ -180,6 +181,22 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path, undisturbed, number
     assert train(tiny_config(), tmp_path, images()) == 0
     assert lines(tmp_path) == lines(undisturbed)
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
+
+
+def test_a_signal_is_answered_while_something_takes_long(tmp_path, undisturbed):
+    """Here in a hook; the same holds for evaluation, pictures and the wait for a batch."""
+    came = []
+
+    def long(step, state, metrics, generator):
+        came.append(time.monotonic())
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        time.sleep(30)
+
+    assert train(tiny_config(), tmp_path, images(), hooks=[every(6 * KIMG, long)]) == 143
+    assert time.monotonic() - came[0] < 2
+    assert saved_steps(tmp_path) == [4, 6]
+    assert train(tiny_config(), tmp_path, images()) == 0
+    assert lines(tmp_path) == lines(undisturbed)
 
 
 # Pictures change nothing that is compared, and take a while in a process of its own.

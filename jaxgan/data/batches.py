@@ -16,6 +16,8 @@ import numpy as np
 from jaxgan.core.errors import require, require_whole
 from jaxgan.data.spec import Dataset, read
 
+READ_AT_ONCE = 1024  # images
+
 
 @functools.lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the set is tiny
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
@@ -122,7 +124,7 @@ class Batches:
         steps = itertools.count(first_step, steps_per_dispatch)
         self._steps = steps if last_step is None else iter(range(first_step, last_step, steps_per_dispatch))
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._ahead = collections.deque()
+        self._ahead, self._closed = collections.deque(), False
         for _ in range(depth):
             self._submit()
 
@@ -138,12 +140,25 @@ class Batches:
         # Put the indices, not the images, into the final order: [K, n, D, b] -> [D, K, n, b].
         indices = indices.reshape(steps, n, devices, b).transpose(2, 0, 1, 3)
         indices = indices[0, 0] if self._devices is None else indices[self._devices.local_slots]
-        images, labels = read(self._dataset, indices.ravel())
+        images, labels = self._read(indices.ravel())
         batch = {
             "images": images.reshape(*indices.shape, *self._dataset.image_shape),
             "labels": np.asarray(labels, np.int32).reshape(indices.shape),
         }
         return jax.device_put(batch) if self._devices is None else self._devices.put_batch(batch)
+
+    def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels, read in parts so that `close` need not wait for a large batch."""
+        if len(indices) <= READ_AT_ONCE:
+            return read(self._dataset, indices)
+        images = np.empty((len(indices), *self._dataset.image_shape), np.uint8)
+        labels = np.empty(len(indices), np.int32)
+        for start in range(0, len(indices), READ_AT_ONCE):
+            if self._closed:
+                raise concurrent.futures.CancelledError
+            part = slice(start, start + READ_AT_ONCE)
+            images[part], labels[part] = read(self._dataset, indices[part])
+        return images, labels
 
     def __iter__(self):
         return self
@@ -160,7 +175,8 @@ class Batches:
         return batch
 
     def close(self):
-        """Stops the thread; returns when the batch it is making is done."""
+        """Stops the thread; returns when it has read what it is reading."""
+        self._closed = True
         self._steps = iter(())
         self._ahead.clear()
         self._thread.shutdown(wait=True, cancel_futures=True)
