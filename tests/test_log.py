@@ -75,6 +75,22 @@ def test_read_metrics_leaves_out_a_torn_line_only_at_the_end(tmp_path):
             read_metrics(path)
 
 
+@pytest.mark.parametrize(
+    "change", [lambda b: b, lambda b: b.replace(b"0.128", b"0.129"), lambda b: b[:40], lambda b: b""]
+)
+def test_a_log_that_is_not_what_was_written_is_noticed(tmp_path, change):
+    write_run(tmp_path, range(1, 4), tensorboard=False)
+    log = MetricsLog(tmp_path, resume_step=3, tensorboard=False)
+    mark, file = log.mark, tmp_path / "metrics.jsonl"
+    log.scalars(4, {"kimg": 0.4})
+    log.close()
+    good = file.read_bytes()
+    file.write_bytes(change(good))
+    log = MetricsLog(tmp_path, resume_step=4, tensorboard=False, mark=mark)
+    log.close()
+    assert log.is_as_marked == (change(good) == good)
+
+
 def test_a_line_that_the_disk_does_not_take_leaves_nothing_behind(tmp_path, monkeypatch):
     log = MetricsLog(tmp_path, tensorboard=False)
     log.scalars(1, {"kimg": 0.1})

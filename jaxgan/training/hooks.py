@@ -363,5 +363,10 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
     if not all_finite(first_replica(state)):
         raise TrainingDiverged("the state is not finite", run.saved, step, run.saved)
     assert_replicated(state)
-    description = {"config": run.config.to_dict(), "data": run.data._asdict(), "rollbacks": run.rollbacks}
+    description = {
+        "config": run.config.to_dict(),
+        "data": run.data._asdict(),
+        "rollbacks": run.rollbacks,
+        "log": run.log.mark,
+    }
     run.checkpoints.save(step, checkpoint_items(state), description, metrics)

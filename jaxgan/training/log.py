@@ -12,8 +12,10 @@ import math
 import os
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +26,8 @@ from jaxgan.training.history import History
 TENSORBOARD_FLUSH_SECONDS = 10.0  # how old the events may be that a TensorBoard at the side shows
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yields the size in bytes and the record of each complete line; a last line torn by a kill is left out."""
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
+    """Yields each complete line and its record; a last line torn by a kill is left out."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
@@ -38,12 +40,19 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, dict]]:
                 problem = f"not JSON ({error})"
             if problem:
                 raise RunFailed(f"{path}, line {number}: {problem}; remove this line")
-            yield len(line), {name: math.nan if value is None else value for name, value in record.items()}
+            yield line, {name: math.nan if value is None else value for name, value in record.items()}
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict]:
     """Returns the records of a metrics.jsonl in the order of writing; null (a non-finite value) is read as NaN."""
     return [record for _, record in _whole_lines(Path(path))]
+
+
+class Mark(NamedTuple):
+    """Size in bytes and CRC-32 of the lines of a metrics.jsonl."""
+
+    size: int
+    crc32: int
 
 
 class MetricsLog:
@@ -57,9 +66,12 @@ class MetricsLog:
       wandb: None, or keyword arguments for `wandb.init`, {} for the defaults; a resumed run goes on in the
         same wandb run (its id is kept in `<workdir>/wandb_id`).
       active: False writes nothing: the processes other than the primary one.
+      mark: what `mark` was when the restored state was saved.
 
     Attributes:
       history: what is remembered of the lines, those before a resume included; empty if not active.
+      mark: tells whether the lines so far are those that were written.
+      is_as_marked: False if the lines are others, or fewer, than those of the `mark` that was given.
     """
 
     def __init__(
@@ -70,9 +82,11 @@ class MetricsLog:
         tensorboard: bool = True,
         wandb: dict | None = None,
         active: bool = True,
+        mark: Mark | None = None,
     ):
         self._file = self._events = self._wandb = None
         self._resume_step, self.history, self._last_step = resume_step, History(), 0
+        self.mark, self.is_as_marked = Mark(0, 0), True
         if not active:
             return
         if "://" in str(workdir):
@@ -83,23 +97,26 @@ class MetricsLog:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
         self._file = path.open("ab", buffering=0)
-        self._file.truncate(self._remember(path, resume_step))
+        self.mark = self._remember(path, resume_step, mark)
+        self._file.truncate(self.mark.size)
         if tensorboard:
             self._events = _EventFile(workdir / "tensorboard", resume_step)
 
-    def _remember(self, path: Path, resume_step: int) -> int:
-        """Adds the lines up to a step to the history; returns their size in bytes."""
-        size = 0
-        for line_size, record in _whole_lines(path):
+    def _remember(self, path: Path, resume_step: int, mark: Mark | None) -> Mark:
+        """Adds the lines up to a step to the history; returns their mark."""
+        here = Mark(0, 0)
+        self.is_as_marked = mark in (None, here)
+        for line, record in _whole_lines(path):
             if record["step"] > resume_step:
                 break
-            self._add(record)
-            size += line_size
-        return size
+            here = self._add(record, line, here)
+            self.is_as_marked |= here == mark
+        return here
 
-    def _add(self, record: dict) -> None:
+    def _add(self, record: dict, line: bytes, before: Mark) -> Mark:
         self.history.add(record)
         self._last_step = record["step"]
+        return Mark(before.size + len(line), zlib.crc32(line, before.crc32))
 
     def has_line(self, step: int) -> bool:
         """Returns whether the last line is of this step."""
@@ -115,9 +132,10 @@ class MetricsLog:
             return
         values = {name: float(value) for name, value in values.items()}
         record = {"step": int(step), "kimg": values["kimg"]} | values
-        self._add(record)
         line = {k: v if math.isfinite(v) else None for k, v in record.items()}
-        self._append(json.dumps(line, allow_nan=False).encode() + b"\n")
+        line = json.dumps(line, allow_nan=False).encode() + b"\n"
+        self._append(line)
+        self.mark = self._add(record, line, self.mark)
         if self._events:
             from tensorboardX.proto.summary_pb2 import Summary
 

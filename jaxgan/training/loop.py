@@ -31,7 +31,7 @@ from jaxgan.settings import flatten, steps, to_json
 from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.hooks import Hook, HookCaller, Run, TrainingDiverged, all_hooks, own_hooks, save_checkpoint
 from jaxgan.training.interrupt import Interrupt, StopRequested
-from jaxgan.training.log import MetricsLog
+from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.resume import compare_with_saved, restore_or_init
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
@@ -85,14 +85,16 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     make_directories({"--workdir": workdir, "config.checkpoint.dir": config.checkpoint.dir or workdir})
     with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
         changed = compare_with_saved(config, spec, workdir, checkpoints)
-        rollbacks = (checkpoints.restore_run() or {"rollbacks": 0})["rollbacks"]
+        rollbacks = None
         while True:
             state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
+            saved = checkpoints.restore_run() or {"rollbacks": 0, "log": (0, 0)}
+            rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
             step, total = int(state.step), steps(config, config.train_kimg)
             right = f"must divide step {step}, where the run resumes"
             good = step % config.steps_per_dispatch == 0
             require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
-            log, console = open_log(config, spec, workdir, step), Progress(active=is_primary_process())
+            log, console = open_log(config, spec, workdir, step, saved), Progress(active=is_primary_process())
             speed = Throughput(total * recipe.images_per_step)
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, log, console, speed, rollbacks)
             others = None if held_out is None else data.subset(held_out)
@@ -244,11 +246,15 @@ def open_checkpoints(config, workdir: pathlib.Path) -> Checkpoints:
         raise ConfigError(f"config.checkpoint.dir={section.dir!r}: {error}") from error
 
 
-def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int) -> MetricsLog:
-    """Returns the log of a run that goes on at `step`, and writes what the run is: config.json and data.json."""
-    wandb = {} if config.log.wandb else None
-    active = is_primary_process()
-    log = MetricsLog(workdir, resume_step=step, tensorboard=config.log.tensorboard, wandb=wandb, active=active)
+def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int, saved: dict) -> MetricsLog:
+    """Returns the log of a run that goes on at `step`, and writes what the run is: config.json and data.json.
+
+    Args:
+      saved: what the checkpoint says of the run.
+    """
+    active, mark = is_primary_process(), Mark(*saved["log"])
+    options = dict(tensorboard=config.log.tensorboard, wandb={} if config.log.wandb else None)
+    log = MetricsLog(workdir, resume_step=step, active=active, mark=mark, **options)
     if active:
         log.config(config.to_dict())
         atomic_write(workdir / "config.json", to_json(config).encode())
@@ -325,8 +331,9 @@ def log_run_header(run: Run, state: TrainState, changed: list[str]) -> None:
         run.console.note(f"changed since the checkpoint: {line}")
     if step:
         run.console.note(f"resumed from step {step}")
-        if not run.log.history.lines():
-            run.console.note(f"there is no line of the steps before in {run.workdir / 'metrics.jsonl'}")
+        if not run.log.is_as_marked:
+            file = run.workdir / "metrics.jsonl"
+            run.console.note(f"warning: {file} is not what this run wrote: lines are missing or changed")
 
 
 def log_summary(run: Run, step: int) -> None:
