@@ -137,6 +137,7 @@ def default_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_kimg = 64.0
     config.checkpoint.dir = ""  # "": <workdir>/checkpoints. Several hosts need one that all see, such as gs://...
+    # Elsewhere than in the workdir, <checkpoint.dir>/run/ also holds the log, samples and settings of the run.
     config.checkpoint.keep_last = 2
     config.checkpoint.keep_every_kimg = 0.0  # keep these for good; 0: none
     config.checkpoint.best_metric = ""  # also keep the best by this evaluation metric, such as eval/fid

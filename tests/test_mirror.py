@@ -145,7 +145,7 @@ def test_a_bucket_that_cannot_be_written_costs_no_run(tmp_path, place, monkeypat
     Mirror(tmp_path / "new", place, pytest.fail).pull()
     assert content(tmp_path / "new") == content(tmp_path / "run")
     (place / "run/metrics-00000008.jsonl").write_bytes(b"damaged\n")
-    with pytest.raises(RunFailed, match=f"^cannot read the past of this run in {place}/run: "):
+    with pytest.raises(RunFailed, match=f"^cannot fetch the past of this run from {place}/run: "):
         Mirror(tmp_path / "other", place, pytest.fail).pull()
     assert not (tmp_path / "other/metrics.jsonl").exists()  # the next start tries again
 

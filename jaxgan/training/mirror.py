@@ -70,7 +70,7 @@ class Mirror:
                     atomic_write(self._workdir / name, content)
             atomic_write(log, b"".join(_in_order(lines)))  # last: a start that is killed before this fetches again
         except Exception as error:  # a bucket's libraries raise all kinds
-            raise RunFailed(f"cannot read the past of this run in {self._directory}: {_brief(error)}") from error
+            raise RunFailed(f"cannot fetch the past of this run from {self._directory}: {_brief(error)}") from error
 
     def push(self, step: int) -> None:
         """Makes the mirror hold the run as it is at `step`; what cannot be written now is written with the next call.
