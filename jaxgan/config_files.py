@@ -10,6 +10,7 @@ import traceback
 from ml_collections import ConfigDict
 
 from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.files import as_path
 
 _ROOT = pathlib.Path(__file__).parent
 
@@ -18,6 +19,17 @@ def packaged() -> dict[str, pathlib.Path]:
     """Returns name -> file of every packaged config; a wheel has them inside the package, a checkout beside it."""
     files = [*_ROOT.glob("configs/*.py")] or [*_ROOT.parent.glob("configs/*.py")]
     return {file.stem: file for file in sorted(files)}
+
+
+def split_variant(name: str) -> tuple[str, str]:
+    """Returns a config's name or file, and its variant, "" where none is named.
+
+    Example:
+      >>> split_variant("cifar:unconditional"), split_variant("C:/mine.py:wide")
+      (('cifar', 'unconditional'), ('C:/mine.py', 'wide'))
+    """
+    base, variant = re.fullmatch(r"(.*?\.py(?=:|$)|[^:]*)(?::(.*))?", name, re.DOTALL).groups()
+    return base, variant or ""
 
 
 def config(name: str | os.PathLike) -> ConfigDict:
@@ -35,8 +47,8 @@ def config(name: str | os.PathLike) -> ConfigDict:
     """
     choices = f"choose one of {', '.join(packaged())}, or the path of a FILE.py"
     require(isinstance(name, str | os.PathLike), "config", name, choices)
-    base, _, variant = os.fspath(name).partition(":")
-    file = pathlib.Path(base) if base.endswith(".py") else packaged().get(base)
+    base, variant = split_variant(os.fspath(name))
+    file = as_path(base, "config", local=True) if base.endswith(".py") else packaged().get(base)
     require(file is not None, "config", name, choices)
     require(file.is_file(), "config", name, f"there is no such file; {choices}")
     try:

@@ -15,9 +15,13 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict, config_dict
 
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.files import as_path, is_remote
 from jaxgan.gan.penalties import PENALTIES
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS
+
+# Settings that name a file or a directory; "" is none.
+PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir")
 
 
 def _optim(lr: float) -> ConfigDict:
@@ -141,6 +145,7 @@ def default_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_kimg = 64.0
     config.checkpoint.dir = ""  # "": <workdir>/checkpoints. Several hosts need one that all see, such as gs://...
+    # Elsewhere than in the workdir, <checkpoint.dir>/run/ also holds the log, samples and settings of the run.
     config.checkpoint.keep_last = 2
     config.checkpoint.keep_every_kimg = 0.0  # keep these for good; 0: none
     config.checkpoint.best_metric = ""  # also keep the best by this evaluation metric, such as eval/fid
@@ -172,6 +177,16 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def make_paths_absolute(config: ConfigDict) -> None:
+    """Changes every path in `config` to one that names the same place from any directory, now and when it is resumed.
+
+    An address such as https:// or gs:// stays as it is: a data set of one's own may have any.
+    """
+    flat = flatten(config)
+    paths = {key: flat[key] for key in PATHS if flat[key] and not is_remote(flat[key])}
+    config.update_from_flattened_dict({key: str(as_path(path, f"config.{key}")) for key, path in paths.items()})
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

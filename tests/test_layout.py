@@ -50,6 +50,7 @@ PACKAGES = {
     "tensorflow_datasets": {"data/tfds.py", "data/cifar10.py"},
     "tensorboardX": {"training/log.py"},
     "wandb": {"training/log.py"},
+    "filelock": {"core/files.py"},
     "ml_collections": {"settings.py", "config_files.py", "commands/app.py", "training/loop.py"},
     "tensorflow": set(),
     "torch": set(),

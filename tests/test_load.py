@@ -72,7 +72,7 @@ def test_a_generator_is_loaded_as_it_was_saved(tmp_path):
 @pytest.mark.parametrize(
     ("path", "arguments", "message"),
     [
-        (None, {}, "^path=None: give a run"),
+        (None, {}, "^path=None: must be a path$"),
         ("run", dict(step=2.5), r"^step=2\.5: must be a whole number, 0 or above$"),
         ("run", dict(step=-1), "^step=-1: must be a whole number, 0 or above$"),
         ("run", dict(sigma_rel="a"), "^sigma_rel='a': must be a finite number, 0 or above$"),

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from PIL import Image
 from jaxgan.core import checkpoint
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.core.files import sole_user
 from jaxgan.data import ArrayDataset, DataSpec
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import recipe_from_config
@@ -28,7 +30,7 @@ from jaxgan.training import hooks as training_hooks
 from jaxgan.training import loop as training_loop
 from jaxgan.training.hooks import HookCaller, TrainingDiverged, checked, every, save_checkpoint
 from jaxgan.training.log import read_metrics
-from jaxgan.training.loop import make_directories, train, workdir_lock
+from jaxgan.training.loop import make_directories, train
 from jaxgan.training.resume import changes, restore_or_init
 from tests.helpers import assert_same_bits, finish, run_processes, start_python
 
@@ -328,7 +330,7 @@ def test_length_is_free_unless_a_schedule_follows_it():
 
 
 def test_a_second_start_is_refused_while_one_trains(tmp_path):
-    with workdir_lock(tmp_path), pytest.raises(ConfigError, match="another process is training there"):
+    with sole_user({"x": tmp_path}), pytest.raises(ConfigError, match="another process is training there"):
         train(tiny_config(), tmp_path, images())
 
 
@@ -382,7 +384,7 @@ def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
     ("arguments", "words"),
     [
         ({"config": {}}, r"^config=\{\}: give a ConfigDict"),
-        ({"workdir": None}, "^workdir=None: give the path of a local directory"),
+        ({"workdir": None}, "^--workdir=None: must be a path"),
         ({"workdir": __file__}, r"^--workdir='.*': cannot be made: File exists"),
         ({"hooks": abs}, "^hooks=<built-in function abs>: give a list of functions"),
         ({"hooks": [None]}, r"^hooks=\[None\]: give a list of functions"),
@@ -419,8 +421,32 @@ def test_what_a_hook_may_return():
     assert checked(lambda *arguments: None)(1, None, {}, None) == {}
 
 
+def test_a_run_goes_on_with_its_past_on_another_machine(tmp_path, reference):
+    """Its disk is new, its checkpoints are elsewhere, and with them its log, samples and curves."""
+    config = tiny_config()
+    config.checkpoint.dir = str(tmp_path / "disk/ck")
+    config.train_kimg = 7 * KIMG
+    assert train(config, tmp_path / "first", images()) == 0
+    shutil.rmtree(tmp_path / "first")
+    config.train_kimg = STEPS * KIMG
+    assert train(config, tmp_path / "second", images()) == 0
+    steps = [line["step"] for line in lines(tmp_path / "second")]
+    assert steps == [2, 4, 6, 7, 8, 10, 12]
+    named = {line["step"]: line for line in lines(reference)}
+    for line in lines(tmp_path / "second"):
+        if line["step"] in named:
+            assert line == {k: v for k, v in named[line["step"]].items() if k in line}
+    assert sorted(p.name for p in (tmp_path / "second/samples").iterdir()) == [f"{s:08d}.png" for s in (6, 7, 12)]
+    (tmp_path / "disk").rename(tmp_path / "away")
+    before = (tmp_path / "second/metrics.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match=r"this run had checkpoints in .*, and now there is none\. Bring them back"):
+        train(config, tmp_path / "second", images())
+    assert (tmp_path / "second/metrics.jsonl").read_bytes() == before
+    assert not (tmp_path / "disk").exists()
+
+
 def test_a_bucket_is_no_workdir():
-    with pytest.raises(ConfigError, match="--workdir='gs://bucket/run': must be local"):
+    with pytest.raises(ConfigError, match="--workdir='gs://bucket/run': must be on this machine"):
         train(tiny_config(), "gs://bucket/run", images())
 
 

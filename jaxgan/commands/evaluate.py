@@ -10,12 +10,11 @@ Prints a table for people, then one line of JSON; both carry the protocol. With 
 `scores.jsonl` there.
 """
 
-import pathlib
-
 from absl import flags
 
 from jaxgan.commands import app
 from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.files import as_path, is_remote
 from jaxgan.evaluation.protocol import PROTOCOLS
 
 FLAGS = flags.FlagValues()
@@ -49,15 +48,17 @@ def main(flags) -> None:
         raise ConfigError("give either --workdir=RUN or --images=DIR|FILE.npz")
     right = "name a FILE.png"
     require(flags.neighbours is None or flags.neighbours.endswith(".png"), "--neighbours", flags.neighbours, right)
+    local = {name: flags[name].value for name in ("data_dir", "manual_dir", "neighbours")}
+    local = {name: path and str(as_path(path, f"--{name}", local=True)) for name, path in local.items()}
     fields = PROTOCOLS[flags.protocol]._fields
     given = dict(
         metrics=flags.metrics,
         protocol=flags.protocol,
         changes={name: flags[name].value for name in fields if flags[name].value is not None},
         reals=flags.reals,
-        data_changes=dict(dir=flags.data_dir, manual_dir=flags.manual_dir, verify_checksum=flags.verify_checksum),
+        data_changes=dict(dir=local["data_dir"], manual_dir=local["manual_dir"], verify_checksum=flags.verify_checksum),
         weights={"inception": flags.inception_weights, "dinov2": flags.dinov2_weights},
-        neighbours=flags.neighbours,
+        neighbours=local["neighbours"],
     )
     if flags.images:
         require(flags.sigma_rel is None, "--sigma_rel", flags.sigma_rel, "--images have no EMA")
@@ -67,6 +68,6 @@ def main(flags) -> None:
     for scores in reports:
         print(scores)
         print(scores.to_json(), flush=True)
-        if flags.workdir and pathlib.Path(flags.workdir).is_dir():
-            with open(pathlib.Path(flags.workdir, "scores.jsonl"), "a") as file:
+        if flags.workdir and not is_remote(flags.workdir) and as_path(flags.workdir).is_dir():
+            with open(as_path(flags.workdir) / "scores.jsonl", "a") as file:
                 file.write(scores.to_json() + "\n")

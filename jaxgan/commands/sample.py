@@ -7,12 +7,11 @@ Samples or, in rows, one of
 --invert=FILE|DIR     images and, beside each, the nearest that the generator can make (--steps=500)
 """
 
-import pathlib
-
 from absl import flags
 
 from jaxgan.commands import app
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.files import as_path
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint to sample from.", FLAGS)
@@ -59,12 +58,13 @@ def _mode(flags) -> str:
 def main(flags) -> None:
     from jaxgan.sampling import load, pictures, sheets
 
-    mode, out = _mode(flags), pathlib.Path(flags.out)
+    mode, out = _mode(flags), as_path(flags.out, "--out", local=True)
     pictures.check_suffix(out, "--out")
     function, (first, *names) = SHEETS[mode]
     options = {name: flags[name].value for name in names}
+    workdir = as_path(flags.workdir, "--workdir")
     try:
-        generator = load.load(flags.workdir, flags.step, flags.sigma_rel)
+        generator = load.load(workdir, flags.step, flags.sigma_rel)
         if mode == "invert" and generator.image_shape == (32, 32, 3):
             from jaxgan.evaluation.networks import cifar
 

@@ -3,9 +3,12 @@
 The same command again resumes the run.
 """
 
+import pathlib
+
 from absl import flags
 
 from jaxgan.commands import app
+from jaxgan.config_files import split_variant
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("config", None, "A packaged config, such as cifar or cifar:unconditional, or FILE.py.", FLAGS)
@@ -21,5 +24,5 @@ def main(flags, config) -> int:
     from jaxgan.training import loop
 
     parallel.start_processes(flags.coordinator, flags.num_processes, flags.process_id)
-    name = flags.config.partition(":")[0].rpartition("/")[2].removesuffix(".py")
-    return loop.train(config, flags.workdir or f"runs/{name}")
+    name = pathlib.Path(split_variant(flags.config)[0]).stem
+    return loop.train(config, f"runs/{name}" if flags.workdir is None else flags.workdir)

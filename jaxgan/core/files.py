@@ -1,14 +1,74 @@
-"""Files that survive a kill, locks between processes, and the user's cache."""
+"""Paths that people name, files that survive a kill, locks between processes, and the user's cache."""
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
+import json
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from urllib.request import url2pathname
+
+import filelock
+from etils import epath
+
+from jaxgan.core.errors import ConfigError, RunFailed, require
+
+
+def as_path(value, setting: str = "path", *, local: bool = False) -> Path | epath.Path:
+    """Returns the place that a flag, a setting or an argument names, absolute as seen from the current directory.
+
+    Args:
+      value: a string or a path. `~` and `~user` are homes, file:// is this machine, gs:// or s3:// a bucket.
+      setting: where `value` comes from, for the error.
+      local: refuse a bucket.
+
+    Returns:
+      A pathlib.Path, or an etils.epath.Path for a bucket; both have the same methods.
+
+    Raises:
+      ConfigError: `value` is empty, of another type, or of a scheme that etils.epath does not know.
+
+    Example:
+      >>> as_path("~/runs/mine") == Path.home() / "runs" / "mine"
+      True
+      >>> str(as_path("gs://bucket/run/"))
+      'gs://bucket/run'
+    """
+    require(isinstance(value, str | os.PathLike), setting, value, "must be a path")
+    text = os.fspath(value)
+    require(isinstance(text, str) and text != "" and "\0" not in text, setting, text, "must be a path")
+    right = "write a bucket as a string, such as 'gs://bucket/run'; pathlib takes one slash away"
+    require(not re.match(r"[a-z]\w+:/(?!/)", text), setting, text, right)
+    if is_remote(text):
+        require(not local, setting, text, "must be on this machine")
+        try:
+            return epath.Path(text)
+        except KeyError:
+            raise ConfigError(f"{setting}={text!r}: no such places are known here, but gs:// and s3://") from None
+    if text.startswith("file://"):
+        path = Path(url2pathname(text.removeprefix("file://")))
+        require(path.is_absolute(), setting, text, "write three slashes, as in file:///data/images")
+        return path
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(f"{setting}={text!r}: this home is not known here; give a path without ~") from None
+
+
+def is_remote(path) -> bool:
+    """Returns whether a path has a scheme, such as gs://, other than file://."""
+    return bool(re.match(r"(?!file:)[A-Za-z][\w+.-]*://", str(path)))
+
+
+def same_place(a, b) -> bool:
+    """Returns whether two paths name one place, however each of them is written."""
+    a, b = (path.resolve() if isinstance(path, Path) else path for path in map(as_path, (a, b)))
+    return a == b
 
 
 def atomic_write(path: str | os.PathLike, data: bytes) -> None:
@@ -22,12 +82,47 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     os.replace(temporary, path)
 
 
+def read_json(path: Path | epath.Path, *keys: str):
+    """Returns what a JSON file holds, or what is below `keys` in it.
+
+    Raises:
+      RunFailed: it is damaged; the message names the file and, where there is one, the line.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RunFailed(f"{path}, line {error.lineno}: damaged, no JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise RunFailed(f"{path}: damaged, no text ({error.reason})") from None
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise RunFailed(f"{path}: damaged, it holds no {'.'.join(keys)}")
+        value = value[key]
+    return value
+
+
 @contextlib.contextmanager
-def locked(directory: Path):
+def locked(directory: Path) -> Iterator[None]:
     """Lets one process at a time prepare what goes into `directory`, which is created if it does not exist."""
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # held until the file is closed, which a kill does too
+    with filelock.FileLock(directory / ".lock"):  # let go by a kill too
+        yield
+
+
+@contextlib.contextmanager
+def sole_user(directories: Mapping[str, Path | epath.Path]) -> Iterator[None]:
+    """Keeps others out of local directories that exist, {setting: path}; buckets among them have no locks.
+
+    Raises:
+      ConfigError: another process has one of them; the message names its setting.
+    """
+    places = {path.resolve(): setting for setting, path in directories.items() if not is_remote(path)}
+    with contextlib.ExitStack() as held:
+        for place, setting in places.items():
+            try:
+                held.enter_context(filelock.FileLock(place / ".lock", blocking=False))
+            except filelock.Timeout:
+                raise ConfigError(f"{setting}={str(place)!r}: another process is training there") from None
         yield
 
 
@@ -56,10 +151,11 @@ def _writable(caches: str) -> Path:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return path
     except OSError as error:
-        instead = Path(tempfile.gettempdir(), f"jaxgan-{os.getuid()}")
+        user = os.getuid() if hasattr(os, "getuid") else 0  # Windows has a temporary directory for each user
+        instead = Path(tempfile.gettempdir(), f"jaxgan-{user}")
         with contextlib.suppress(FileExistsError):
             instead.mkdir(mode=0o700)
-        if instead.is_symlink() or instead.stat().st_uid != os.getuid():  # programs that another user put there
+        if instead.is_symlink() or instead.stat().st_uid != user:  # programs that another user put there
             instead = Path(tempfile.mkdtemp(prefix="jaxgan-"))
         announce(
             f"cannot write to the cache in {path} ({error.strerror}); it is in {instead} (XDG_CACHE_HOME moves it)"

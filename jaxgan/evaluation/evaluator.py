@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
+from jaxgan.core.files import as_path
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
@@ -76,7 +77,7 @@ def evaluate(
 
 def _as_dataset(images, setting: str) -> Dataset:
     if isinstance(images, str | os.PathLike):
-        return open_images(os.fspath(images), setting)
+        return open_images(str(as_path(images, setting, local=True)), setting)
     if isinstance(images, np.ndarray):
         return ArrayDataset(images)
     check_dataset(images, setting)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxgan import data
 from jaxgan.core import checkpoint
 from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.files import as_path
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
 from jaxgan.evaluation.registry import METRICS, higher_is_better
@@ -119,7 +119,7 @@ def evaluate_images(
     """Returns a report of the images in a directory or an .npz; see `evaluate_run` for the arguments."""
     for name, right in (("step", "have no checkpoints"), ("standing_batches", "have no batch norm")):
         require(name not in changes, f"--{name}", changes.get(name), f"--images {right}")
-    images = data.open_images(path, "--images")
+    images = data.open_images(str(as_path(path, "--images", local=True)), "--images")
     choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
     metrics, named = _require_metrics(metrics), (None, "none")
     if neighbours or _compares(metrics):
@@ -144,8 +144,8 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
       split: of a named data set.
       changes: settings of config.data to change; a value of None changes nothing.
     """
-    if name and (name.endswith(".npz") or pathlib.Path(name).is_dir()):
-        return data.open_images(name, "--reals"), name
+    if name and (name.endswith(".npz") or as_path(name, "--reals", local=True).is_dir()):
+        return data.open_images(str(as_path(name, "--reals", local=True)), "--reals"), name
     settings = own.copy_and_resolve_references()
     settings.update({key: value for key, value in (changes or {}).items() if value is not None})
     settings.name = name or own.name

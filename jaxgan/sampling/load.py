@@ -1,7 +1,6 @@
 """Loads a generator from a checkpoint."""
 
-import json
-import os
+import pathlib
 
 import jax
 import numpy as np
@@ -9,6 +8,7 @@ from etils import epath
 
 from jaxgan.core import checkpoint
 from jaxgan.core.errors import require, require_finite, require_whole
+from jaxgan.core.files import as_path, read_json
 from jaxgan.data import DataSpec
 from jaxgan.gan import ema
 from jaxgan.gan.recipe import make_generator
@@ -16,14 +16,16 @@ from jaxgan.sampling.generator import Generator
 from jaxgan.settings import from_dict, images_per_step
 
 
-def locate(path) -> epath.Path:
-    """Returns where a workdir's checkpoints are if its config keeps them elsewhere; any other path as it is."""
-    right = "give a run, a directory of checkpoints or a checkpoint"
-    require(isinstance(path, str | os.PathLike), "path", path, right)
-    path = epath.Path(path)
+def locate(path) -> pathlib.Path | epath.Path:
+    """Returns where a workdir's checkpoints are if its config keeps them elsewhere; any other path as `as_path` does.
+
+    Raises:
+      RunFailed: its config.json is damaged.
+    """
+    path = as_path(path)
     config = path / "config.json"
-    elsewhere = json.loads(config.read_text())["checkpoint"]["dir"] if config.exists() else ""
-    return epath.Path(elsewhere or path)
+    elsewhere = read_json(config, "checkpoint", "dir") if config.exists() else ""
+    return as_path(elsewhere, f"checkpoint.dir in {config}") if elsewhere else path
 
 
 def load(path, step: int | None = None, sigma_rel: float | None = None) -> Generator:
@@ -40,6 +42,7 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
       ConfigError: `sigma_rel` for a run whose EMA is no power function; arguments of another type.
       ValueError: a `sigma_rel` that no power function has.
       CheckpointError: there is no checkpoint, not this one, or all are damaged.
+      RunFailed: the run's config.json is damaged.
 
     Example:
       jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)

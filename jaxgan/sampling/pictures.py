@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, require, require_whole
-from jaxgan.core.files import atomic_write
+from jaxgan.core.files import as_path, atomic_write
 from jaxgan.data.decoding import decode_image
 from jaxgan.data.folder import SUFFIXES
 
@@ -65,7 +65,8 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, format="PNG")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = as_path(path, local=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, buffer.getvalue())
 
 
@@ -80,7 +81,7 @@ def save_images(
     Raises:
       ConfigError: another ending, or images of another type or shape; nothing was written.
     """
-    path = Path(path)
+    path = as_path(path, local=True)
     check_suffix(path)
     _check_images(images)
     if path.suffix == ".png":
@@ -115,7 +116,7 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
       ConfigError: the directory holds no image.
       OSError: there is no such file, or it is no image.
     """
-    path = Path(path)
+    path = as_path(path, local=True)
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
     return np.stack([decode_image(file, size, channels) for file in files])

@@ -50,7 +50,8 @@ from jaxgan.training import plots
 from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_distance
 from jaxgan.training.log import MetricsLog
-from jaxgan.training.resume import checkpoint_items
+from jaxgan.training.mirror import Mirror
+from jaxgan.training.resume import checkpoint_items, note_checkpoints
 
 Hook = Callable[[int, TrainState, dict[str, float], Generator], dict[str, float] | None]
 
@@ -69,6 +70,7 @@ class Run:
     log: MetricsLog
     console: Progress
     speed: Throughput
+    mirror: Mirror
     rollbacks: int = 0  # times that the run went back to a checkpoint after a divergence
 
     @property
@@ -175,6 +177,7 @@ def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) 
         *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
         every(config.sample.every_kimg, partial(draw_samples, run)),
         every(log_kimg, partial(write_line, run)),
+        every((*log_kimg, *save_kimg), partial(keep_past, run)),
     ]
 
 
@@ -242,22 +245,31 @@ class HookCaller:
             save(step, state, values, generator)
         with self._run.speed.paused(), leaving():
             for hook in hooks:
-                try:
-                    values = values | (hook(step, state, dict(values), generator) or {})
-                except (RunFailed, CheckpointError):
-                    raise
-                except Exception as error:  # the run goes on without what any other hook makes
-                    self._warn(hook, step, error)
+                values = values | self._attempt(hook, step, state, dict(values), generator)
 
-    def _warn(self, hook: Hook, step: int, error: Exception) -> None:
+    def finish(self, step: int) -> None:
+        """Keeps the past of a run once its last checkpoint is on the disk."""
+        self._attempt(partial(keep_past, self._run), step, None, {}, None)
+
+    def _attempt(self, hook: Hook, step: int, *arguments) -> dict[str, float]:
+        """Returns what a hook returns; the run goes on without that if it fails."""
+        try:
+            return hook(step, *arguments) or {}
+        except (RunFailed, CheckpointError):
+            raise
+        except Exception as error:
+            self._warn(getattr(hook, "__qualname__", "keep_past"), step, error)
+            return {}
+
+    def _warn(self, hook: str, step: int, error: Exception) -> None:
         """Tells of a failure, once each kind, on whichever process it is."""
-        kind = (hook.__qualname__, type(error))
+        kind = (hook, type(error))
         if kind in self._failures:
             return
         self._failures.add(kind)
         file = write_traceback(error, self._run.workdir)
         where = f" (traceback in {file})" if file else ""
-        line = f"warning: {hook.__qualname__} failed at step {step}, the run goes on: {summary(error)}{where}"
+        line = f"warning: {hook} failed at step {step}, the run goes on: {summary(error)}{where}"
         self._run.console.note(line) if is_primary_process() else announce(line)
 
 
@@ -370,3 +382,11 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
         "log": run.log.mark,
     }
     run.checkpoints.save(step, checkpoint_items(state), description, metrics)
+
+
+def keep_past(run: Run, step, state=None, metrics=None, generator=None) -> None:
+    """Notes that there are checkpoints, and brings what came with the newest one to where they are."""
+    if is_primary_process():
+        note_checkpoints(run.workdir, run.checkpoints.directory)
+        if step == run.saved:
+            run.mirror.push(step)

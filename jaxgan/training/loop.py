@@ -6,12 +6,11 @@ lines of metrics.jsonl after its checkpoint and makes what is missing of its ste
 
 import collections
 import contextlib
-import fcntl
 import importlib.util
 import json
 import math
-import os
 import pathlib
+import shlex
 import signal
 from collections.abc import Iterable
 
@@ -21,18 +20,19 @@ from ml_collections import ConfigDict
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import atomic_write
+from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState
 from jaxgan.gan.step import parallelize
-from jaxgan.settings import flatten, steps, to_json
+from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
 from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.hooks import Hook, HookCaller, Run, TrainingDiverged, all_hooks, own_hooks, save_checkpoint
 from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import Mark, MetricsLog
-from jaxgan.training.resume import compare_with_saved, restore_or_init
+from jaxgan.training.mirror import Mirror
+from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -59,13 +59,13 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       config.train_kimg = 100.0
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
-    require("://" not in str(workdir), "--workdir", str(workdir), "must be local; config.checkpoint.dir need not")
-    right = "give the path of a local directory"
-    require(isinstance(workdir, str | os.PathLike), "workdir", workdir, right)
+    workdir = as_path(workdir, "--workdir", local=True)
     right = 'give a ConfigDict, such as jaxgan.config("digits")'
     require(isinstance(config, ConfigDict), "config", config, right)
     hooks = own_hooks(hooks)
-    config, workdir = config.copy_and_resolve_references(), pathlib.Path(workdir)
+    config = config.copy_and_resolve_references()
+    make_paths_absolute(config)
+    directory = checkpoint_directory(config, workdir)
     spec = held_out = None
     if dataset is not None:
         spec = data.DataSpec.from_dataset(dataset)
@@ -82,8 +82,13 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     devices = Devices(config.parallel)
     evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
 
-    make_directories({"--workdir": workdir, "config.checkpoint.dir": config.checkpoint.dir or workdir})
-    with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
+    require_checkpoints(workdir, directory)
+    places, primary = {"--workdir": workdir, "config.checkpoint.dir": directory}, is_primary_process()
+    make_directories(places)
+    with sole_user(places if primary else {}), open_checkpoints(config, directory) as checkpoints:
+        console = Progress(active=primary)
+        mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
+        mirror.pull()
         changed = compare_with_saved(config, spec, workdir, checkpoints)
         rollbacks = None
         while True:
@@ -94,9 +99,12 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             right = f"must divide step {step}, where the run resumes"
             good = step % config.steps_per_dispatch == 0
             require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
-            log, console = open_log(config, spec, workdir, step, saved), Progress(active=is_primary_process())
+            log = open_log(config, spec, workdir, step, saved)
+            mirror.push(step)  # which removes what is there of later steps
             speed = Throughput(total * recipe.images_per_step)
-            run = Run(config, recipe, spec, workdir, total, devices, checkpoints, log, console, speed, rollbacks)
+            run = Run(
+                config, recipe, spec, workdir, total, devices, checkpoints, log, console, speed, mirror, rollbacks
+            )
             others = None if held_out is None else data.subset(held_out)
             call_hooks = HookCaller(run, all_hooks(run, evaluator, data.subset(dataset), others, hooks), step)
             with contextlib.closing(log):
@@ -146,6 +154,7 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
         except StopRequested:
             return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state, metrics, call_hooks)
         run.checkpoints.wait()
+    call_hooks.finish(step)
     log_summary(run, step)
     return 0
 
@@ -231,19 +240,19 @@ def make_evaluator(config, dataset: data.Dataset, per_device: int) -> Evaluator:
     )
 
 
-def open_checkpoints(config, workdir: pathlib.Path) -> Checkpoints:
+def open_checkpoints(config, directory) -> Checkpoints:
     """Returns the checkpoints of a run, which need not exist yet."""
     section, best = config.checkpoint, config.checkpoint.best_metric
     try:
         return Checkpoints(
-            section.dir or workdir / "checkpoints",
+            directory,
             keep_last=section.keep_last,
             keep_every_steps=steps(config, section.keep_every_kimg),
             best_metric=best,
             higher_is_better=bool(best) and higher_is_better(best),
         )
     except CheckpointError as error:
-        raise ConfigError(f"config.checkpoint.dir={section.dir!r}: {error}") from error
+        raise ConfigError(f"config.checkpoint.dir={str(directory)!r}: {error}") from error
 
 
 def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int, saved: dict) -> MetricsLog:
@@ -266,9 +275,9 @@ def make_directories(directories: dict) -> None:
     """Makes local directories, {setting: path}; where one cannot be, a ConfigError names it and none is left behind."""
     made = []
     for setting, directory in directories.items():
-        if "://" in str(directory):  # a bucket has none
+        if is_remote(directory):  # a bucket has none
             continue
-        path = pathlib.Path(directory).absolute()
+        path = pathlib.Path(directory)
         try:
             missing = [parent for parent in (path, *path.parents) if not parent.exists()]
             path.mkdir(parents=True, exist_ok=True)
@@ -277,18 +286,6 @@ def make_directories(directories: dict) -> None:
                 empty.rmdir()
             raise ConfigError(f"{setting}={str(directory)!r}: cannot be made: {error.strerror}") from error
         made = missing + made
-
-
-@contextlib.contextmanager
-def workdir_lock(workdir: pathlib.Path):
-    """Keeps a second start of the same run out while this one lasts."""
-    with (workdir / ".lock").open("w") as lock:
-        try:
-            if is_primary_process():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"--workdir={workdir}: another process is training there") from None
-        yield
 
 
 def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatch: int) -> bool:
@@ -304,6 +301,7 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
     if step != run.saved:
         save_checkpoint(run, step, state, call_hooks.means(step, metrics))
     run.checkpoints.wait()
+    call_hooks.finish(step)
     done = f"saved step {step}" if step else "no step was done yet"
     run.console.note(f"stopped by {signal.Signals(status - 128).name}; {done}, run again to go on")
     return status
@@ -343,6 +341,6 @@ def log_summary(run: Run, step: int) -> None:
         "curves": run.workdir / "curves.png",
         "metrics": run.workdir / "metrics.jsonl",
         "checkpoint": run.checkpoints.directory / str(step),
-        "more images": f"jaxgan sample --workdir={run.workdir} --out=more.png",
+        "more images": shlex.join(["jaxgan", "sample", f"--workdir={run.workdir}", "--out=more.png"]),
     }
     run.console.header(f"trained to step {step:,}", facts)

@@ -1,13 +1,14 @@
 """What a resumed run takes from its checkpoint, what it may change, and what it may not."""
 
-import json
 import pathlib
 
 import jax
+from etils import epath
 
 from jaxgan import settings
-from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.core.checkpoint import CheckpointError, Checkpoints, find
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.files import as_path, atomic_write, same_place
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import depends_on_run_length
@@ -18,6 +19,48 @@ _FREE_ON_RESUME = (
     "train_kimg", "steps_per_dispatch", "parallel", "data.dir", "data.manual_dir", "data.cache_gb",
     "data.eval_split", "log.", "sample.", "eval.", "health.", "checkpoint.", "on_divergence", "max_rollbacks", "stop.",
 )  # fmt: skip
+
+WHERE_CHECKPOINTS_ARE = "checkpoints.txt"  # a file of the workdir, see `note_checkpoints`
+
+
+def checkpoint_directory(config, workdir: pathlib.Path) -> pathlib.Path | epath.Path:
+    """Returns where a run keeps its checkpoints."""
+    given = config.checkpoint.dir
+    return as_path(given, "config.checkpoint.dir") if given else workdir / "checkpoints"
+
+
+def note_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> None:
+    """Writes into `workdir` that this run has checkpoints in `directory`, as soon as there is a complete one.
+
+    A log alone does not say that: a run that is killed before its first checkpoint has one too, and rightly begins
+    again. From this note on, a start that finds no checkpoint is refused by `require_checkpoints`.
+    """
+    file = workdir / WHERE_CHECKPOINTS_ARE
+    content = f"{directory}\n".encode()
+    if not (file.exists() and file.read_bytes() == content) and _has_checkpoint(directory):
+        atomic_write(file, content)
+
+
+def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> None:
+    """Raises a ConfigError if the run in `workdir` once had checkpoints and there is none in `directory`.
+
+    They are elsewhere, or on a disk that is missing: to begin again would overwrite the log of what they hold.
+    """
+    file = workdir / WHERE_CHECKPOINTS_ARE
+    if file.exists() and not _has_checkpoint(directory):
+        known, there = file.read_text(errors="replace").strip(), str(directory)
+        places = f"in {known!r}, and now there is none" + f" in {there!r}" * (known != there)
+        raise ConfigError(
+            f"--workdir={str(workdir)!r}: this run had checkpoints {places}. Bring them back or name their directory "
+            "by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
+        )
+
+
+def _has_checkpoint(directory) -> bool:
+    try:
+        return str(find(directory)[0]) == str(directory)
+    except CheckpointError:
+        return False
 
 
 def changes(config, saved) -> tuple[list[str], list[str]]:
@@ -30,7 +73,8 @@ def changes(config, saved) -> tuple[list[str], list[str]]:
     ]
     free, fixed = [], []
     for key in new:
-        if new[key] != old[key]:
+        both = old[key], new[key]
+        if new[key] != old[key] and not (key in settings.PATHS and all(both) and same_place(*both)):
             # A schedule over the whole run has another past when the run gets another length.
             is_free = key.startswith(_FREE_ON_RESUME) and not (key == "train_kimg" and over_run)
             reason = f" ({' and '.join(over_run)} would have had another past)" * (key == "train_kimg" and not is_free)
@@ -43,14 +87,11 @@ def compare_with_saved(config, data: DataSpec, workdir: pathlib.Path, checkpoint
     """Returns what changed since the newest checkpoint, [] if there is none.
 
     Raises:
-      ConfigError: the arrays would mean something else now, or the run keeps its checkpoints elsewhere.
+      ConfigError: the arrays would mean something else now, or there is no checkpoint any more.
     """
     saved = checkpoints.restore_run()
     if saved is None:
-        file = workdir / "config.json"
-        before = file.exists() and json.loads(file.read_text())["checkpoint"]["dir"]
-        if before and before != config.checkpoint.dir:
-            raise ConfigError(f"config.checkpoint.dir={config.checkpoint.dir!r}: this run keeps them in {before!r}")
+        require_checkpoints(workdir, checkpoints.directory)
         return []
     free, fixed = changes(config, settings.from_dict(saved["config"]))
     for name, new in data._asdict().items():

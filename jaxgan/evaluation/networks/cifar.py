@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from jaxgan.core.files import as_path
 from jaxgan.evaluation.networks.network import FeatureNetwork
 from jaxgan.models.layers import Conv
 
@@ -98,7 +99,7 @@ def load(file=None) -> FeatureNetwork:
     tried. Images of another size than 32x32 are resized to it, without rounding to integers. `file` is one that `save`
     wrote; None: the one that ships with the package.
     """
-    path = pathlib.Path(file or WEIGHTS)
+    path = as_path(file or WEIGHTS, "file", local=True)
     with np.load(path) as saved:
         arrays = {name: jnp.asarray(saved[name], jnp.float32) for name in saved.files if name != "metadata"}
     params = traverse_util.unflatten_dict(arrays, sep="/")

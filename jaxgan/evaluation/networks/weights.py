@@ -7,7 +7,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from jaxgan.core.files import announce, cache_directory, locked
+from jaxgan.core.files import announce, as_path, cache_directory, locked
 
 TIMEOUT = 10  # seconds until a network that does not answer counts as none
 
@@ -35,9 +35,10 @@ def fetch(name: str, url: str, sha256_prefix: str, given: str | None = None) -> 
       ValueError: the file has another hash.
     """
     if given is not None:
-        if not Path(given).is_file():
-            raise FileNotFoundError(f"{given}: no such weight file; it can be downloaded from {url}")
-        return Path(given)
+        path = as_path(given, "weights", local=True)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such weight file; it can be downloaded from {url}")
+        return path
     path = cache_directory("weights", name)
     advice = f"put it at {path} yourself, or use --metrics=fd_cifar, which needs no download"
     with locked(path.parent):
