@@ -18,7 +18,7 @@ from jaxgan.training.health import (
     overfitting_gap,
     pairwise_distance,
 )
-from jaxgan.training.hooks import health_metrics
+from jaxgan.training.standard import health_metrics
 
 
 def test_pairwise_distance_is_the_mean_over_all_pairs():

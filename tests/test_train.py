@@ -26,12 +26,14 @@ from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import recipe_from_config
 from jaxgan.sampling.load import load
 from jaxgan.settings import default_config
-from jaxgan.training import hooks as training_hooks
 from jaxgan.training import loop as training_loop
-from jaxgan.training.hooks import HookCaller, TrainingDiverged, checked, every, save_checkpoint
+from jaxgan.training import standard
+from jaxgan.training.hooks import HookCaller, checked, every
 from jaxgan.training.log import read_metrics
 from jaxgan.training.loop import make_directories, train
 from jaxgan.training.resume import changes, restore_or_init
+from jaxgan.training.run import TrainingDiverged
+from jaxgan.training.standard import save_checkpoint
 from tests.helpers import assert_same_bits, finish, run_processes, start_python
 
 STEPS = 12
@@ -482,7 +484,7 @@ def test_a_failing_by_product_costs_nothing_else(tmp_path, undisturbed, monkeypa
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training_hooks, "save_png", full)
+    monkeypatch.setattr(standard, "save_png", full)
     assert train(tiny_config(), tmp_path, images(), hooks=[broken, wordy]) == 0
     assert lines(tmp_path) == lines(undisturbed)
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))

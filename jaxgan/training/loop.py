@@ -28,7 +28,7 @@ from jaxgan.gan.state import TrainState
 from jaxgan.gan.step import parallelize
 from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
 from jaxgan.training.console import Progress, Throughput
-from jaxgan.training.hooks import Hook, HookCaller, Run, TrainingDiverged, all_hooks, own_hooks, save_checkpoint
+from jaxgan.training.hooks import Hook, HookCaller, own_hooks
 from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
@@ -62,61 +62,65 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     workdir = as_path(workdir, "--workdir", local=True)
     right = 'give a ConfigDict, such as jaxgan.config("digits")'
     require(isinstance(config, ConfigDict), "config", config, right)
-    hooks = own_hooks(hooks)
-    config = config.copy_and_resolve_references()
+    hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
-    directory = checkpoint_directory(config, workdir)
-    spec = held_out = None
-    if dataset is not None:
-        spec = data.DataSpec.from_dataset(dataset)
-        config.data.name, config.data.image_size = "custom", spec.image_size
-    else:
-        data.check_source(config.data)
-    check(config, recipe_from_config(config, spec), jax.device_count())  # before any data is prepared
-    if dataset is None:
-        dataset, held_out = data.load(config.data), data.load_held_out(config.data)
-        spec = data.DataSpec.from_dataset(dataset)
-    right = f"must be at most the number of images, {len(dataset)}"
-    require(config.batch_size <= len(dataset), "config.batch_size", config.batch_size, right)
-    recipe = recipe_from_config(config, spec)
-    devices = Devices(config.parallel)
+    directory, primary = checkpoint_directory(config, workdir), is_primary_process()
+    dataset, held_out, spec = open_images(config, dataset)
+    recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
     evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
 
     require_checkpoints(workdir, directory)
-    places, primary = {"--workdir": workdir, "config.checkpoint.dir": directory}, is_primary_process()
+    places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     with sole_user(places if primary else {}), open_checkpoints(config, directory) as checkpoints:
         console = Progress(active=primary)
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
-        changed = compare_with_saved(config, spec, workdir, checkpoints)
-        rollbacks = None
+        changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
         while True:
             state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
-            saved = checkpoints.restore_run() or {"rollbacks": 0, "log": (0, 0)}
-            rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
             step, total = int(state.step), steps(config, config.train_kimg)
             right = f"must divide step {step}, where the run resumes"
             good = step % config.steps_per_dispatch == 0
             require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
-            log = open_log(config, spec, workdir, step, saved)
+            saved = checkpoints.restore_run() or {"rollbacks": 0, "log": (0, 0)}
+            rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
+            log, speed = open_log(config, spec, workdir, step, saved), Throughput(total * recipe.images_per_step)
             mirror.push(step)  # which removes what is there of later steps
-            speed = Throughput(total * recipe.images_per_step)
-            run = Run(
-                config, recipe, spec, workdir, total, devices, checkpoints, log, console, speed, mirror, rollbacks
-            )
-            others = None if held_out is None else data.subset(held_out)
-            call_hooks = HookCaller(run, all_hooks(run, evaluator, data.subset(dataset), others, hooks), step)
+            parts = dict(log=log, console=console, speed=speed, mirror=mirror, rollbacks=rollbacks)
+            run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
+            called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
             with contextlib.closing(log):
                 log_run_header(run, state, changed)
                 try:
-                    return loop(run, devices.replicate(state), step, dataset, call_hooks)
+                    return loop(run, devices.replicate(state), step, dataset, HookCaller(run, called, step))
                 except TrainingDiverged as error:
                     if config.on_divergence != "rollback" or rollbacks == config.max_rollbacks:
                         raise
                     checkpoints.wait()
                     rollbacks += 1
                     console.note(f"{error.symptom}: rollback {rollbacks} of {config.max_rollbacks} to step {run.saved}")
+
+
+def open_images(config, dataset) -> tuple[data.Dataset, data.Dataset | None, data.DataSpec]:
+    """Returns the images to train on, held-out ones or None, and what they are; `config.data` names them then.
+
+    Args:
+      dataset: a user's own, or None: those that `config.data` names, which are prepared once all settings are checked.
+    """
+    spec = held_out = None
+    if dataset is not None:
+        spec = data.DataSpec.from_dataset(dataset)
+        config.data.name, config.data.image_size = "custom", spec.image_size
+    else:
+        data.check_source(config.data)
+    check(config, recipe_from_config(config, spec), jax.device_count())
+    if dataset is None:
+        dataset, held_out = data.load(config.data), data.load_held_out(config.data)
+        spec = data.DataSpec.from_dataset(dataset)
+    right = f"must be at most the number of images, {len(dataset)}"
+    require(config.batch_size <= len(dataset), "config.batch_size", config.batch_size, right)
+    return dataset, held_out, spec
 
 
 def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hooks: HookCaller) -> int:

@@ -1,0 +1,75 @@
+"""The parts of a run that its loop and its hooks share."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.core.errors import RunFailed
+from jaxgan.core.parallel import Devices, first_replica
+from jaxgan.data import DataSpec
+from jaxgan.gan.recipe import Recipe
+from jaxgan.gan.state import TrainState
+from jaxgan.sampling.generator import Generator
+from jaxgan.training.console import Progress, Throughput
+from jaxgan.training.log import MetricsLog
+from jaxgan.training.mirror import Mirror
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run that its hooks share."""
+
+    config: Any  # a ConfigDict
+    recipe: Recipe
+    data: DataSpec
+    workdir: pathlib.Path
+    total_steps: int
+    devices: Devices
+    checkpoints: Checkpoints
+    log: MetricsLog
+    console: Progress
+    speed: Throughput
+    mirror: Mirror
+    rollbacks: int = 0  # times that the run went back to a checkpoint after a divergence
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of the run, another one after each rollback."""
+        key = jax.random.key(self.config.seed)
+        return jax.random.fold_in(key, self.rollbacks) if self.rollbacks else key
+
+    @property
+    def saved(self) -> int:
+        """The step of the last good checkpoint; 0: there is none yet."""
+        return self.checkpoints.latest_step() or 0
+
+    @property
+    def per_device_batch(self) -> int:
+        return self.recipe.batch_size // len(self.devices.devices)
+
+    def ema_generator(self, state: TrainState, step: int) -> Generator:
+        """Returns the EMA generator of this step, on this process's first device."""
+        return Generator(
+            self.recipe.generator,
+            first_replica(state.ema),
+            z_dim=self.recipe.z_dim,
+            step=step,
+            batch_size=self.per_device_batch,
+            config=self.config,
+            data=self.data,
+        )
+
+
+class TrainingDiverged(RunFailed):
+    """Says that a metric or the state is not finite any more."""
+
+    def __init__(self, symptom: str, since: int, step: int, saved: int):
+        good = f"the checkpoint of step {saved} is good" if saved else "there is no checkpoint yet"
+        self.symptom = f"{symptom}, between step {since} and step {step}"
+        super().__init__(
+            f"{self.symptom}; {good}. Try a lower --config.optim_d.lr and --config.optim_g.lr, "
+            "--config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1, or --config.on_divergence=rollback"
+        )

@@ -1,0 +1,162 @@
+"""The standard hooks: saving, evaluation, health, samples, the log line, and keeping the past; see hooks.py."""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from jaxgan.core.checkpoint import all_finite
+from jaxgan.core.parallel import assert_replicated, broadcast, first_replica, is_primary_process
+from jaxgan.data import to_float
+from jaxgan.evaluation import Evaluator
+from jaxgan.gan.recipe import Recipe
+from jaxgan.gan.state import TrainState
+from jaxgan.sampling.generator import Generator
+from jaxgan.sampling.pictures import save_png, show_grid
+from jaxgan.training import plots
+from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_distance
+from jaxgan.training.hooks import Hook, cadences, every
+from jaxgan.training.resume import checkpoint_items, note_checkpoints
+from jaxgan.training.run import Run, TrainingDiverged
+
+
+def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) -> list[Hook]:
+    """Returns the standard hooks with the user's own between them, in the order in which they are called.
+
+    Args:
+      reals: images and labels that D is trained on, held_out: others or None; see `health_metrics`.
+      own: those of the user, as `own_hooks` returns them.
+    """
+    config = run.config
+    # What is measured is logged at once, and the best checkpoint and those to keep must be saved to be kept.
+    log_kimg = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *cadences(own))
+    save_kimg = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
+    save_kimg += (config.eval.every_kimg,) if config.checkpoint.best_metric else ()
+    return [
+        every(save_kimg, partial(save_checkpoint, run)),
+        every(config.eval.every_kimg, partial(evaluate, run, evaluator)),
+        every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), reals, held_out)),
+        *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
+        every(config.sample.every_kimg, partial(draw_samples, run)),
+        every(log_kimg, partial(write_line, run)),
+        every((*log_kimg, *save_kimg), partial(keep_past, run)),
+    ]
+
+
+def evaluate(run: Run, evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:
+    """Scores the EMA generator; all processes get the same scores, as they must agree on the best checkpoint."""
+    scores = broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator).items()})
+    if scores and step == run.saved:
+        run.checkpoints.rate(step, scores)
+    return scores
+
+
+def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state, metrics, generator):
+    """Measures the health of the run and prints warnings; see jaxgan/training/health.py."""
+    if not is_primary_process():
+        return None
+    values = health_metrics(run.recipe, state, generator, reals, held_out, run.per_device_batch)
+    for warning in monitor.check([*run.log.history.lines(), metrics | values]):
+        run.console.note(f"warning: {warning}")
+    return values
+
+
+def _logits(discriminator, variables: dict, images, labels):
+    return discriminator.apply(variables, to_float(images), labels, train=False)[0]
+
+
+_jitted_logits = jax.jit(_logits, static_argnums=0)
+
+
+def health_metrics(
+    recipe: Recipe,
+    state: TrainState,
+    generator: Generator,
+    reals: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    chunk: int = 64,
+) -> dict[str, float]:
+    """Measures the diversity of samples and the over-fitting of D.
+
+    Args:
+      state: its discriminator is asked.
+      generator: gives as many samples of seed 0 as there are reals.
+      reals: images uint8 [N, H, W, C] that D was trained on, and their labels int32 [N].
+      held_out: the same of images that D has not seen.
+      chunk: images in one call of D; a last incomplete chunk is left out.
+
+    Returns:
+      "health/variety", the pairwise distance of samples over that of reals, and with held-out images
+      "health/overfit", see `overfitting_gap`. A value that cannot be told yet is left out.
+    """
+    d = first_replica(state.d)
+    variables = {"params": d.params, **d.model_state}
+
+    def logits(images, labels) -> np.ndarray:
+        size = min(chunk, len(images))
+        starts = range(0, len(images) - size + 1, size)
+        parts = [
+            _jitted_logits(recipe.discriminator, variables, images[i : i + size], labels[i : i + size]) for i in starts
+        ]
+        return np.concatenate(parts)
+
+    z, labels, keys = generator.latents(len(reals[0]))
+    fakes = generator.generate(z, labels, keys)
+    spread = pairwise_distance(reals[0]) if len(reals[0]) > 1 else 0.0
+    values = {"health/variety": pairwise_distance(fakes) / spread} if spread else {}
+    if held_out is not None:
+        values["health/overfit"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def draw_samples(run: Run, step, state, metrics, generator) -> None:
+    """Draws a grid of fixed latents, a class in each column, and the curves so far."""
+    if not is_primary_process():
+        return
+    rows = run.config.sample.grid
+    labels = generator.class_columns(rows, rows) if generator.num_classes else None
+    picture = show_grid(generator.sample(rows * rows, labels=labels), rows, run.config.data.name)
+    save_png(run.workdir / "samples" / f"{step:08d}.png", picture)
+    run.log.images(step, "samples", picture)
+    lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
+    plots.curves(lines, run.workdir / "curves.png", title=str(run.workdir))
+
+
+def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
+    """Writes a line of the log and shows one on the console."""
+    speed = run.speed.tick(1e3 * metrics["kimg"])
+    measured = {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
+    measured = {name: value for name, value in measured.items() if np.isfinite(value)}
+    run.console.line(
+        step, run.total_steps, metrics["kimg"], speed.images_per_second, speed.seconds_left,
+        metrics["loss/d"], metrics["loss/g"], speed.data_wait,
+    )  # fmt: skip
+    for name, value in metrics.items():
+        if name.startswith("eval/"):
+            run.console.note(f"{name} {value:.4g} at {metrics['kimg']:,.1f} kimg")
+    run.log.scalars(step, metrics | measured)
+    return measured
+
+
+def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
+    """Saves a state that is finite and the same on all devices; never another one."""
+    if step == run.saved:
+        return
+    if not all_finite(first_replica(state)):
+        raise TrainingDiverged("the state is not finite", run.saved, step, run.saved)
+    assert_replicated(state)
+    description = {
+        "config": run.config.to_dict(),
+        "data": run.data._asdict(),
+        "rollbacks": run.rollbacks,
+        "log": run.log.mark,
+    }
+    run.checkpoints.save(step, checkpoint_items(state), description, metrics)
+
+
+def keep_past(run: Run, step, state=None, metrics=None, generator=None) -> None:
+    """Notes that there are checkpoints, and brings what came with the newest one to where they are."""
+    if is_primary_process():
+        note_checkpoints(run.workdir, run.checkpoints.directory)
+        if step == run.saved:
+            run.mirror.push(step)
