@@ -33,6 +33,8 @@ from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
+from jaxgan.training.run import Run, TrainingDiverged
+from jaxgan.training.standard import all_hooks, save_checkpoint
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
