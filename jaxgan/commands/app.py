@@ -105,7 +105,7 @@ class Command:
         if values.help:
             return print(self._help(config))
         for name in self.required:
-            if values[name].value is None:
+            if values[name].value in (None, ""):
                 raise ConfigError(f"--{name} is not given: {values[name].help}")
         if config is not None:
             left_over = _override(config, left_over, values)
@@ -208,6 +208,8 @@ def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -
 def _explain(error: Exception, known_flags: flags.FlagValues) -> str:
     """Returns what an error of absl's parser means; an unknown flag has the nearest names beside it."""
     if not isinstance(error, flags.UnrecognizedFlagError):
-        return str(error)
+        setting, _, reason = str(error).removeprefix("flag ").partition(": ")
+        kinds = {"int()": "must be a whole number", "to float": "must be a number", "-boolean": "must be True or False"}
+        return f"{setting}: {next((right for sign, right in kinds.items() if sign in reason), reason)}"
     near = ", ".join(f"--{name}" for name in difflib.get_close_matches(error.flagname, list(known_flags)))
     return f"--{error.flagname} does not exist" + f"; nearest: {near}" * bool(near)

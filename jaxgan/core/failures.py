@@ -42,7 +42,7 @@ def explain(error: BaseException, directory: str | os.PathLike | None = None, ad
       >>> explain(ConfigError("--num=0: must be 1 or above"))
       (2, '--num=0: must be 1 or above')
     """
-    directory = None if directory is None else Path(directory)
+    directory = Path(directory) if directory else None
     kind = next(kind for kind in KINDS if kind.includes(error))
     line = " ".join(kind.says(error, directory).split())
     if advice and is_out_of_memory(error):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
+from jaxgan.core.memory import require_memory
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
@@ -134,6 +135,8 @@ class Evaluator:
         features = {metric.features for metric in self.metrics.values()}
         self.networks = self._load_networks({name.split("/")[0] for name in features}, weights or {})
         self._extractor = FeatureExtractor(self.networks, features, batch_size)
+        if self.reals is not None and self.metrics:
+            self._check_memory(self.reals.image_shape)
 
     def evaluate(self, fakes: Generator | Dataset) -> dict[str, float]:
         """Returns the values of all metrics for the first `protocol.num` samples or images.
@@ -146,6 +149,7 @@ class Evaluator:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
         labels = self.check(fakes)
         n, seed = self.protocol.num, self.protocol.seed
+        widths = self._check_memory(fakes.image_shape)
         index = np.arange(n, dtype=np.int32)[process_share(n)]
         if isinstance(fakes, Generator):
             own = labels if labels is not None else np.zeros(n, np.int32)
@@ -153,7 +157,6 @@ class Evaluator:
             parts = self._extractor.from_samples(generator, index, own[process_share(n)], seed)
         else:
             parts = self._extractor.from_images(fakes, index)
-        widths = self._extractor.widths(fakes.image_shape)
         features = gather(collect(parts, widths, len(index), "fakes", self._show_progress), n)
         return {name: FeatureSet(rows, labels) for name, rows in features.items()}
 
@@ -284,6 +287,12 @@ class Evaluator:
             right = f"have no labels, which {name} takes"
             labelled = metric.check_labels is None or self.reals.num_classes > 0
             require(labelled, self._setting("reals"), self.reals_name, right)
+
+    def _check_memory(self, image_shape: tuple[int, ...]) -> dict[str, int]:
+        """Returns the widths of the features; raises a ConfigError where those of the fakes are more than memory."""
+        widths, n = self._extractor.widths(image_shape), self.protocol.num
+        require_memory(self._setting("num"), n, 4 * n * sum(widths.values()), "the features")
+        return widths
 
     def _load_networks(self, names: set[str], weights: dict[str, str]) -> dict:
         networks = {}

@@ -13,7 +13,7 @@ from jaxgan.core import checkpoint
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
-from jaxgan.evaluation.registry import METRICS, higher_is_better
+from jaxgan.evaluation.registry import METRICS, check_metrics, higher_is_better
 from jaxgan.sampling import pictures
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.load import load, locate
@@ -76,8 +76,9 @@ def evaluate_run(
       neighbours: FILE.png for the samples of the last checkpoint that are nearest to a real, each beside that real.
     """
     choices = PROTOCOLS[protocol]._replace(**changes)
+    check_metrics(metrics or [], choices, "--{}".format)  # as far as they are known without the run
     try:
-        steps = _choose_steps(path, choices.step)
+        steps = choose_steps(path, choices.step)
         first = load(path, steps[0][0], sigma_rel)
     except (ValueError, OSError) as error:
         raise ConfigError(error) from error
@@ -119,9 +120,10 @@ def evaluate_images(
     """Returns a report of the images in a directory or an .npz; see `evaluate_run` for the arguments."""
     for name, right in (("step", "have no checkpoints"), ("standing_batches", "have no batch norm")):
         require(name not in changes, f"--{name}", changes.get(name), f"--images {right}")
+    metrics, named = _require_metrics(metrics), (None, "none")
+    check_metrics(metrics, PROTOCOLS[protocol]._replace(**changes), "--{}".format)
     images = data.open_images(path, "--images")
     choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
-    metrics, named = _require_metrics(metrics), (None, "none")
     if neighbours or _compares(metrics):
         own = default_config().data
         own.name, own.image_size = "", images.image_shape[0]
@@ -179,7 +181,7 @@ def _compares(metrics: list[str]) -> bool:
     return any(name in METRICS and METRICS[name].reference is not None for name in metrics)
 
 
-def _choose_steps(path, step: str) -> list[tuple[int | None, str]]:
+def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
     """Returns which steps to evaluate, None being the newest undamaged one, and the rule that chose them, in words."""
     if step == "newest":
         return [(None, "the newest")]

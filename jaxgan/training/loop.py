@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import signal
@@ -22,10 +23,11 @@ from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import atomic_write
+from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, is_primary_process
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
-from jaxgan.gan.state import TrainState
+from jaxgan.gan.state import TrainState, check_memory
 from jaxgan.gan.step import parallelize
 from jaxgan.settings import flatten, steps, to_json
 from jaxgan.training.console import Progress, Throughput
@@ -71,7 +73,9 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         config.data.name, config.data.image_size = "custom", spec.image_size
     else:
         data.check_source(config.data)
-    check(config, recipe_from_config(config, spec), jax.device_count())  # before any data is prepared
+    recipe = recipe_from_config(config, spec)
+    check(config, recipe, jax.device_count())  # before any data is prepared
+    check_memory(recipe, jax.local_devices())
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
@@ -144,6 +148,8 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require(total < 2**31, "config.train_kimg", config.train_kimg, right)
     right = f"must be a multiple of the {num_devices} devices"
     require(config.batch_size % num_devices == 0, "config.batch_size", config.batch_size, right)
+    pixels = config.sample.grid**2 * math.prod(recipe.image_shape)
+    require_memory("config.sample.grid", config.sample.grid, pixels, "the images")
     has_wandb = importlib.util.find_spec("wandb") is not None
     require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):
