@@ -101,7 +101,8 @@ class Command:
             raise ConfigError(_explain(error, values)) from error
         if values.version:
             return print(f"jaxgan {jaxgan.__version__}")
-        config = config_files.config(values.config) if "config" in values and values.config else None
+        with naming_flags(["config"]):
+            config = config_files.config(values.config) if "config" in values and values.config else None
         if values.help:
             return print(self._help(config))
         for name in self.required:

@@ -184,8 +184,9 @@ class Evaluator:
         n, sampled = self.protocol.num, isinstance(fakes, Generator)
         require(sampled or len(fakes) >= n, self._setting("num"), n, f"there are {0 if sampled else len(fakes)} images")
         if self.reals is not None and tuple(self.reals.image_shape[:2]) != tuple(fakes.image_shape[:2]):
-            size, right = ("x".join(map(str, d.image_shape[:2])) for d in (fakes, self.reals))
-            raise ConfigError(f"images of {size} pixels cannot be compared with {self.reals_name} of {right} pixels")
+            size, other = ("x".join(map(str, d.image_shape[:2])) for d in (fakes, self.reals))
+            right = f"has images of {other} pixels, which cannot be compared with those of {size} pixels"
+            require(False, self._setting("reals"), self.reals_name, right)
         labels = None
         if fakes.num_classes:
             labels = self._sample_labels(fakes) if sampled else fakes.labels[:n]

@@ -257,6 +257,7 @@ class Generator:
           ConfigError: another space, or "w" without styles; labels and truncation as in `sample`.
         """
         require(space in ("z", "w"), "space", space, "choose z or w")
+        require(space == "z" or self.has_styles, "space", space, "this generator has no styles; choose z")
         require_whole("rows", rows, 1)
         require_whole("columns", columns, 1)
         psi, bound = self._truncation(truncation)

@@ -29,6 +29,7 @@ from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_bett
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState, check_memory
 from jaxgan.gan.step import parallelize
+from jaxgan.sampling.generator import Generator
 from jaxgan.settings import flatten, steps, to_json
 from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.hooks import Hook, HookCaller, Run, all_hooks, own_hooks, save_checkpoint
@@ -84,6 +85,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     recipe = recipe_from_config(config, spec)
     devices = Devices(config.parallel)
     evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
+    if evaluator.metrics:  # what they need of labels, and the sizes of images
+        evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
     make_directories({"--workdir": workdir, "config.checkpoint.dir": config.checkpoint.dir or workdir})
     with workdir_lock(workdir), open_checkpoints(config, workdir) as checkpoints:
