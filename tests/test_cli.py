@@ -184,3 +184,22 @@ def test_the_face_is_there_and_documented():
             assert inspect.getdoc(value), name
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         _ = jaxgan.tarin
+
+
+def test_a_command_goes_on_when_nobody_reads_any_more():
+    code = "import sys; from jaxgan.commands import app; from absl import flags\n"
+    code += "sys.argv = ['jaxgan']; FLAGS = flags.FlagValues()\n"
+    code += "@app.command(FLAGS)\ndef main(flags):\n"
+    code += "    for i in range(20000): print(i, flush=True)\n    print('done', file=sys.stderr)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + "app.run(main)"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process, process.stderr as errors:
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert errors.read() == "done\n"
+    assert process.returncode == 0

@@ -18,7 +18,7 @@ def test_labels_are_used_one_after_the_other(net):
     assert columns == 3
     np.testing.assert_array_equal(arrays["labels"], [2, 0, 2, 0, 2])
     np.testing.assert_array_equal(images, net.sample(5, labels=[2, 0, 2, 0, 2]))
-    with pytest.raises(ValueError, match=r"labels=\['a'\]: invalid"):
+    with pytest.raises(ValueError, match=r"labels=\['a'\]: give whole numbers"):
         sheets.samples(net, 5, labels=["a"])
 
 
