@@ -9,7 +9,8 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
 
 import jax
 from absl import flags, logging
@@ -17,9 +18,9 @@ from ml_collections import config_flags
 
 import jaxgan
 from jaxgan import config_files
-from jaxgan.core import memory
-from jaxgan.core.errors import ConfigError, RunFailed
-from jaxgan.core.files import cache_directory
+from jaxgan.core import compilation_cache, memory
+from jaxgan.core.errors import ConfigError
+from jaxgan.core.failures import explain, is_out_of_memory
 from jaxgan.settings import default_config, flatten, unknown_key
 
 
@@ -52,12 +53,14 @@ class Command:
       flags: what the command accepts, as absl defines it; a call parses a copy.
       required: flags that have to be given.
       cpu_devices: into how many devices a process of its own divides the CPU.
+      less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
     """
 
     function: Callable[..., int | None]
     flags: flags.FlagValues
     required: Sequence[str] = ()
     cpu_devices: int = 1
+    less_memory: Callable[..., str] | None = None
 
     def __call__(self, arguments: Sequence[str]) -> int:
         """Runs the command.
@@ -66,23 +69,25 @@ class Command:
           arguments: as typed, without the program's name.
 
         Returns:
-          The exit status: 0, 2 for bad input, 1 for a run that failed, 130 after Ctrl-C, each but 0 with one line on
-          stderr; or the function's own.
+          The exit status: 0, or the function's own; 2 for bad input, 1 for a failure, 130 after Ctrl-C, each with one
+          line on stderr, see `jaxgan.core.failures`.
         """
+        parsed = ()
         try:
             parsed = self._parse(arguments)
             return self.function(*parsed) or 0 if parsed else 0
-        except ConfigError as error:
-            return _fail(error, 2)
-        except KeyboardInterrupt:  # before or after training, which answers it itself
-            return _fail("interrupted", 130)
-        except (RunFailed, OSError) as error:  # OSError: a disk that is full, a damaged checkpoint, a broken image
-            return _fail(error, 1)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            advice = "a smaller config.batch_size, narrower nets or config.dtype=bfloat16 need less"
-            return _fail(f"{str(error).splitlines()[0]} ({advice})", 1)
+        except (Exception, KeyboardInterrupt) as error:
+            return self._fail(error, parsed)
+
+    def _fail(self, error: BaseException, parsed: tuple) -> int:
+        """Prints one line on stderr and returns the exit status."""
+        advice = ""
+        if parsed and self.less_memory and is_out_of_memory(error):
+            advice = self.less_memory(error, *parsed)
+        directory = parsed[0].workdir if parsed and "workdir" in parsed[0] else None
+        status, line = explain(error, directory, advice)
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        return status
 
     def _parse(self, arguments: Sequence[str]) -> tuple | None:
         """Returns the function's arguments, or None where --help or --version is answered already."""
@@ -96,11 +101,12 @@ class Command:
             raise ConfigError(_explain(error, values)) from error
         if values.version:
             return print(f"jaxgan {jaxgan.__version__}")
-        config = config_files.config(values.config) if "config" in values and values.config else None
+        with naming_flags(["config"]):
+            config = config_files.config(values.config) if "config" in values and values.config else None
         if values.help:
             return print(self._help(config))
         for name in self.required:
-            if values[name].value is None:
+            if values[name].value in (None, ""):
                 raise ConfigError(f"--{name} is not given: {values[name].help}")
         if config is not None:
             left_over = _override(config, left_over, values)
@@ -127,15 +133,34 @@ class Command:
         return "\n".join(lines)
 
 
-def command(flag_values: flags.FlagValues, required: Sequence[str] = (), cpu_devices: int = 1):
-    """Returns a decorator that makes a `Command` of a function of the parsed flags."""
-    return lambda function: Command(function, flag_values, required, cpu_devices)
+def command(flag_values: flags.FlagValues, **attributes):
+    """Returns a decorator that makes a `Command`, with these attributes, of a function of the parsed flags."""
+    return lambda function: Command(function, flag_values, **attributes)
+
+
+@contextlib.contextmanager
+def naming_flags(names: Iterable[str], **renamed: str):
+    """Turns what the API says of its arguments, "argument=value: ...", into an error that names the flag.
+
+    Args:
+      names: of flags that are called as the arguments are.
+      renamed: flags that are called otherwise, by the argument.
+    """
+    renamed = {name: name for name in names} | renamed
+    try:
+        yield
+    except ConfigError as error:
+        argument, is_argument, rest = str(error).partition("=")
+        if not is_argument or argument not in renamed:
+            raise
+        raise ConfigError(f"--{renamed[argument]}={rest}") from error
 
 
 def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
     logging.set_verbosity(logging.WARNING)  # the console is the program's own
-    cache_compilations()
+    sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
+    compilation_cache.keep_compiled()
     memory.retain_freed()
     if main.cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
         jax.config.update("jax_num_cpu_devices", main.cpu_devices)
@@ -145,16 +170,26 @@ def run(main: Command) -> None:
     sys.exit(status)
 
 
-def cache_compilations() -> None:
-    """Keeps compiled programs between runs, in the user's cache unless JAX_COMPILATION_CACHE_DIR says otherwise."""
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory("xla")))
+class _Unbroken:
+    """Wraps a stream so that a run goes on when nobody reads any more, as after `jaxgan train ... | head`."""
 
+    def __init__(self, stream: TextIO):
+        self._stream = stream
 
-def _fail(message, status: int) -> int:
-    """Prints one line on stderr and returns the exit status."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
-    return status
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._try(self._stream.write, text) or 0
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, function: Callable, *arguments):
+        try:
+            return function(*arguments)
+        except BrokenPipeError:  # from now on all of it goes nowhere, also what Python flushes at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -> list[str]:
@@ -174,6 +209,8 @@ def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -
 def _explain(error: Exception, known_flags: flags.FlagValues) -> str:
     """Returns what an error of absl's parser means; an unknown flag has the nearest names beside it."""
     if not isinstance(error, flags.UnrecognizedFlagError):
-        return str(error)
+        setting, _, reason = str(error).removeprefix("flag ").partition(": ")
+        kinds = {"int()": "must be a whole number", "to float": "must be a number", "-boolean": "must be True or False"}
+        return f"{setting}: {next((right for sign, right in kinds.items() if sign in reason), reason)}"
     near = ", ".join(f"--{name}" for name in difflib.get_close_matches(error.flagname, list(known_flags)))
     return f"--{error.flagname} does not exist" + f"; nearest: {near}" * bool(near)

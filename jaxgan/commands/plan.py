@@ -27,7 +27,8 @@ def main(flags, config) -> None:
     jax.config.update("jax_platforms", "cpu")  # where the compiler runs, not what it compiles for
     jax.config.update("jax_enable_compilation_cache", False)  # programs for absent hardware cannot be read back
     recipe = recipe_from_config(config)
-    planned = plan.plan(recipe, flags.topology, flags.thorough)
+    with app.naming_flags(["topology"]):
+        planned = plan.plan(recipe, flags.topology, flags.thorough)
     largest = None
     if flags.search:
         largest = plan.largest_batch(recipe, planned, flags.topology, flags.thorough)

@@ -10,13 +10,13 @@ Samples or, in rows, one of
 from absl import flags
 
 from jaxgan.commands import app
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint to sample from.", FLAGS)
 flags.DEFINE_string("out", None, "FILE.png (one grid), FILE.npz (images and what made them) or DIR (PNGs).", FLAGS)
-flags.DEFINE_integer("step", None, "Which checkpoint; the newest undamaged one if not given.", flag_values=FLAGS)
+flags.DEFINE_string("step", "newest", "A number, newest (undamaged) or best (by config.checkpoint.best_metric).", FLAGS)
 flags.DEFINE_float("sigma_rel", None, "Post-hoc EMA: its relative std; see config.ema.posthoc.", flag_values=FLAGS)
 flags.DEFINE_integer("num", 64, "Number of images; with --per_class or --interpolate, of rows.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Image i is a function of the seed and i.", 0, 2**31 - 1, flag_values=FLAGS)
@@ -54,24 +54,26 @@ def _mode(flags) -> str:
     return mode
 
 
-@app.command(FLAGS, required=["workdir", "out"])
+@app.command(FLAGS, required=["workdir", "out"], less_memory=lambda *_: "a smaller --num needs less")
 def main(flags) -> None:
+    from jaxgan.evaluation import networks, report
     from jaxgan.sampling import load, pictures, sheets
 
     mode, out = _mode(flags), as_path(flags.out, "--out", local=True)
     pictures.check_suffix(out, "--out")
+    require(flags.step != "all", "--step", flags.step, "give a number, newest or best")
     function, (first, *names) = SHEETS[mode]
     options = {name: flags[name].value for name in names}
     workdir = as_path(flags.workdir, "--workdir")
-    try:
-        generator = load.load(workdir, flags.step, flags.sigma_rel)
-        if mode == "invert" and generator.image_shape == (32, 32, 3):
-            from jaxgan.evaluation.networks import cifar
-
-            network = cifar.load()
-            options["features"] = lambda x: network.apply(network.variables, (x + 1.0) * 127.5)["pool"]
-        sheet = getattr(sheets, function)(generator, flags[first].value, **options)
-    except (ValueError, OSError) as error:
-        raise ConfigError(error) from error
+    with app.naming_flags(FLAGS, n="num", rows="num", k="sefa", path="invert", images="invert"):
+        try:
+            ((step, _),) = report.choose_steps(workdir, flags.step)
+            generator = load.load(workdir, step, flags.sigma_rel)
+            if mode == "invert" and generator.image_shape == (32, 32, 3):
+                network = networks.cifar.load()
+                options["features"] = lambda x: network.apply(network.variables, (x + 1.0) * 127.5)["pool"]
+            sheet = getattr(sheets, function)(generator, flags[first].value, **options)
+        except (ValueError, OSError) as error:
+            raise ConfigError(error) from error
     pictures.save_images(out, sheet.images, sheet.columns, generator.config.data.name, **sheet.arrays)
     print(f"{len(sheet.images)} images of {generator} in {out}")

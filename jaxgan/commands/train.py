@@ -18,11 +18,21 @@ flags.DEFINE_integer("num_processes", 0, "How many processes train together.", f
 flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.", flag_values=FLAGS)
 
 
-@app.command(FLAGS, required=["config"])
+def less_memory(error, flags, config) -> str:
+    """Returns what a run that had not enough memory may do with less."""
+    from jaxgan.core.failures import wanted_bytes
+    from jaxgan.gan.recipe import recipe_from_config
+    from jaxgan.planning import memory
+
+    return memory.less_memory(recipe_from_config(config), wanted_bytes(error))
+
+
+@app.command(FLAGS, required=["config"], less_memory=less_memory)
 def main(flags, config) -> int:
     from jaxgan.core import parallel
     from jaxgan.training import loop
 
     parallel.start_processes(flags.coordinator, flags.num_processes, flags.process_id)
-    name = pathlib.Path(split_variant(flags.config)[0]).stem
-    return loop.train(config, f"runs/{name}" if flags.workdir is None else flags.workdir)
+    if flags.workdir is None:
+        flags.workdir = f"runs/{pathlib.Path(split_variant(flags.config)[0]).stem}"
+    return loop.train(config, flags.workdir)

@@ -1,7 +1,52 @@
-"""Control of what glibc does with freed memory; every function does nothing where another C library is used."""
+"""How much memory there is, and control of what glibc does with freed memory (nothing, with another C library)."""
 
 import contextlib
 import ctypes
+import os
+from pathlib import Path
+
+import jax
+
+from jaxgan.core.errors import require
+
+
+def host_bytes() -> int:
+    """Returns the memory of this machine, or of the container that the process runs in."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return there
+
+
+def device_bytes(device: jax.Device) -> int:
+    """Returns the memory that a device has for arrays; that of the host where the device is its CPU."""
+    return (device.memory_stats() or {}).get("bytes_limit") or host_bytes()
+
+
+def describe_bytes(count: float) -> str:
+    """Returns a number of bytes as people say it.
+
+    Example:
+      >>> describe_bytes(2**34), describe_bytes(1000)
+      ('16 GiB', '1000 bytes')
+    """
+    for size, unit in ((2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:,.{0 if count >= 10 * size else 1}f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def require_memory(setting: str, value, count: int, what: str) -> None:
+    """Raises a ConfigError unless `count` bytes fit into the memory of this machine.
+
+    Args:
+      setting, value: as in `jaxgan.core.errors.require`.
+      count: bytes, all needed at once.
+      what: takes them, in the plural, such as "the images".
+    """
+    there = host_bytes()
+    right = f"{what} take {describe_bytes(count)} of memory, and there are {describe_bytes(there)}; give less"
+    require(count <= there, setting, value, right)
 
 
 def retain_freed() -> None:

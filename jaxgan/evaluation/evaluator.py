@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
 from jaxgan.core.files import as_path
+from jaxgan.core.memory import require_memory
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
@@ -135,6 +136,8 @@ class Evaluator:
         features = {metric.features for metric in self.metrics.values()}
         self.networks = self._load_networks({name.split("/")[0] for name in features}, weights or {})
         self._extractor = FeatureExtractor(self.networks, features, batch_size)
+        if self.reals is not None and self.metrics:
+            self._check_memory(self.reals.image_shape)
 
     def evaluate(self, fakes: Generator | Dataset) -> dict[str, float]:
         """Returns the values of all metrics for the first `protocol.num` samples or images.
@@ -147,6 +150,7 @@ class Evaluator:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
         labels = self.check(fakes)
         n, seed = self.protocol.num, self.protocol.seed
+        widths = self._check_memory(fakes.image_shape)
         index = np.arange(n, dtype=np.int32)[process_share(n)]
         if isinstance(fakes, Generator):
             own = labels if labels is not None else np.zeros(n, np.int32)
@@ -154,7 +158,6 @@ class Evaluator:
             parts = self._extractor.from_samples(generator, index, own[process_share(n)], seed)
         else:
             parts = self._extractor.from_images(fakes, index)
-        widths = self._extractor.widths(fakes.image_shape)
         features = gather(collect(parts, widths, len(index), "fakes", self._show_progress), n)
         return {name: FeatureSet(rows, labels) for name, rows in features.items()}
 
@@ -182,8 +185,9 @@ class Evaluator:
         n, sampled = self.protocol.num, isinstance(fakes, Generator)
         require(sampled or len(fakes) >= n, self._setting("num"), n, f"there are {0 if sampled else len(fakes)} images")
         if self.reals is not None and tuple(self.reals.image_shape[:2]) != tuple(fakes.image_shape[:2]):
-            size, right = ("x".join(map(str, d.image_shape[:2])) for d in (fakes, self.reals))
-            raise ConfigError(f"images of {size} pixels cannot be compared with {self.reals_name} of {right} pixels")
+            size, other = ("x".join(map(str, d.image_shape[:2])) for d in (fakes, self.reals))
+            right = f"has images of {other} pixels, which cannot be compared with those of {size} pixels"
+            require(False, self._setting("reals"), self.reals_name, right)
         labels = None
         if fakes.num_classes:
             labels = self._sample_labels(fakes) if sampled else fakes.labels[:n]
@@ -285,6 +289,12 @@ class Evaluator:
             right = f"have no labels, which {name} takes"
             labelled = metric.check_labels is None or self.reals.num_classes > 0
             require(labelled, self._setting("reals"), self.reals_name, right)
+
+    def _check_memory(self, image_shape: tuple[int, ...]) -> dict[str, int]:
+        """Returns the widths of the features; raises a ConfigError where those of the fakes are more than memory."""
+        widths, n = self._extractor.widths(image_shape), self.protocol.num
+        require_memory(self._setting("num"), n, 4 * n * sum(widths.values()), "the features")
+        return widths
 
     def _load_networks(self, names: set[str], weights: dict[str, str]) -> dict:
         networks = {}

@@ -245,7 +245,7 @@ def check_metrics(
     for name in names:
         lookup(METRICS, name, setting("metrics"))
     require(len(set(names)) == len(names), setting("metrics"), ",".join(names), "names a metric twice; once is enough")
-    require_whole(setting("num"), num, 2)
+    require_whole(setting("num"), num, 2, 2**31 - 1)  # samples are counted in 32 bits
     right = "must be a whole number, 0 (all) or 2 or above"
     require(is_whole(num_reals) and num_reals != 1, setting("num_reals"), num_reals, right)
     require_whole(setting("is_splits"), splits, 1)

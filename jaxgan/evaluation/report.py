@@ -13,7 +13,7 @@ from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
-from jaxgan.evaluation.registry import METRICS, higher_is_better
+from jaxgan.evaluation.registry import METRICS, check_metrics, higher_is_better
 from jaxgan.sampling import pictures
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.load import load, locate
@@ -76,17 +76,18 @@ def evaluate_run(
       neighbours: FILE.png for the samples of the last checkpoint that are nearest to a real, each beside that real.
     """
     choices = PROTOCOLS[protocol]._replace(**changes)
+    check_metrics(metrics or [], choices, "--{}".format)  # as far as they are known without the run
     try:
-        steps = _choose_steps(path, choices.step)
+        steps = choose_steps(path, choices.step)
         first = load(path, steps[0][0], sigma_rel)
     except (ValueError, OSError) as error:
         raise ConfigError(error) from error
-    metrics = _require_metrics(metrics or first.config.eval.metrics)
+    metrics = _require_metrics(metrics or first.config.eval.metrics, neighbours)
     if changes.get("standing_batches"):
         right = "the net has no batch norm; give 0"
         require(first.has_batch_norm, "--standing_batches", choices.standing_batches, right)
     named = None, "none"
-    if first.num_classes or neighbours or _compares(metrics):
+    if first.num_classes or reals or _compares(metrics):
         named = open_reals(reals, first.config.data, choices.split, data_changes)
     evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
     for step, rule in steps:
@@ -119,10 +120,11 @@ def evaluate_images(
     """Returns a report of the images in a directory or an .npz; see `evaluate_run` for the arguments."""
     for name, right in (("step", "have no checkpoints"), ("standing_batches", "have no batch norm")):
         require(name not in changes, f"--{name}", changes.get(name), f"--images {right}")
+    metrics, named = _require_metrics(metrics, neighbours), (None, "none")
+    check_metrics(metrics, PROTOCOLS[protocol]._replace(**changes), "--{}".format)
     images = data.open_images(str(as_path(path, "--images", local=True)), "--images")
     choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
-    metrics, named = _require_metrics(metrics), (None, "none")
-    if neighbours or _compares(metrics):
+    if reals or _compares(metrics):
         own = default_config().data
         own.name, own.image_size = "", images.image_shape[0]
         named = open_reals(reals, own, choices.split, data_changes)
@@ -169,17 +171,20 @@ def save_neighbours(path: str, evaluator: Evaluator, features: dict, images_at: 
     print(f"{len(fakes)} fakes, each beside its nearest real: {path}")
 
 
-def _require_metrics(names: Iterable[str] | None) -> list[str]:
+def _require_metrics(names: Iterable[str] | None, neighbours: str | None) -> list[str]:
     if not names:
         raise ConfigError(f"--metrics is not given: choose from {', '.join(METRICS)}")
-    return list(names)
+    names = list(names)
+    right = f"takes a metric that compares with reals, such as authpct_cifar; {','.join(names)} do not"
+    require(neighbours is None or _compares(names), "--neighbours", neighbours, right)
+    return names
 
 
 def _compares(metrics: list[str]) -> bool:
     return any(name in METRICS and METRICS[name].reference is not None for name in metrics)
 
 
-def _choose_steps(path, step: str) -> list[tuple[int | None, str]]:
+def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
     """Returns which steps to evaluate, None being the newest undamaged one, and the rule that chose them, in words."""
     if step == "newest":
         return [(None, "the newest")]

@@ -228,9 +228,32 @@ def _build_abstractly(net: nn.Module, shape: tuple[int, ...], batch_size: int) -
 
     def initialise(key):
         labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
-        return net.init(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)
+        return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)[0]
 
-    jax.eval_shape(initialise, jax.random.key(0))
+    returned = jax.eval_shape(initialise, jax.random.key(0))
+    if isinstance(net, BaseDiscriminator):
+        _check_discriminated(net, returned, batch_size)
+        return
+    wanted = (batch_size, net.image_size, net.image_size, net.image_channels)
+    if getattr(returned, "shape", None) != wanted:
+        raise ValueError(f"the generator returns {_describe(returned)}; it must return images {list(wanted)}")
+
+
+def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> None:
+    """Raises a ValueError unless a discriminator returns what the losses take of it."""
+    right = f"it must return (logits [{batch_size}], a dict), as self.head does"
+    is_pair = isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)
+    if not is_pair or getattr(returned[0], "shape", None) != (batch_size,):
+        raise ValueError(f"the discriminator returns {_describe(returned)}; {right}")
+    wanted = {"ac": ["classes"], "multi_hinge": ["classes"], "d2dce": ["embedding", "proxy"]}
+    wanted = wanted.get(net.conditioning, []) * (net.num_classes > 0) + ["direction"] * net.san
+    if missing := [name for name in wanted if name not in returned[1]]:
+        lacks = f"the discriminator returns no {' and no '.join(missing)} beside its logits"
+        raise ValueError(f"{lacks}; config.model.conditioning and config.model.san take it, and self.head makes it")
+
+
+def _describe(tree) -> str:
+    return str(jax.tree.map(lambda x: list(x.shape), tree))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.core import rng
+from jaxgan.core import memory, rng
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.gan.recipe import Recipe
 
@@ -70,6 +70,25 @@ def init_state(recipe: Recipe, key: jax.Array) -> TrainState:
         posthoc_ema={name: copy() for name in recipe.posthoc_ema},
         running=jax.tree.map(jnp.float32, _running(recipe)),
     )
+
+
+def state_bytes(recipe: Recipe) -> int:
+    """Returns how much memory a state takes: parameters, moments of the optimizers, averages; computes nothing."""
+    state = jax.eval_shape(init_state, recipe, jax.eval_shape(lambda: jax.random.key(0)))
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
+def check_memory(recipe: Recipe, devices: list) -> None:
+    """Raises a ConfigError where the memory of one of these devices of this process cannot even hold the state."""
+    device, size = devices[0], state_bytes(recipe)
+    there = memory.device_bytes(device)
+    copies = len(devices) if device.platform == "cpu" else 1  # they share the memory of the host
+    nets = {"g": recipe.generator, "d": recipe.discriminator}
+    widths = ", ".join(f"config.model.{name}.channels={net.widths}" for name, net in nets.items())
+    taken = memory.describe_bytes(copies * size)
+    right = f"a state (parameters, moments, averages) of {taken} cannot be in {memory.describe_bytes(there)} of memory"
+    if copies * size > there:
+        raise ConfigError(f"{widths}: {right}; narrower nets need less")
 
 
 def check_state(recipe: Recipe, state: TrainState) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jax.experimental import topologies
 
-from jaxgan.core.errors import ConfigError, lookup
+from jaxgan.core.errors import ConfigError, require
 
 GIB = 2**30
 
@@ -68,7 +68,8 @@ def resolve_topology(topology: str) -> Target:
       ConfigError: there is no such topology, or no compiler for it here.
     """
     name, _, shape = topology.partition(":")
-    chip = lookup(CHIPS, name, "topology (before the colon)")
+    require(name in CHIPS, "topology", topology, f"begins with none of {', '.join(CHIPS)}")
+    chip = CHIPS[name]
     dims = [int(d) for d in shape.split("x") if d.isdecimal()]
     example, package = ("8 or 2x8 (hosts x GPUs)", "cuda") if chip.gpu else ("2x2, or v4:2x2x4", "plan")
     if not all(dims) or len(dims) != len(shape.split("x")) or len(dims) > (2 if chip.gpu else 3):

@@ -25,7 +25,7 @@ def sefa(weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
       positive; and the change that a step of length 1 makes, the singular values, float32 [k], descending.
     """
     width = weight.shape[1]
-    require(is_whole(k, 1, width), "k", k, f"latents of {width} numbers have 1 .. {width}")
+    _check_count(k, width)
     weight = weight.astype(np.float64)
     values, vectors = np.linalg.eigh(weight.T @ weight)  # ascending
     values, vectors = values[::-1][:k], vectors.T[::-1][:k]
@@ -83,6 +83,7 @@ def semantic_directions(generator: Generator, k: int, layers=None) -> tuple[np.n
       images = traverse(generator, directions, columns=7)  # uint8 [6 * 7, H, W, C]
     """
     start, *_ = _start(generator)
+    _check_count(k, start.shape[-1])
     return sefa(latent_weights(generator.module, generator.variables, start[0], _moving(start, layers)), k)
 
 
@@ -115,6 +116,10 @@ def traverse(
     return generator.generate(points, *(jnp.repeat(x, len(points), axis=0) for x in labels_and_keys), psi)
 
 
+def _check_count(k, width: int) -> None:
+    require(is_whole(k, 1, width), "k", k, f"latents of {width} numbers have 1 .. {width}")
+
+
 def _start(generator: Generator, seed: int = 0, label=None, truncation: float | None = None):
     """Returns sample 0: its latent [1, Z] or styles [1, L, W], then its label, key and psi."""
     z, label, key, psi = generator.inputs(1, seed, label, truncation)
@@ -124,7 +129,8 @@ def _start(generator: Generator, seed: int = 0, label=None, truncation: float | 
 def _moving(start: jax.Array, layers) -> np.ndarray | None:
     """Returns which of the styles [1, L, W] move, as an index; None for a latent [1, Z]."""
     if start.ndim == 2:
-        require(layers is None, "layers", layers, "this generator has no styles")
+        given = None if layers is None else np.asarray(layers).tolist()
+        require(given is None, "layers", given, "this generator has no styles")
         return None
     count = start.shape[1]
     chosen = np.arange(count) if layers is None else np.asarray(layers)

@@ -1,6 +1,7 @@
 """A trained generator, ready to sample: the pure functions, and the class `Generator` that is built on them."""
 
 import dataclasses
+import math
 import reprlib
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxgan.core import rng
 from jaxgan.core.errors import ConfigError, is_finite, require, require_finite, require_whole
+from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import to_uint8
@@ -255,6 +257,7 @@ class Generator:
           ConfigError: another space, or "w" without styles; labels and truncation as in `sample`.
         """
         require(space in ("z", "w"), "space", space, "choose z or w")
+        require(space == "z" or self.has_styles, "space", space, "this generator has no styles; choose z")
         require_whole("rows", rows, 1)
         require_whole("columns", columns, 1)
         psi, bound = self._truncation(truncation)
@@ -268,8 +271,9 @@ class Generator:
         return self.generate(walks.reshape(-1, *ends.shape[1:]), labels[repeat], keys[::2][repeat], psi)
 
     def _draw(self, n: int, seed: int, num_labels: int, bound: float | None = None):
-        require_whole("n", n, 1)
+        require_whole("n", n, 1, 2**31 - 1)  # samples are counted in 32 bits
         _check_seed(seed)
+        require_memory("n", n, n * (4 * self.z_dim + math.prod(self.image_shape)), "the latents and images")
         drawn = _draw_latents(seed, self.z_dim, num_labels, jnp.arange(self._padded(n)), bound)
         return jax.tree.map(lambda x: x[:n], drawn)
 

@@ -117,6 +117,7 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
       OSError: there is no such file, or it is no image.
     """
     path = as_path(path, local=True)
+    require(path.exists(), "path", str(path), "there is no such file or directory")
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
     return np.stack([decode_image(file, size, channels) for file in files])

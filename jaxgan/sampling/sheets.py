@@ -80,9 +80,9 @@ def _integers(name: str, values) -> np.ndarray | None:
     """Returns values as an array; a command line has integers as strings."""
     try:
         array = np.asarray(values)
-        return None if values is None else array.astype(np.int32) if array.dtype.kind == "U" else array
+        return None if values is None else array.astype(np.int64) if array.dtype.kind == "U" else array
     except ValueError as error:
-        raise ConfigError(f"{name}={values}: {error}") from error
+        raise ConfigError(f"{name}={values}: give whole numbers, such as 0,1,2") from error
 
 
 def _repeat(generator: Generator, labels, n: int) -> np.ndarray | None:

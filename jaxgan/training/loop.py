@@ -21,11 +21,13 @@ from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
+from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
-from jaxgan.gan.state import TrainState
+from jaxgan.gan.state import TrainState, check_memory
 from jaxgan.gan.step import parallelize
+from jaxgan.sampling.generator import Generator
 from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
 from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.hooks import Hook, HookCaller, own_hooks
@@ -70,6 +72,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     dataset, held_out, spec = open_images(config, dataset)
     recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
     evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
+    if evaluator.metrics:  # what they need of labels, and the sizes of images
+        evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
     require_checkpoints(workdir, directory)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
@@ -116,7 +120,9 @@ def open_images(config, dataset) -> tuple[data.Dataset, data.Dataset | None, dat
         config.data.name, config.data.image_size = "custom", spec.image_size
     else:
         data.check_source(config.data)
-    check(config, recipe_from_config(config, spec), jax.device_count())
+    recipe = recipe_from_config(config, spec)
+    check(config, recipe, jax.device_count())  # before any data is prepared
+    check_memory(recipe, jax.local_devices())
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
@@ -201,6 +207,8 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     scored = config.checkpoint.best_metric and config.eval.every_kimg
     right = "needs config.checkpoint.best_metric and config.eval.every_kimg"
     require(not patience or scored, "config.stop.after_kimg_without_improvement", patience, right)
+    pixels = config.sample.grid**2 * math.prod(recipe.image_shape)
+    require_memory("config.sample.grid", config.sample.grid, pixels, "the images")
     has_wandb = importlib.util.find_spec("wandb") is not None
     require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):

@@ -1,0 +1,37 @@
+"""Keeps compiled programs between runs, and replaces those that are damaged on the disk."""
+
+import contextlib
+import glob
+import re
+import warnings
+from pathlib import Path
+
+import jax
+
+from jaxgan.core.files import announce, cache_directory
+
+_PROBLEM = re.compile(r"Error (reading|writing) persistent compilation cache entry for '(.*?)': (.*)", re.DOTALL)
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs in the user's cache, unless JAX_COMPILATION_CACHE_DIR says otherwise.
+
+    JAX warns of an entry that it cannot read, compiles, and leaves the entry as it is for the next run to be warned of.
+    Here the warning removes the entry, so that what is compiled is written anew.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory("xla")))
+    show = warnings.showwarning
+
+    def remove_damaged(message, *args, **kwargs):
+        if not (found := _PROBLEM.match(str(message))):
+            return show(message, *args, **kwargs)
+        action, program, reason = found.groups()
+        directory = jax.config.jax_compilation_cache_dir
+        for entry in Path(directory).glob(f"{glob.escape(program)}-*"):
+            with contextlib.suppress(OSError):
+                entry.unlink()
+        what = {"reading": "damaged, so it is compiled anew", "writing": "not kept"}[action]
+        announce(f"compiled program {program} in {directory}: {what} ({' '.join(reason.split())})")
+
+    warnings.showwarning = remove_damaged
