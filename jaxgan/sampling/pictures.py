@@ -9,7 +9,7 @@ import numpy as np
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import atomic_write
 from jaxgan.data.decoding import decode_image
-from jaxgan.data.folder import SUFFIXES
+from jaxgan.data.scan import SUFFIXES, readable_suffixes
 
 COMFORTABLE = 96  # pixels; an image is enlarged until a side has this many
 
@@ -116,6 +116,7 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
       OSError: there is no such file, or it is no image.
     """
     path = Path(path)
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    suffixes = readable_suffixes()
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
     return np.stack([decode_image(file, size, channels) for file in files])
