@@ -102,6 +102,8 @@ class ArrayFile:
 
     def append(self, rows: np.ndarray) -> None:
         """Writes rows behind those that are there; raises NotKept where the disk refuses."""
+        if not len(rows):
+            return
         with keeping():
             if self._array is None:
                 self._about.unlink(missing_ok=True)
@@ -114,13 +116,12 @@ class ArrayFile:
 
     def flush(self) -> None:
         """Makes the rows safe that were appended, as a block of their own."""
+        if self._rows == self.safe:
+            return
         with keeping():
-            if self._array is None:
-                self._create()
-            if self._rows > self.safe:
-                self._array.flush()
-                self._blocks.append([self._rows, self._crc])
-                self._crc = 0
+            self._array.flush()
+            self._blocks.append([self._rows, self._crc])
+            self._crc = 0
             atomic_write(self._about, json.dumps(seal(self._kind() | {"blocks": self._blocks})).encode())
 
     @property

@@ -9,7 +9,6 @@ from PIL import Image
 
 from jaxgan.core.errors import ConfigError, require, require_whole
 
-
 LARGEST_LABEL = 2**31 - 2  # labels are int32, and so is their number
 
 

@@ -1,4 +1,4 @@
-"""A directory of image files. Its sub-directories, if it has any, are the classes, unless a `dataset.json` has labels."""
+"""A directory of image files, whose labels are in a `dataset.json` or are its sub-directories, or which has none."""
 
 import copy
 import json
@@ -130,9 +130,9 @@ def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderS
     names = list(found)
     labels = None if label_of is None else np.array([label_of[name] for name in names], np.int32)
     # A file that is replaced changes its size or its time, so the folder is decoded again.
-    key = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in found.items()]
-    key = [f"{size} {DECODING_VERSION}", str(None if labels is None else zlib.crc32(labels)), *key]
-    decoded = files.keyed_cache_directory("decoded", str(root), *key)
+    key = [f"{name!a} {stat.st_size} {stat.st_mtime_ns}" for name, stat in found.items()]
+    key = [f"{str(root)!a} {size} {DECODING_VERSION}", f"{None if labels is None else zlib.crc32(labels)}", *key]
+    decoded = files.keyed_cache_directory("decoded", *key)
     return FolderSource(root, names, labels, class_names, passed_over, size), decoded
 
 
@@ -171,5 +171,7 @@ def _read_labels(file: Path) -> dict[str, int] | None:
         raise ConfigError(f"{file}: lists {len(pairs) - len(labels):,} images more than once")
     for name, label in labels.items():
         if not is_whole(label, 0, LARGEST_LABEL):
-            raise ConfigError(f"{file}: the label of {printable(name)} is {label!r}: must be a whole number, 0 or above")
+            raise ConfigError(
+                f"{file}: the label of {printable(name)} is {label!r}: must be a whole number, 0 or above"
+            )
     return labels

@@ -10,9 +10,10 @@ from PIL import features
 
 # Formats that Pillow decodes by itself, by the ending of a file. It reads further ones (PDF, EPS, PSD, ...), which are
 # no pictures, need other programs, or lose what is in them.
-SUFFIXES = tuple(
-    ".png .apng .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .tga .jp2 .avif .avifs".split()
-)
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif", ".avifs",
+)  # fmt: skip
 OPTIONAL = {".webp": "webp", ".jp2": "jpg_2000", ".avif": "avif", ".avifs": "avif"}  # what Pillow may be built without
 ADVICE = {".heic": "needs pillow-heif", ".heif": "needs pillow-heif", ".avif": "needs a Pillow with AVIF"}
 ADVICE |= dict.fromkeys((".psd", ".raw", ".dng", ".cr2", ".nef", ".arw", ".svg", ".jxl", ".exr"), "save it as PNG")

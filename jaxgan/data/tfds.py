@@ -62,7 +62,7 @@ class TfdsSource:
 
 @contextlib.contextmanager
 def intact(directory: Path):
-    """Makes one line of whatever tfds raises where it reads a prepared set, such as what Riegeli says of its records."""
+    """Makes one line of what tfds raises where it reads a prepared set, such as what Riegeli says of its records."""
     try:
         yield
     except ConfigError:

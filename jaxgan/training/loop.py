@@ -95,6 +95,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         call_hooks = HookCaller(run, all_hooks(run, evaluator, data.subset(dataset), others, hooks), step)
         with contextlib.closing(log):
             log_run_header(run, state, changed)
+            if facts := getattr(dataset, "facts", {}):
+                console.header(f"the images in {config.data.dir}", facts)
             return loop(run, devices.replicate(state), step, dataset, call_hooks)
 
 
