@@ -93,7 +93,7 @@ def no_room(*_):
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", no_room)
-    with pytest.raises(NotKept, match=r"rows\.npy takes .* GB of disk, of which .* GB are free$"):
+    with pytest.raises(NotKept, match=r"rows\.npy takes .* MB of disk, of which .* MB are free$"):
         opened(tmp_path).append(ROWS)
     assert not list(tmp_path.iterdir())
 

@@ -99,7 +99,7 @@ def test_links_are_followed_and_end(root, tmp_path):
     (root / "gone.png").symlink_to(tmp_path / "nowhere")
     dataset = load(root)
     assert (len(dataset), dataset.class_names) == (4, ("cat", "dog"))
-    assert dataset.facts == {"classes": "2: cat 2, dog 2", "not read": "1 a link to nothing, 2 linked to twice"}
+    assert dataset.facts == {"classes": "2: cat (2), dog (2)", "not read": "1 a link to nothing, 2 linked to twice"}
 
 
 # ---- What is not read
@@ -109,7 +109,7 @@ def test_the_account(root):
     names = ["b.txt", "c.HEIC", "d.psd", "Makefile", ".hidden.png", ".cache/x.png", "cat/e.txt"]
     write(root, "cat/0.png", "cat/1.png", "dog/0.png", *names)
     assert load(root).facts == {
-        "classes": "2: cat 2, dog 1",
+        "classes": "2: cat (2), dog (1)",
         "not read": "1 .heic (needs pillow-heif), 1 .psd (save it as PNG), 2 hidden, 2 no image (.txt), "
         "1 no image (without an ending)",
     }
@@ -118,7 +118,7 @@ def test_the_account(root):
 def test_an_account_without_classes_and_of_many(root):
     write(root, "0.png")
     assert load(root).facts == {"classes": "none, the images have no labels"}
-    assert abbreviated({str(i): 1000 for i in range(20)}).endswith("8 1,000, 9 1,000, ..., 19 1,000")
+    assert abbreviated({str(i): 1000 for i in range(20)}).endswith("8 (1,000), 9 (1,000), ..., 19 (1,000)")
 
 
 def test_names_that_no_terminal_prints(root):
@@ -180,7 +180,7 @@ def pairs(*labels):
 def test_stylegan_labels(root):
     dataset = load(stylegan(root, pairs(3, 0, 3, 1)[::-1]))
     assert (dataset.num_classes, dataset.class_names, dataset.labels.tolist()) == (4, (), [3, 0, 3, 1])
-    assert dataset.facts == {"classes": "4: 0 1, 1 1, 2 0, 3 2"}
+    assert dataset.facts == {"classes": "4: 0 (1), 1 (1), 2 (0), 3 (2)"}
     changed = load(stylegan(root, pairs(0, 0, 1, 1)))
     assert (changed.num_classes, changed.labels.tolist()) == (2, [0, 0, 1, 1])
 
@@ -243,7 +243,7 @@ def test_unreadable_files_are_left_out(broken, cache_gb, capsys):
         dataset = load(broken, cache_gb=cache_gb, skip_unreadable=True)
         assert greys(dataset) == [0, 4, 6, 8, 3, 7, 9, 11]
         assert dataset.get(np.arange(8))[1].tolist() == dataset.labels.tolist() == [0] * 4 + [1] * 4
-        assert dataset.facts == {"classes": "2: a 4, b 4", "not read": "4 unreadable"}
+        assert dataset.facts == {"classes": "2: a (4), b (4)", "not read": "4 unreadable"}
     assert capsys.readouterr().err.count("Decoding") == 1
     with pytest.raises(OSError, match="4 of 12 images cannot be read"):  # though there is a copy without them
         load(broken, cache_gb=cache_gb)

@@ -54,7 +54,7 @@ def reserve(path: Path, size: int) -> None:
         refused = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)  # what some file systems say
     free = shutil.disk_usage(path.parent).free
     if refused or free < size:
-        raise NotKept(f"{path} takes {size / 1e9:.3g} GB of disk, of which {free / 1e9:.3g} GB are free")
+        raise NotKept(f"{path} takes {size / 1e6:,.1f} MB of disk, of which {free / 1e6:,.1f} MB are free")
 
 
 class ArrayFile:

@@ -100,9 +100,9 @@ def abbreviated(counts: dict[str, int], most: int = 12) -> str:
 
     Example:
       >>> abbreviated({"cat": 1200, "dog": 7})
-      'cat 1,200, dog 7'
+      'cat (1,200), dog (7)'
     """
-    words = [f"{name} {count:,}" for name, count in counts.items()]
+    words = [f"{name} ({count:,})" for name, count in counts.items()]
     return ", ".join(words if len(words) <= most else [*words[: most - 2], "...", words[-1]])
 
 
