@@ -72,6 +72,7 @@ def default_config() -> ConfigDict:
     # ("": ~/tensorflow_datasets)
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
+    config.data.skip_unreadable = False  # folder: leave files out that cannot be decoded, and say how many
     config.data.cache_gb = 4.0  # a set whose decoded copy takes more disk than this is decoded as it is read
 
     config.model = ConfigDict()

@@ -68,7 +68,12 @@ BAD = {
     ),
     "no channels": (dict(image_shape=(8, 8)), r"image_shape=\(8, 8\): must be \(H, W, C\)"),
     "labels in a list": (dict(labels=[0] * 300), r"dataset\.labels=list: must be a NumPy array, integer \[300\]"),
-    "no classes": (dict(num_classes=None), r"^dataset\.num_classes=None: must be a whole number, 0 or above$"),
+    "no classes": (dict(num_classes=None), r"^dataset\.num_classes=None: must be a whole number in 0 \.\. 2147483647$"),
+    "names of other classes": (
+        dict(class_names=("a", "b")),
+        r"^dataset\.class_names='2 names': there are 3 classes$",
+    ),
+    "more classes than int32": (dict(num_classes=2**40), r"^dataset\.num_classes=1099511627776: must be"),
     "classes as text": (dict(num_classes="10"), r"^dataset\.num_classes='10': must be a whole number"),
     "half a class": (dict(num_classes=10.5), r"^dataset\.num_classes=10\.5: must be a whole number"),
     "no image shape": (dict(image_shape=None), r"^dataset\.image_shape=None: must be \(H, W, C\)"),

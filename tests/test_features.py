@@ -84,6 +84,54 @@ def test_a_kill_loses_little():
         np.testing.assert_array_equal(features[name], expected[name])
 
 
+def flip(directory):
+    content = bytearray((directory / "features.npy").read_bytes())
+    content[-5] ^= 1
+    (directory / "features.npy").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        lambda directory: np.save(directory / "features.npy", np.zeros((40, 2), np.float32)),
+        lambda directory: (directory / "features.json").write_text("abc"),
+    ],
+)
+def test_damaged_features_are_computed_again_with_a_warning(tmp_path, capsys, damage):
+    expected = compute()
+    (directory,) = tmp_path.glob("jaxgan/*/features-simple-moments")
+    damage(directory)
+    features = compute()
+    for name in NAMES:
+        np.testing.assert_array_equal(features[name], expected[name])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {directory} is damaged (")
+    assert line.endswith(") and made anew")
+    compute()
+    assert capsys.readouterr().err == ""
+
+
+def test_features_that_cannot_be_kept_are_computed(tmp_path, capsys):
+    (tmp_path / "jaxgan").write_text("no directory")
+    features = compute()
+    assert features["simple/moments"].shape == (50, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the features of a test are not kept: ")
+
+
+def test_a_disk_that_fills_up_on_the_way(monkeypatch, capsys):
+    def refuse(path, content):
+        raise OSError(28, "No space left on device")
+
+    expected = compute(weights="other")
+    monkeypatch.setattr("jaxgan.core.array_file.atomic_write", refuse)
+    features = compute()
+    for name in NAMES:
+        np.testing.assert_array_equal(features[name], expected[name])
+    assert capsys.readouterr().err.count("warning: the features of a test are not kept: [Errno 28]") == 1
+
+
 def test_everything_that_changes_features_has_a_place_of_its_own():
     first = compute()["simple/moments"]
     assert not np.array_equal(compute(Counted(seed=1))["simple/moments"], first)

@@ -63,6 +63,11 @@ def test_arrays_become_a_data_set_in_a_line():
 def test_more_classes_than_are_allowed():
     with pytest.raises(ConfigError, match=r"labels=0\.\.2: must be in 0\.\.1, num_classes=2"):
         ArrayDataset(pixels(3, 8, 8, 3), [0, 1, 2], num_classes=2)
+    for names in (["a", "b"], ["a", "a", "b"], "abc", ["a", "b", 3], 7):
+        with pytest.raises(ConfigError, match=r"^class_names="):
+            ArrayDataset(pixels(3, 8, 8, 3), [0, 1, 2], num_classes=3, class_names=names)
+    named = ArrayDataset(pixels(3, 8, 8, 3), [0, 1, 1], class_names=["a", "b", "c"])
+    assert (named.num_classes, named.class_names) == (3, ("a", "b", "c"))
     with pytest.raises(ConfigError, match="num_classes=5: labels are not given"):
         ArrayDataset(pixels(3, 8, 8, 3), num_classes=5)
 
@@ -85,6 +90,12 @@ BAD = {
         dict(images=pixels(2, 8, 8, 3), labels=np.array([-1, 0])),
         r"labels=-1\.\.0: must be 0 or more",
     ),
+    "labels beyond int32": (dict(images=pixels(2, 8, 8, 3), labels=np.array([0, 2**32])), "must be at most 2147483646"),
+    "labels beyond int64": (
+        dict(images=pixels(2, 8, 8, 3), labels=np.array([0, 2**64 - 1], np.uint64)),
+        "labels='0..18446744073709551615': must be at most",
+    ),
+    "labels not whole": (dict(images=pixels(2, 8, 8, 3), labels=np.array([0.5, 1])), "give integers"),
     "labels one-hot": (dict(images=pixels(4, 8, 8, 3), labels=np.eye(4)), r"labels=float64\[4, 4\]: give integers"),
 }
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError
-from jaxgan.sampling.pictures import grid, planes, read_images, save_images, save_png
+from jaxgan.sampling.pictures import grid, planes, read_images, save_images, save_png, show_grid
 
 
 def images(count, height, width, channels, seed=0):
@@ -24,6 +24,19 @@ def test_grid_geometry_to_the_pixel(channels):
                 y, left = 2 + (n // 3) * 14 + row, 2 + (n % 3) * 20 + column
                 expected[y, left] = x[n, row // 3, column // 3]
     np.testing.assert_array_equal(canvas, expected)
+
+
+def test_titles_stand_above_their_columns():
+    x = images(8, 32, 32, 3)
+    titles = ["cat", "a name that is much too long to be shown", "", "\u72ac"]
+    picture, below = show_grid(x, 4, titles=titles), grid(x, 4)
+    strip = picture[: len(picture) - len(below)]
+    np.testing.assert_array_equal(picture[len(strip) :], below)
+    ink = [(strip[:, 98 * i + 2 : 98 * (i + 1)] < 128).any(axis=(0, 2)) for i in range(4)]
+    assert [bool(columns.any()) for columns in ink] == [True, True, False, False]
+    assert abs(np.flatnonzero(ink[0]).mean() - 47.5) < 3
+    assert (strip[:, 98::98] == 255).all()
+    assert (strip[[0, -1]] == 255).all()
 
 
 def test_grid_without_padding_is_a_reshape():

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -78,6 +79,7 @@ def test_cifar10_holds_the_images_of_the_archive(prepared):
     root, images, labels = prepared
     dataset = data.load(cifar_config(root))
     assert (len(dataset), dataset.image_shape, dataset.num_classes) == (5 * RECORDS, (32, 32, 3), 10)
+    assert dataset.class_names[::9] == ("airplane", "truck")
     assert by_content(*dataset.get(np.arange(5 * RECORDS))) == by_content(images, labels)
     assert len(data.load_held_out(cifar_config(root))) == RECORDS
 
@@ -178,6 +180,46 @@ def test_a_set_prepared_by_tensorflow_as_tfrecord_is_prepared_beside(tmp_path, m
     assert by_content(data.load(config).images, data.load(config).labels) == by_content(images, labels)
     assert sorted(path.parent.iterdir()) == before
     assert (tmp_path / "sets" / "array_record" / "cifar10" / "3.0.2").is_dir()
+
+
+def test_what_a_killed_preparation_leaves_is_cleared_away(tmp_path):
+    config = default_config().data
+    config.name, config.dir = "tiny_grey", str(tmp_path)
+    abandoned, other = (
+        tmp_path / "tiny_grey" / name for name in ("incomplete.ABC123_1.0.0", "incomplete.ABC123_2.0.0")
+    )
+    for directory in (abandoned, other):
+        directory.mkdir(parents=True)
+    data.load(config)
+    assert (abandoned.exists(), other.exists()) == (False, True)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        ("*train.array_record*", flip),
+        ("*train.array_record*", lambda path: os.truncate(path, 3000)),
+        ("*train.array_record*", Path.unlink),
+        ("dataset_info.json", lambda path: path.write_text('{"a":')),
+    ],
+)
+def test_a_damaged_set_is_one_line_with_the_command_that_removes_it(prepared, tmp_path, pattern, damage):
+    shutil.copytree(prepared[0], tmp_path / "copy")
+    config = cifar_config(tmp_path / "copy")
+    config.cache_gb = 0.0
+    (file,) = (tmp_path / "copy" / "sets").glob(f"cifar10-*/cifar10/3.0.2/{pattern}")
+    damage(file)
+    with pytest.raises(OSError, match=r"^the prepared set .* is damaged \(.*\); remove it.*: rm -r /.*") as error:
+        data.load(config).get(np.arange(5 * RECORDS))
+    assert "\n" not in str(error.value)
+    shutil.rmtree(str(error.value).rpartition(" ")[2])
+    assert len(data.load(config)) == 5 * RECORDS
 
 
 def test_a_read_only_set_is_kept_decoded_elsewhere(prepared, tmp_path, monkeypatch):

@@ -47,6 +47,8 @@ def seal(document: dict) -> dict:
 
 def unseal(document: dict) -> dict:
     """Returns the JSON object that was sealed; raises Damaged if it has changed since."""
+    if not isinstance(document, dict):
+        raise Damaged("it holds no JSON object")
     content = {key: value for key, value in document.items() if key != "crc32"}
     if seal(content) != document:
         raise Damaged("the JSON object changed")

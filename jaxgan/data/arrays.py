@@ -1,12 +1,15 @@
 """Images in memory: numpy arrays, or an .npz file of them."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError, require, require_whole
+
+LARGEST_LABEL = 2**31 - 2  # labels are int32, and so is their number
 
 
 class ArrayDataset:
@@ -16,7 +19,8 @@ class ArrayDataset:
       images: uint8 [N, H, W, C] or [N, H, W], or floats in 0..1, which are rounded to uint8. C is 1, 3, or 4 (RGBA),
         which is laid on white. A uint8 array, such as a memory map, is kept without a copy.
       labels: integers [N] in 0..num_classes - 1; None where there are none.
-      num_classes: None is the largest label plus one, or 0 without labels.
+      num_classes: None is the number of names or, without names, the largest label plus one, or 0 without labels.
+      class_names: a name for each class, or nothing.
 
     Raises:
       ConfigError: the arrays are something else; the message says what they are and what would be right.
@@ -27,10 +31,14 @@ class ArrayDataset:
       ((32, 32, 3), 3)
     """
 
-    def __init__(self, images, labels=None, num_classes: int | None = None):
+    def __init__(self, images, labels=None, num_classes: int | None = None, class_names: Sequence[str] = ()):
         self.images = _checked_images(_array("images", images))
+        self.facts = {}  # what a person should know of the set before training, {what: in words}
+        self.class_names = checked_class_names(class_names, num_classes, "")
+        if num_classes is None and self.class_names:
+            num_classes = len(self.class_names)
         if num_classes is not None:
-            require_whole("num_classes", num_classes)
+            require_whole("num_classes", num_classes, 0, LARGEST_LABEL + 1)
         if labels is None:
             require(not num_classes, "num_classes", num_classes, "labels are not given")
             labels, num_classes = np.zeros(len(self.images), np.int32), 0
@@ -39,7 +47,8 @@ class ArrayDataset:
             raise ConfigError(
                 f"labels={labels.dtype}{list(labels.shape)}: give integers, one for each of {len(self.images)} images"
             )
-        low, high = int(labels.min(initial=0)), int(labels.max(initial=-1))
+        low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
+        require(high <= LARGEST_LABEL, "labels", f"{low}..{high}", f"must be at most {LARGEST_LABEL}")
         self.num_classes = high + 1 if num_classes is None else num_classes
         if low < 0 or high >= max(self.num_classes, 1):
             allowed = f"in 0..{num_classes - 1}, num_classes={num_classes}" if num_classes else "0 or more"
@@ -79,6 +88,16 @@ class ArrayDataset:
 
     def get(self, indices):
         return np.take(self.images, indices, axis=0), np.take(self.labels, indices)
+
+
+def checked_class_names(names, num_classes: int | None, prefix: str) -> tuple[str, ...]:
+    """Returns the names of classes; a ConfigError names `prefix`class_names where they are none."""
+    right = "give a list of different names, one for each class"
+    is_list = isinstance(names, Sequence) and not isinstance(names, str) and all(isinstance(n, str) for n in names)
+    require(is_list and len(set(names)) == len(names), f"{prefix}class_names", names, right)
+    fits = not names or num_classes is None or len(names) == num_classes
+    require(fits, f"{prefix}class_names", f"{len(names)} names", f"there are {num_classes} classes")
+    return tuple(names)
 
 
 def npz_file(path, setting: str) -> Path:

@@ -1,21 +1,25 @@
-"""Image files to uint8 arrays, once: the result is kept on disk.
+"""Image files to uint8 arrays, once: the result is kept on disk, with checksums.
 
 An image whose size is not `image_size` is cropped to its central square and resized with the Lanczos
 filter, which Pillow widens when it shrinks an image (no aliasing). EXIF rotation is applied, transparency
-is laid on white. A set whose decoded copy would take too much disk is decoded whenever it is read, to the same bits.
+is laid on white; of an animation the first frame is taken. A set whose decoded copy would take too much disk, or cannot
+be written, is decoded whenever it is read, to the same bits.
 """
 
 import functools
+import json
 import math
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from jaxgan.core.files import announce, locked
+from jaxgan.core.array_file import ArrayFile, NotKept, keeping, locked_to_keep
+from jaxgan.core.files import announce, atomic_write
+from jaxgan.core.integrity import Damaged, seal, unseal
 from jaxgan.data.arrays import ArrayDataset, on_white
 
 DECODING_VERSION = 1  # part of the names of decoded copies: raise it whenever `decode_image` makes other pixels
@@ -46,20 +50,36 @@ def decode_image(file, size: int, channels: int, exact: bool = False) -> np.ndar
     return np.asarray(image).reshape(size, size, channels)
 
 
+class Unreadable(OSError):
+    """Says why an image cannot be decoded."""
+
+
 class Source(Protocol):
     """Encoded images on disk that any number of threads may decode."""
 
     num_classes: int  # 0: unlabelled
+    class_names: tuple[str, ...]  # (): none
     image_shape: tuple[int, int, int]  # H, W, C
+    is_checked: bool  # no image can be unreadable, as far as anyone knows
 
     def __len__(self) -> int:
         """Returns the number of images."""
+
+    def facts(self) -> dict[str, str]:
+        """Returns what a person should know of the set before training, {what: in words}."""
 
     def read_labels(self) -> np.ndarray:
         """Returns all labels, int32 [N], without decoding an image."""
 
     def read(self, indices) -> list[tuple[np.ndarray, int]]:
-        """Returns the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index."""
+        """Returns the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index.
+
+        Raises:
+          Unreadable: an image cannot be decoded.
+        """
+
+    def without(self, unreadable: dict[int, str]) -> "Source":
+        """Returns this source without some images, {index: why it is Unreadable}; not asked of one that is checked."""
 
 
 class StreamingDataset:
@@ -68,6 +88,7 @@ class StreamingDataset:
     def __init__(self, source: Source):
         self._source = source
         self.num_classes, self.image_shape = source.num_classes, source.image_shape
+        self.class_names, self.facts = source.class_names, source.facts()
 
     def __len__(self):
         return len(self._source)
@@ -77,52 +98,154 @@ class StreamingDataset:
         return self._source.read_labels()
 
     def get(self, indices):
-        import grain
-
-        # Sixteen at a time: one by one, small images would cost more in grain than in decoding.
-        chunks = [indices[start : start + 16] for start in range(0, len(indices), 16)]
-        images = np.empty((len(indices), *self.image_shape), np.uint8)
-        labels = np.empty(len(indices), np.int32)
-        done = 0
-        for examples in grain.MapDataset.source(chunks).map(self._source.read).to_iter_dataset():
-            for image, label in examples:
-                images[done], labels[done] = image, label
-                done += 1
+        images, labels, unreadable = _decode(self._source, indices)
+        for reason in unreadable.values():
+            raise Unreadable(reason)
         return images, labels
 
 
-def open_source(source: Source, directory: Path, most_gb: float = math.inf) -> ArrayDataset | StreamingDataset:
+def _decode(source: Source, indices) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Returns images, labels, and the indices that are Unreadable with the reasons; of those the image is black."""
+    import grain
+
+    def read(chunk):
+        try:
+            return source.read(chunk)
+        except Unreadable as error:
+            return [one for i in chunk for one in read([i])] if len(chunk) > 1 else [(str(error), 0)]
+
+    # Sixteen at a time: one by one, small images would cost more in grain than in decoding.
+    chunks = [indices[start : start + 16] for start in range(0, len(indices), 16)]
+    images = np.zeros((len(indices), *source.image_shape), np.uint8)
+    labels = np.empty(len(indices), np.int32)
+    done, unreadable = 0, {}
+    for examples in grain.MapDataset.source(chunks).map(read).to_iter_dataset():
+        for image, label in examples:
+            if isinstance(image, str):
+                unreadable[int(indices[done])] = image
+            else:
+                images[done] = image
+            labels[done] = label
+            done += 1
+    return images, labels, unreadable
+
+
+class _Decoded(NamedTuple):
+    """What is known of a source once all its images were decoded."""
+
+    unreadable: dict[int, str]  # {index: reason}
+    arrays: tuple[np.ndarray, np.ndarray] | None = None  # images and labels of the others, where they are kept
+
+
+def open_source(
+    source: Source, directory: Path, most_gb: float = math.inf, skip_unreadable: bool = False
+) -> ArrayDataset | StreamingDataset:
     """Returns the decoded images of `source`, mapped into memory from `directory`, which is filled if it is not there.
 
+    All images of a source that is not checked are decoded once, to know which ones cannot be.
+
     Args:
-      directory: gets its name when it is complete, so processes may start, or be killed, at any time.
+      directory: gets its name when it is complete, so processes may start, or be killed, at any time. What is damaged
+        there is made anew.
       most_gb: the disk space, in 10^9 bytes, that the decoded copy may take; a set that needs more is a
-        StreamingDataset.
+        StreamingDataset. So is one whose copy cannot be written.
+      skip_unreadable: leave images out that cannot be decoded.
+
+    Raises:
+      Unreadable: there are such images; it counts them and names the first.
     """
-    dataset = StreamingDataset(source)
-    if len(dataset) * math.prod(dataset.image_shape) > most_gb * 1e9:
-        return dataset
+    keep = len(source) * math.prod(source.image_shape) <= most_gb * 1e9
+    if not keep and source.is_checked:
+        return StreamingDataset(source)
+    try:
+        decoded = _kept(source, directory, keep) or _make(source, directory, keep, skip_unreadable)
+    except NotKept as error:
+        announce(f"warning: images are decoded whenever they are read: {error}")
+        decoded = _Decoded({} if source.is_checked else _write(source, None))
+    if decoded.unreadable:
+        _allow(decoded.unreadable, source, skip_unreadable)
+        source = source.without(decoded.unreadable)
+    if decoded.arrays is None or not keep:
+        return StreamingDataset(source)
+    dataset = ArrayDataset(*decoded.arrays, source.num_classes, source.class_names)
+    dataset.facts = source.facts()
+    return dataset
+
+
+def _allow(unreadable: dict[int, str], source: Source, skip_unreadable: bool) -> None:
+    count, n = len(unreadable), len(source)
+    if not count or (skip_unreadable and count < n):
+        return
+    some = "; ".join(list(unreadable.values())[:3])
+    raise Unreadable(f"{count:,} of {n:,} images cannot be read: {some}" + f"; and {count - 3:,} more" * (count > 3))
+
+
+def _kept(source: Source, directory: Path, keep: bool, warn: bool = False) -> _Decoded | None:
+    """Returns what is in `directory`; None if that is not all that is wanted, with a warning if it is damaged."""
     if not directory.exists():
-        with locked(directory.parent):
-            if not directory.exists():
-                height, width, _ = dataset.image_shape
-                announce(f"Decoding {len(dataset):,} images to {width}x{height} (once) ...")
-                for abandoned in directory.parent.glob(".decoding-*"):  # by a process that was killed
-                    shutil.rmtree(abandoned)
-                with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".decoding-") as temporary:
-                    _write(dataset, Path(temporary, "complete")).rename(directory)
-    images = np.load(directory / "images.npy", mmap_mode="r")
-    return ArrayDataset(images, np.load(directory / "labels.npy"), dataset.num_classes)
+        return None
+    try:
+        try:
+            document = unseal(json.loads((directory / "unreadable.json").read_bytes()))
+        except (OSError, ValueError) as error:
+            raise Damaged(f"unreadable.json: {error}") from error
+        unreadable = {int(i): reason for i, reason in document.items()}
+        images, labels = _files(source, directory)
+        found, there = [images.load(), labels.load()], len(source) - len(unreadable)
+        if found == [there, there]:
+            return _Decoded(unreadable, (images.read(), labels.read()))
+        if found != [0, 0]:
+            raise Damaged(f"{min(found):,} of {there:,} images are there")
+        return None if keep else _Decoded(unreadable)
+    except Damaged as error:
+        if warn:
+            announce(f"warning: {directory} is damaged ({error}) and made anew")
+        return None
 
 
-def _write(dataset: StreamingDataset, directory: Path) -> Path:
-    directory.mkdir()
-    n = len(dataset)
-    images = np.lib.format.open_memmap(directory / "images.npy", "w+", dtype=np.uint8, shape=(n, *dataset.image_shape))
-    labels = np.empty(n, np.int32)
-    for start in range(0, n, 1024):
-        part = np.arange(start, min(start + 1024, n))
-        images[part], labels[part] = dataset.get(part)
-    images.flush()
-    np.save(directory / "labels.npy", labels)
-    return directory
+def _files(source: Source, directory: Path) -> tuple[ArrayFile, ArrayFile]:
+    n = len(source)
+    images = ArrayFile(directory / "images.npy", np.uint8, (n, *source.image_shape))
+    return images, ArrayFile(directory / "labels.npy", np.int32, (n,))
+
+
+def _make(source: Source, directory: Path, keep: bool, skip_unreadable: bool) -> _Decoded:
+    """Fills `directory`, unless another process has meanwhile, and returns what is in it."""
+    with locked_to_keep(directory.parent):
+        if decoded := _kept(source, directory, keep, warn=True):
+            return decoded
+        with keeping():
+            for abandoned in directory.parent.glob(".decoding-*"):  # by a process that was killed
+                shutil.rmtree(abandoned)
+            temporary = tempfile.TemporaryDirectory(dir=directory.parent, prefix=".decoding-")
+        height, width, _ = source.image_shape
+        announce(f"Decoding {len(source):,} images to {width}x{height} (once) ...")
+        with temporary:
+            complete = Path(temporary.name, "complete")
+            with keeping():
+                complete.mkdir()
+            unreadable = _write(source, complete if keep else None)
+            _allow(unreadable, source, skip_unreadable)
+            with keeping():
+                atomic_write(complete / "unreadable.json", json.dumps(seal(unreadable)).encode())
+                if directory.exists():
+                    shutil.rmtree(directory)
+                complete.rename(directory)
+        return _kept(source, directory, keep) or _Decoded(unreadable)
+
+
+def _write(source: Source, directory: Path | None) -> dict[int, str]:
+    """Decodes all images, into `directory` if there is one, and returns those that are Unreadable."""
+    n, unreadable = len(source), {}
+    files = () if directory is None else _files(source, directory)
+    block = max(1, 2**26 // math.prod((1024, *source.image_shape)))  # of 64 MB, in parts of 1024 images
+    for i, start in enumerate(range(0, n, 1024)):
+        indices = np.arange(start, min(start + 1024, n))
+        *arrays, failed = _decode(source, indices)
+        unreadable |= failed
+        good = [index not in failed for index in indices.tolist()]
+        for file, rows in zip(files, arrays, strict=bool(files)):
+            file.append(rows[good])
+            if i % block == block - 1 or indices[-1] == n - 1:
+                file.flush()
+    return unreadable

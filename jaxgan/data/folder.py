@@ -1,48 +1,58 @@
-"""A directory of image files; its sub-directories, if it has any, are the classes."""
+"""A directory of image files, whose labels are in a `dataset.json` or are its sub-directories, or which has none."""
 
-import contextlib
-from pathlib import Path
+import copy
+import json
+import zlib
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from jaxgan.core import files
-from jaxgan.core.errors import ConfigError, require
-from jaxgan.data.decoding import DECODING_VERSION, decode_image
+from jaxgan.core.errors import ConfigError, is_whole, require
+from jaxgan.data.arrays import LARGEST_LABEL
+from jaxgan.data.decoding import DECODING_VERSION, Unreadable, decode_image
+from jaxgan.data.scan import SUFFIXES, abbreviated, natural, printable, scan
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SPLITS = {"train", "val", "valid", "validation", "test"}  # names of directories that are no classes
 
 
 class FolderSource:
-    """Image files as RGB; the first part of a name is the class.
+    """Image files as RGB.
 
     Args:
       root: the directory of images.
       names: the files below it, with "/".
+      labels: int32 [N], or None.
+      class_names: (): none.
+      passed_over: how many other files there are, by reason.
       size: pixels; None is the size of the first image, which all of them must have.
-      setting: what `root` came from, for the error.
     """
 
-    def __init__(self, root: Path, names: list[str], size: int | None, setting: str):
-        self._root, self._names = root, names
+    is_checked = False
+
+    def __init__(self, root: Path, names: list[str], labels, class_names, passed_over: dict, size: int | None):
+        self._root, self._names, self._passed_over = root, names, passed_over
         self._exact = size is None
-        if self._exact:
-            with _readable(root / names[0]) as path, Image.open(path) as image:
-                size = image.width
+        size = size or self._first_size()
         self.image_shape = (size, size, 3)
-        classes = sorted({name.split("/")[0] for name in names if "/" in name})
-        loose = [name for name in names if "/" not in name]
-        if classes and loose:
-            raise ConfigError(
-                f"{setting}={str(root)!r} has images both in folders, which are classes ({classes[0]}, ...), "
-                f"and beside them ({loose[0]}, ...): keep one kind"
-            )
-        number = {name: i for i, name in enumerate(classes)}
-        self.num_classes = len(classes)
-        self._labels = np.array([number.get(name.split("/")[0], 0) for name in names], np.int32)
+        self.class_names = tuple(class_names)
+        self.num_classes = len(class_names) or (0 if labels is None else int(labels.max()) + 1)
+        self._labels = np.zeros(len(names), np.int32) if labels is None else labels
 
     def __len__(self):
         return len(self._names)
+
+    def facts(self):
+        """Returns the classes with the number of their images, and how many files are not read and why."""
+        words = {"classes": "none, the images have no labels"}
+        if self.num_classes:
+            names = self.class_names or tuple(map(str, range(self.num_classes)))
+            counts = np.bincount(self._labels, minlength=self.num_classes).tolist()
+            words = {"classes": f"{len(names):,}: {abbreviated(dict(zip(names, counts, strict=True)))}"}
+        if self._passed_over:
+            words["not read"] = passed_over_in_words(self._passed_over)
+        return words
 
     def read_labels(self):
         return self._labels
@@ -50,17 +60,34 @@ class FolderSource:
     def read(self, indices):
         return [(self._image(i), self._labels[i]) for i in indices]
 
+    def without(self, unreadable):
+        """Returns the source of the other files; the account has those that are left out."""
+        left = copy.copy(self)
+        left._names = [name for i, name in enumerate(self._names) if i not in unreadable]
+        left._labels = np.delete(self._labels, list(unreadable))
+        left._passed_over = self._passed_over | {"unreadable": len(unreadable)}
+        return left
+
     def _image(self, i):
-        with _readable(self._root / self._names[i]) as path:
+        path = self._root / self._names[i]
+        try:
             return decode_image(path, self.image_shape[0], self.image_shape[2], self._exact)
+        except Exception as error:  # Pillow's decoders raise many types
+            raise Unreadable(f"{path} is not a readable image: {error}") from error
+
+    def _first_size(self) -> int:
+        for name in self._names:
+            try:
+                with Image.open(self._root / name) as image:
+                    return image.width
+            except Exception:  # decoding will say so, of all files at once
+                continue
+        return 1
 
 
-@contextlib.contextmanager
-def _readable(path: Path):
-    try:
-        yield path
-    except Exception as error:  # Pillow's decoders raise many types
-        raise OSError(f"{path} is not a readable image: {error}") from error
+def passed_over_in_words(passed_over: dict[str, int]) -> str:
+    """Returns how many files are not read and why, such as "2 hidden, 1 no image (.txt)"."""
+    return ", ".join(f"{count:,} {printable(reason)}" for reason, count in passed_over.items())
 
 
 def image_directory(directory: str, setting: str) -> Path:
@@ -71,21 +98,80 @@ def image_directory(directory: str, setting: str) -> Path:
 
 
 def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderSource, Path]:
-    """Returns all images below `directory`, sorted by name, and where their decoded copy belongs.
+    """Returns all images below `directory`, in natural order, and where their decoded copy belongs.
 
     Args:
-      directory: hidden files and directories below it are left out.
+      directory: see `scan` for what is left out. Where it holds StyleGAN's dataset.json, this has the labels, and the
+        images that it does not list are left out; otherwise the sub-directories are the classes.
       size: pixels to crop and resize to; None is the size of the first image, which all of them must have.
       setting: what `directory` came from, for the error.
     """
     root = image_directory(directory, setting)
-    found = sorted(path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    hidden = {path for path in found if any(part.startswith(".") for part in path.parts)}
-    names = [path.as_posix() for path in found if path not in hidden]
-    if not names:
-        raise ConfigError(f"{setting}={directory!r}: holds no image ({', '.join(SUFFIXES)})")
+    found, passed_over = scan(root)
+    listed = root / "dataset.json"
+    if listed.is_file():
+        label_of, class_names = _read_labels(listed), ()
+        if label_of is not None:
+            if missing := [name for name in label_of if name not in found]:
+                raise ConfigError(
+                    f"{listed}: {len(missing):,} of the {len(label_of):,} images that it lists are not there, or no "
+                    f"images that can be read, such as {printable(missing[0])}"
+                )
+            if others := len(found) - len(label_of):
+                passed_over["beside dataset.json but not in it"] = others
+            found = {name: stat for name, stat in found.items() if name in label_of}
+    else:
+        label_of, class_names = _labels_by_directory(list(found), setting, directory)
+    if not found:
+        there = passed_over_in_words(passed_over)
+        raise ConfigError(
+            f"{setting}={directory!r}: holds no image ({', '.join(SUFFIXES)})" + f"; not read: {there}" * bool(there)
+        )
+    names = list(found)
+    labels = None if label_of is None else np.array([label_of[name] for name in names], np.int32)
     # A file that is replaced changes its size or its time, so the folder is decoded again.
-    stats = [(root / name).stat() for name in names]
-    key = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in zip(names, stats, strict=True)]
-    decoded = files.keyed_cache_directory("decoded", str(root), f"{size} {DECODING_VERSION}", *key)
-    return FolderSource(root, names, size, setting), decoded
+    key = [f"{name!a} {stat.st_size} {stat.st_mtime_ns}" for name, stat in found.items()]
+    key = [f"{str(root)!a} {size} {DECODING_VERSION}", f"{None if labels is None else zlib.crc32(labels)}", *key]
+    decoded = files.keyed_cache_directory("decoded", *key)
+    return FolderSource(root, names, labels, class_names, passed_over, size), decoded
+
+
+def _labels_by_directory(names: list[str], setting: str, directory: str):
+    """Returns {name: label}, or None where no image is in a sub-directory, and the names of the classes."""
+    first = {name: name.partition("/")[0] for name in names if "/" in name}
+    if not first:
+        return None, ()
+    classes = sorted(set(first.values()), key=natural)
+    if loose := next((name for name in names if name not in first), None):
+        raise ConfigError(
+            f"{setting}={directory!r} has images both in folders, which are classes ({printable(classes[0])}, ...), "
+            f"and beside them ({printable(loose)}, ...): keep one kind"
+        )
+    if SPLITS.issuperset(name.lower() for name in classes):
+        raise ConfigError(
+            f"{setting}={directory!r}: its directories are called {', '.join(classes)}, like splits, and would become "
+            f"classes; name one of them, such as {str(Path(directory, classes[0]))!r}"
+        )
+    number = {name: i for i, name in enumerate(classes)}
+    return {name: number[part] for name, part in first.items()}, tuple(map(printable, classes))
+
+
+def _read_labels(file: Path) -> dict[str, int] | None:
+    """Returns {name: label} of a dataset.json as StyleGAN's tools write it; None where it has no labels."""
+    try:
+        document = json.loads(file.read_bytes())
+        pairs = document["labels"]
+        if not pairs:
+            return None
+        labels = {PurePosixPath(name).as_posix(): label for name, label in pairs}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        right = '{"labels": [["00000/img00000.png", 6], ...]} or {"labels": null}'
+        raise ConfigError(f"{file}: must hold {right} ({type(error).__name__}: {error})") from error
+    if len(labels) < len(pairs):
+        raise ConfigError(f"{file}: lists {len(pairs) - len(labels):,} images more than once")
+    for name, label in labels.items():
+        if not is_whole(label, 0, LARGEST_LABEL):
+            raise ConfigError(
+                f"{file}: the label of {printable(name)} is {label!r}: must be a whole number, 0 or above"
+            )
+    return labels

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.data.arrays import ArrayDataset, npz_file
 from jaxgan.data.cifar10 import open_cifar10
-from jaxgan.data.decoding import open_source
+from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
 from jaxgan.data.folder import image_directory, scan_folder
 from jaxgan.data.spec import Dataset
@@ -24,7 +24,11 @@ def open_folder(data_config, split: str, setting: str) -> Dataset | None:
     if split != data_config.split:
         return None
     source, directory = scan_folder(data_config.dir, data_config.image_size, "config.data.dir")
-    return open_source(source, directory, data_config.cache_gb)
+    try:
+        return open_source(source, directory, data_config.cache_gb, data_config.skip_unreadable)
+    except Unreadable as error:
+        advice = "" if data_config.skip_unreadable else "; config.data.skip_unreadable=True leaves them out"
+        raise Unreadable(f"{error}{advice}") from error
 
 
 def open_npz(data_config, split: str, setting: str) -> Dataset | None:

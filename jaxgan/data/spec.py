@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, is_whole, require, require_whole
+from jaxgan.data.arrays import LARGEST_LABEL, checked_class_names
 from jaxgan.data.decoding import StreamingDataset
 
 
@@ -13,7 +14,8 @@ class Dataset(Protocol):
     """Images that any number of threads may read in any order.
 
     Any object with these five members is a data set; it need not inherit from this class. `check_dataset` says what an
-    object lacks.
+    object lacks. Two more are optional: `class_names`, a name for each class, and `facts`, {what: in words}, which a
+    person should know of the set before training.
     """
 
     num_classes: int  # 0: unlabelled
@@ -27,17 +29,29 @@ class Dataset(Protocol):
         """Returns fresh arrays: the images uint8 [n, H, W, C] and their labels int32 [n] at `indices`, int [n]."""
 
 
-class DataSpec(NamedTuple):
-    """Facts about a data set that the networks and a resumed run depend on.
-
-    `spec._asdict()` is its form in JSON, `DataSpec(**saved)` the way back.
-    """
-
+class _Facts(NamedTuple):
     image_size: int  # pixels; images are square
     channels: int
     num_classes: int  # 0: no labels
     num_images: int
     fingerprint: str  # tells data sets apart, by the number of images and the pixels of up to 256 of them
+    class_names: tuple[str, ...] = ()  # one for each class, or none
+
+
+class DataSpec(_Facts):
+    """Facts about a data set that the networks and a resumed run depend on.
+
+    `spec._asdict()` is its form in JSON, `DataSpec(**saved)` the way back.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args, **kwargs):
+        *facts, class_names = _Facts(*args, **kwargs)
+        return super().__new__(cls, *facts, tuple(class_names))
+
+    def _asdict(self) -> dict:
+        return super()._asdict() | {"class_names": list(self.class_names)}
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> "DataSpec":
@@ -51,7 +65,8 @@ class DataSpec(NamedTuple):
         if height != width:
             raise ConfigError(f"dataset.image_shape={(height, width, channels)}: images must be square")
         fingerprint = f"{len(dataset)} images, {zlib.crc32(subset(dataset)[0].tobytes()):08x}"
-        return cls(height, channels, int(dataset.num_classes), len(dataset), fingerprint)
+        class_names = getattr(dataset, "class_names", ())
+        return cls(height, channels, int(dataset.num_classes), len(dataset), fingerprint, class_names)
 
 
 def check_dataset(dataset: Dataset, setting: str = "dataset") -> None:
@@ -69,7 +84,8 @@ def check_dataset(dataset: Dataset, setting: str = "dataset") -> None:
     n, shape = len(dataset), dataset.image_shape
     good = isinstance(shape, tuple | list) and len(shape) == 3 and all(is_whole(side, 1) for side in shape)
     require(good, f"{setting}.image_shape", shape, "must be (H, W, C), whole numbers above 0")
-    require_whole(f"{setting}.num_classes", dataset.num_classes)
+    require_whole(f"{setting}.num_classes", dataset.num_classes, 0, LARGEST_LABEL + 1)
+    checked_class_names(getattr(dataset, "class_names", ()), dataset.num_classes, f"{setting}.")
     if isinstance(dataset, StreamingDataset):
         return  # its images and labels are ours; to read all labels would take a while
     _check_array(f"{setting}.labels", dataset.labels, (n,), np.integer)

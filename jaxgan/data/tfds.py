@@ -9,6 +9,8 @@ import functools
 import io
 import logging
 import os
+import shlex
+import shutil
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -24,28 +26,52 @@ from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_imag
 class TfdsSource:
     """A split of a prepared set. tfds hands out the encoded images, so that decoding is ours alone."""
 
-    def __init__(self, records, features: dict, size: int):
-        self._records = records
-        self.num_classes = features["label"].num_classes if "label" in features else 0
+    is_checked = True  # by the one who prepared it
+
+    def __init__(self, records, features: dict, size: int, directory: Path):
+        self._records, self._directory = records, directory
+        label = features.get("label")
+        self.num_classes = label.num_classes if label else 0
+        names = tuple(label.names) if label else ()
+        self.class_names = () if names == tuple(map(str, range(len(names)))) else names  # tfds numbers nameless classes
         self.image_shape = (size, size, 1 if features["image"].shape[-1] == 1 else 3)
 
     def __len__(self):
         return len(self._records)
+
+    def facts(self):
+        return {}
 
     def read_labels(self):
         labels = np.zeros(len(self), np.int32)
         if self.num_classes:
             for start in range(0, len(self), 256):  # the encoded images come along: not all of them at once
                 part = range(start, min(start + 256, len(self)))
-                labels[part] = [record["label"] for record in self._records.__getitems__(list(part))]
+                with intact(self._directory):
+                    labels[part] = [record["label"] for record in self._records.__getitems__(list(part))]
         return labels
 
     def read(self, indices):
         size, _, channels = self.image_shape
-        return [
-            (decode_image(io.BytesIO(record["image"]), size, channels), record["label"] if self.num_classes else 0)
-            for record in self._records.__getitems__([int(i) for i in indices])
-        ]
+        with intact(self._directory):
+            return [
+                (decode_image(io.BytesIO(record["image"]), size, channels), record["label"] if self.num_classes else 0)
+                for record in self._records.__getitems__([int(i) for i in indices])
+            ]
+
+
+@contextlib.contextmanager
+def intact(directory: Path):
+    """Makes one line of what tfds raises where it reads a prepared set, such as what Riegeli says of its records."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if not directory.exists():
+            raise
+        remedy = f"remove it, and it is prepared again: rm -r {shlex.quote(str(directory))}"
+        raise OSError(f"the prepared set {directory} is damaged ({_first_line(error)}); {remedy}") from error
 
 
 def open_tfds(
@@ -68,22 +94,26 @@ def open_split(builder, data_config, split: str, setting: str) -> ArrayDataset |
     import tensorflow_datasets as tfds
 
     types = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    features = {k: v for k, v in builder.info.features.items() if isinstance(v, types.get(k, ()))}
+    with intact(Path(builder.data_dir)):
+        features = {k: v for k, v in builder.info.features.items() if isinstance(v, types.get(k, ()))}
     if "image" not in features:
         names = ", ".join(builder.info.features)
         raise ConfigError(
             f"config.data.name={data_config.name!r}: not a set of images, which have `image`, but {names}"
         )
-    try:
-        records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    except ValueError as error:
-        choices = ", ".join(builder.info.splits)
-        raise ConfigError(f"{setting}={split!r}: {data_config.name} has the splits {choices}") from error
+    with intact(Path(builder.data_dir)):
+        try:
+            records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+            len(records)
+        except ValueError as error:
+            choices = ", ".join(builder.info.splits)
+            raise ConfigError(f"{setting}={split!r}: {data_config.name} has the splits {choices}") from error
     name = f"{urllib.parse.quote(split, safe='')}-{data_config.image_size}px-v{DECODING_VERSION}"
     directory = Path(builder.data_dir, name)
     if not directory.exists() and not os.access(builder.data_dir, os.W_OK):
         directory = files.keyed_cache_directory("decoded", str(directory))
-    return open_source(TfdsSource(records, features, data_config.image_size), directory, data_config.cache_gb)
+    source = TfdsSource(records, features, data_config.image_size, Path(builder.data_dir))
+    return open_source(source, directory, data_config.cache_gb)
 
 
 def data_root(data_config) -> Path:
@@ -105,17 +135,21 @@ def prepare(build: Callable, root: Path, data_config):
     """
     import tensorflow_datasets as tfds
 
-    builder = build(root)
-    if (
-        builder.data_path.exists()
-        and not builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access()
-    ):
-        root = root / "array_record"  # tfrecord, which only TensorFlow reads, is in its place
+    name = data_config.name.partition("/")[0].partition(":")[0]
+    with intact(root / name):
         builder = build(root)
+        formats = builder.info.available_file_formats()
+    if builder.data_path.exists() and not formats & tfds.core.FileFormat.with_random_access():
+        root = root / "array_record"  # tfrecord, which only TensorFlow reads, is in its place
+        with intact(root / name):
+            builder = build(root)
     if not builder.data_path.exists():
         with files.locked(root):
             builder = build(root)  # another process may have prepared it meanwhile
             if not builder.data_path.exists():
+                path = Path(builder.data_dir)
+                for abandoned in path.parent.glob(f"incomplete.*_{path.name}"):  # by a process that was killed
+                    shutil.rmtree(abandoned)
                 files.announce(f"Preparing {data_config.name} in {root} (once) ...")
                 _download_and_prepare(builder, data_root(data_config) / "downloads", data_config)
     return builder

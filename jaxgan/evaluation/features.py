@@ -8,7 +8,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,13 +16,15 @@ import numpy as np
 import tqdm
 from jax.experimental import multihost_utils
 
-from jaxgan.core.files import atomic_write, keyed_cache_directory, locked
+from jaxgan.core.array_file import ArrayFile, NotKept, keeping, locked_to_keep
+from jaxgan.core.files import announce, atomic_write, keyed_cache_directory
+from jaxgan.core.integrity import Damaged
 from jaxgan.core.parallel import DeviceMap
 from jaxgan.data import Dataset, StreamingDataset, read, subset
 from jaxgan.evaluation.networks import FeatureNetwork
 from jaxgan.sampling.generator import Generator, draw_latents, generate
 
-FORMAT = 1  # version of what is kept on disk
+FORMAT = 2  # version of what is kept on disk
 
 
 class FeatureSet(NamedTuple):
@@ -172,7 +173,18 @@ def cached_features(
     n, indices = len(indices), indices[process_share(len(indices))]
     widths = extractor.widths(dataset.image_shape)
     if not len(indices):
-        return gather({name: np.empty((0, width), np.float32) for name, width in widths.items()}, n)
+        features = {name: np.empty((0, width), np.float32) for name, width in widths.items()}
+    else:
+        try:
+            features = _kept_features(dataset, indices, extractor, widths, what, show_progress, flush_images)
+        except NotKept as error:
+            announce(f"warning: the features of {what} are not kept: {error}")
+            features = collect(extractor.from_images(dataset, indices), widths, len(indices), what, show_progress)
+    return gather(features, n)
+
+
+def _kept_features(dataset, indices, extractor, widths, what, show_progress, flush_images) -> dict[str, np.ndarray]:
+    """Returns what `cached_features` does, of this process's images; raises NotKept where they cannot be kept."""
     about = {
         "format": FORMAT,
         "images": identity(dataset),
@@ -180,52 +192,33 @@ def cached_features(
         "backend": jax.default_backend(),
     }
     with contextlib.ExitStack() as stack:
-        stores = {}
+        files, done = {}, {}
         for name, width in widths.items():
             network = extractor.networks[name.split("/")[0]]
             key = about | {"features": name, "weights": network.weights, "resize": network.resize}
             key = json.dumps(key, sort_keys=True)
             directory = keyed_cache_directory(f"features-{name.replace('/', '-')}", key)
-            stack.enter_context(locked(directory))
-            stores[name] = _Store(directory, (len(indices), width), f"{what}\n{key}\n", flush_images)
-        done = min(store.done for store in stores.values())
-        if done < len(indices):
-            with progress(len(indices), what, done, show_progress) as bar:
-                for part in extractor.from_images(dataset, indices, done):
-                    rows = len(next(iter(part.values())))
-                    for name, store in stores.items():
-                        store.write(done, part[name])
-                    done += rows
-                    bar.update(rows)
-        features = {name: store.read() for name, store in stores.items()}
-    return gather(features, n)
-
-
-class _Store:
-    """Keeps an array on disk, filled from the front; `done` rows are safe."""
-
-    def __init__(self, directory: Path, shape: tuple[int, int], about: str, flush_rows: int):
-        self._array, self._count = directory / "features.npy", directory / "done"
-        self._shape, self._flush_rows = shape, flush_rows
-        self.done = int(self._count.read_text()) if self._count.exists() and self._array.exists() else 0
-        self._file = None
-        if not self.done:
-            atomic_write(directory / "about.txt", about.encode())
-            self._file = np.lib.format.open_memmap(self._array, "w+", np.float32, shape)
-        elif self.done < shape[0]:
-            self._file = np.lib.format.open_memmap(self._array, "r+")
-
-    def write(self, start: int, rows: np.ndarray) -> None:
-        """Writes rows from `start` on; those that are there already stay as they are."""
-        stop = start + len(rows)
-        if stop <= self.done:
-            return
-        self._file[start:stop] = rows
-        if stop // self._flush_rows > self.done // self._flush_rows or stop == self._shape[0]:
-            self._file.flush()
-            atomic_write(self._count, str(stop).encode())
-            self.done = stop
-
-    def read(self) -> np.ndarray:
-        """Returns the array, mapped into memory."""
-        return np.load(self._array, mmap_mode="r")
+            stack.enter_context(locked_to_keep(directory))
+            files[name] = ArrayFile(directory / "features.npy", np.float32, (len(indices), width))
+            try:
+                done[name] = files[name].load()
+            except Damaged as error:
+                announce(f"warning: {directory} is damaged ({error}) and made anew")
+                done[name] = 0
+            if not done[name]:
+                with keeping():
+                    atomic_write(directory / "about.txt", f"{what}\n{key}\n".encode())
+        start = min(done.values())
+        parts = extractor.from_images(dataset, indices, start) if start < len(indices) else ()
+        with progress(len(indices), what, start, show_progress and start < len(indices)) as bar:
+            for part in parts:
+                stop = start + len(next(iter(part.values())))
+                for name, rows in part.items():
+                    new = rows[max(done[name] - start, 0) :]  # the others are there already
+                    files[name].append(new)
+                    done[name] += len(new)
+                    if done[name] - files[name].safe >= flush_images or stop == len(indices):
+                        files[name].flush()
+                bar.update(stop - start)
+                start = stop
+        return {name: file.read() for name, file in files.items()}

@@ -1,6 +1,7 @@
 """A trained generator, ready to sample: the pure functions, and the class `Generator` that is built on them."""
 
 import dataclasses
+import difflib
 import math
 import reprlib
 from typing import Any
@@ -87,8 +88,8 @@ class Generator:
       z_dim: numbers in a latent.
       step: the training step that the variables are of.
       batch_size: images in one call of the net; as many as the memory holds.
-      config: the ConfigDict of the run and
-      data: the DataSpec of its images, for whoever wants to know; nothing here reads them.
+      config: the ConfigDict of the run, for whoever wants to know; nothing here reads it.
+      data: the DataSpec of its images, which has the names of the classes.
 
     Example:
       generator = jaxgan.load("runs/cifar")
@@ -130,6 +131,11 @@ class Generator:
     def num_classes(self) -> int:
         """0: unconditional."""
         return self.module.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class, or () where they have none."""
+        return self.data.class_names if self.data else ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -204,19 +210,33 @@ class Generator:
         return choices[np.asarray(self._draw(n, seed, len(choices))[1])].astype(np.int32)
 
     def check_labels(self, labels) -> np.ndarray:
-        """Returns one class, or many, as an array int32; a ConfigError where this generator does not have them."""
+        """Returns one class, or many, as an array int32; a ConfigError where this generator does not have them.
+
+        Text is the name of a class or, if no class is called so, its number.
+        """
         last = self.num_classes - 1
-        right = f"give integers, one or a list of them; classes are 0 .. {last}"
+        right = f"give integers{' or names' * bool(self.class_names)}, one or a list of them; classes are 0 .. {last}"
         if not self.num_classes:
             raise ConfigError(f"labels={_shown(labels)}: this generator is unconditional")
         try:
             array = np.asarray(labels)
         except ValueError as error:  # rows of different lengths
             raise ConfigError(f"labels={_shown(labels)}: {right}") from error
+        if array.dtype.kind == "U":
+            array = np.array([self._class_number(name, labels, right) for name in array.ravel()]).reshape(array.shape)
         good = array.size and np.issubdtype(array.dtype, np.integer) and 0 <= array.min() <= array.max() <= last
         if not good:
             raise ConfigError(f"labels={_shown(labels)}: {right}")
         return array.astype(np.int32)
+
+    def _class_number(self, name: str, labels, right: str) -> int:
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.strip().isdecimal():
+            return int(name)
+        near = ", ".join(difflib.get_close_matches(name, self.class_names) or self.class_names[:3])
+        hint = f"there is no class {str(name)!r}; nearest: {near}; " if near else ""
+        raise ConfigError(f"labels={_shown(labels)}: {hint}{right}")
 
     def class_columns(self, rows: int, columns: int) -> np.ndarray:
         """Returns the labels of a grid with a class in each column, int [rows * columns]; they repeat if need be."""
@@ -224,6 +244,11 @@ class Generator:
         require_whole("rows", rows, 1)
         require_whole("columns", columns, 1)
         return np.tile(np.arange(columns) % self.num_classes, rows)
+
+    def column_titles(self, columns: int) -> tuple[str, ...]:
+        """Returns what stands above the columns of such a grid: the names of the classes, or () if there are none."""
+        names = self.class_names
+        return tuple(names[i % len(names)] for i in range(columns)) if names else ()
 
     def styles(self, z, labels, psi: float | None = None) -> jax.Array:
         """Returns the styles [n, L, W] of latents [n, z_dim] and labels [n]; `generate` takes them in place of z."""

@@ -2,6 +2,8 @@
 
 import io
 import os
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import as_path, atomic_write
 from jaxgan.data.decoding import decode_image
-from jaxgan.data.folder import SUFFIXES
+from jaxgan.data.scan import SUFFIXES, readable_suffixes
 
 COMFORTABLE = 96  # pixels; an image is enlarged until a side has this many
 
@@ -46,17 +48,41 @@ def planes(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 1, 3, 2).reshape(count, height, channels * width, 1)
 
 
-def show_grid(images: np.ndarray, columns: int, data_name: str = "") -> np.ndarray:
+def with_titles(picture: np.ndarray, titles: Sequence[str], pad: int = 2) -> np.ndarray:
+    """Puts a line of words above a grid, each centred over its column and cut to its width.
+
+    Args:
+      picture: as `grid` returns it.
+      titles: one for each column; accents and characters that Pillow's font does not have are left out.
+      pad: pixels around an image, as for `grid`.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, width = ImageFont.load_default(), (picture.shape[1] - pad) / max(len(titles), 1)
+    height = sum(font.getbbox("Ag")[1::2]) + 2
+    strip = Image.new("RGB", (picture.shape[1], height), "white")
+    draw = ImageDraw.Draw(strip)
+    for i, title in enumerate(titles):
+        title = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+        cut = next((n for n in range(len(title), 0, -1) if font.getlength(title[:n]) <= width - 2 * pad), 0)
+        draw.text((pad + (i + 0.5) * width, height / 2), title[:cut], fill="black", font=font, anchor="mm")
+    return np.concatenate([np.asarray(strip), picture])
+
+
+def show_grid(images: np.ndarray, columns: int, data_name: str = "", titles: Sequence[str] = ()) -> np.ndarray:
     """Returns the `grid` of images of a data set, as a person can read them: digits plane by plane, others as they are.
 
     Args:
       images: uint8 [N, H, W, C].
       columns: images in a row.
       data_name: config.data.name.
+      titles: what stands above the columns, if anything.
     """
     if data_name == "stacked_digits":  # three digits on top of each other
-        return grid(planes(images), columns, scale=max(1, 48 // images.shape[1]))
-    return grid(images, columns)
+        picture = grid(planes(images), columns, scale=max(1, 48 // images.shape[1]))
+    else:
+        picture = grid(images, columns)
+    return with_titles(picture, titles) if titles else picture
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -71,7 +97,12 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def save_images(
-    path: str | os.PathLike, images: np.ndarray, columns: int, data_name: str = "", **arrays: np.ndarray
+    path: str | os.PathLike,
+    images: np.ndarray,
+    columns: int,
+    data_name: str = "",
+    titles: Sequence[str] = (),
+    **arrays: np.ndarray,
 ) -> None:
     """Writes images, uint8 [N, H, W, C], as the ending of the path says; the directory is made if need be.
 
@@ -85,7 +116,7 @@ def save_images(
     check_suffix(path)
     _check_images(images)
     if path.suffix == ".png":
-        save_png(path, show_grid(images, columns, data_name))
+        save_png(path, show_grid(images, columns, data_name, titles))
     elif path.suffix == ".npz":
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, images=images, **arrays)
@@ -118,6 +149,7 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
     """
     path = as_path(path, local=True)
     require(path.exists(), "path", str(path), "there is no such file or directory")
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    suffixes = readable_suffixes()
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
     return np.stack([decode_image(file, size, channels) for file in files])

@@ -19,6 +19,7 @@ class Sheet(NamedTuple):
     images: np.ndarray  # uint8 [N, H, W, C]
     columns: int
     arrays: dict[str, np.ndarray]  # what else is known of the images: their labels, latents, ...
+    titles: tuple[str, ...] = ()  # what stands above the columns
 
 
 def samples(generator: Generator, num: int, columns: int = 0, *, seed=0, labels=None, truncation=None) -> Sheet:
@@ -35,7 +36,8 @@ def classes(generator: Generator, rows: int, columns: int = 0, *, seed=0, trunca
     """Returns rows of samples with a class in each column (0: as many columns as classes)."""
     columns = columns or max(generator.num_classes, 1)
     labels = generator.class_columns(rows, columns)
-    return samples(generator, len(labels), columns, seed=seed, labels=labels, truncation=truncation)
+    sheet = samples(generator, len(labels), columns, seed=seed, labels=labels, truncation=truncation)
+    return sheet._replace(titles=generator.column_titles(columns))
 
 
 def interpolations(
@@ -53,7 +55,8 @@ def semantics(
 ) -> Sheet:
     """Returns k rows that move sample 0 along a semantic direction each, in so many columns (0: 7), see `traverse`."""
     columns = columns or 7
-    labels, layers = _integers("labels", labels), _integers("layers", layers)
+    labels = None if labels is None else generator.check_labels(labels)
+    layers = _integers("layers", layers)
     directions, strengths = semantic_directions(generator, k, layers)
     options = dict(extent=extent, seed=seed, label=labels, truncation=truncation, layers=layers)
     images = traverse(generator, directions, columns, **options)
@@ -87,4 +90,4 @@ def _integers(name: str, values) -> np.ndarray | None:
 
 def _repeat(generator: Generator, labels, n: int) -> np.ndarray | None:
     """Returns n labels, the given ones one after the other, again and again."""
-    return None if labels is None else np.resize(generator.check_labels(_integers("labels", labels)), n)
+    return None if labels is None else np.resize(generator.check_labels(labels), n)

@@ -97,7 +97,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
             called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
             with contextlib.closing(log):
-                log_run_header(run, state, changed)
+                log_run_header(run, state, changed, getattr(dataset, "facts", {}))
                 try:
                     return loop(run, devices.replicate(state), step, dataset, HookCaller(run, called, step))
                 except TrainingDiverged as error:
@@ -321,8 +321,8 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
     return status
 
 
-def log_run_header(run: Run, state: TrainState, changed: list[str]) -> None:
-    """Prints what is trained on what, and what changed since the checkpoint."""
+def log_run_header(run: Run, state: TrainState, changed: list[str], facts: dict) -> None:
+    """Prints what is trained on what, what is known of the images, and what changed since the checkpoint."""
     config, size, step = run.config, run.data.image_size, int(state.step)
     kinds = collections.Counter(device.device_kind for device in run.devices.devices)
     parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (state.g, state.d)]
@@ -339,6 +339,8 @@ def log_run_header(run: Run, state: TrainState, changed: list[str]) -> None:
             "workdir": run.workdir,
         },
     )
+    if facts:
+        run.console.header(f"the images in {config.data.dir}", facts)
     for line in changed:
         run.console.note(f"changed since the checkpoint: {line}")
     if step:
