@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 import yaml
 
@@ -133,6 +134,25 @@ def test_one_process_by_the_flag_joins_nobody(monkeypatch):
         monkeypatch.setenv(name, value)
     with processes.joined(processes=1):
         assert os.environ["SLURM_PROCID"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            AssertionError(),
+            "JAX_PLATFORMS='cpu': JAX has no plug-in for it (install it with pip install 'jaxgan[cuda]'",
+        ),
+        (RuntimeError("no libtpu.so (set JAX_PLATFORMS='')\nmore"), "JAX_PLATFORMS='cpu': no libtpu.so (install it"),
+    ],
+)
+def test_devices_that_do_not_start(monkeypatch, error, words):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        processes.require_devices()
 
 
 LOG = """E1126 01:46:39.519051 17103 coordination_service.cc:1893] These are unhealthy (stopped sending heartbeats):

@@ -313,6 +313,6 @@ def require_devices() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an AssertionError without words: JAX_PLATFORMS=cuda, no plug-in
         platforms = jax.config.jax_platforms or ""
-        reason = str(error).splitlines()[0] if str(error) else "JAX has no plug-in for it"
+        reason = str(error).partition("\n")[0].partition(" (set JAX")[0] or "JAX has no plug-in for it"
         right = "install it with pip install 'jaxgan[cuda]' or 'jaxgan[tpu]', or set JAX_PLATFORMS=cpu"
         raise ConfigError(f"JAX_PLATFORMS={platforms!r}: {reason} ({right})") from error
