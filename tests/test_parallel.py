@@ -19,7 +19,6 @@ from jaxgan.core.parallel import (
     is_primary_process,
     is_shared,
     pmean,
-    start_processes,
 )
 from jaxgan.gan.step import parallelize
 from tests.helpers import tiny_recipe
@@ -90,8 +89,3 @@ def test_what_are_no_devices(arguments, words):
         Devices(*arguments)
     with pytest.raises(ConfigError, match=r"^devices=2: give jaxgan\.core\.parallel\.Devices"):
         parallelize(tiny_recipe(), 2)
-
-
-def test_half_of_the_flags_of_several_processes_is_an_error():
-    with pytest.raises(ValueError, match=r"--num_processes=2 --process_id=2: give all three"):
-        start_processes("localhost:1", 2, 2)

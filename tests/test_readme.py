@@ -25,7 +25,10 @@ from jaxgan.settings import default_config, flatten
 from jaxgan.training import loop
 from tests.helpers import ROOT
 
-PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "docs/extending.md")}
+PAGES = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "CONTRIBUTING.md", "docs/extending.md", "docs/clusters.md")
+}
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
 COMMANDS = ("train", "sample", "evaluate", "plan")

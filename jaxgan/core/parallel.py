@@ -5,7 +5,6 @@ function, in which the axis of devices is named `AXIS`, and give equal results.
 """
 
 import collections
-import glob
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxgan.core import memory
-from jaxgan.core.errors import ConfigError, RunFailed, require
+from jaxgan.core.errors import require
 
 AXIS = "batch"
 
@@ -170,33 +169,6 @@ def assert_replicated(tree) -> None:
         for other in others:
             if first.tobytes() != other.tobytes():
                 raise AssertionError(f"devices disagree on {jax.tree_util.keystr(path)}")
-
-
-def start_processes(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
-    """Joins the other processes of a run, as the arguments or the environment of a TPU pod say.
-
-    Must come before anything else touches the devices.
-
-    Args:
-      coordinator: host:port of process 0; given with both others or none.
-      num_processes: how many there are.
-      process_id: which of them this is.
-    """
-    if coordinator or num_processes or process_id >= 0:
-        if not (":" in coordinator and num_processes > 0 and 0 <= process_id < num_processes):
-            raise ConfigError(
-                f"--coordinator={coordinator!r} --num_processes={num_processes} --process_id={process_id}: give all "
-                "three, host:port, a count, and an index below the count"
-            )
-        try:
-            jax.distributed.initialize(coordinator, num_processes, process_id)
-        except RuntimeError as error:
-            raise RunFailed(f"--coordinator={coordinator}: {error}") from error
-    elif glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"):  # a TPU VM: JAX asks it for its other hosts
-        try:
-            jax.distributed.initialize()
-        except (ValueError, RuntimeError) as error:
-            print(f"training on this host alone: {str(error).splitlines()[0]}")
 
 
 def is_primary_process() -> bool:
