@@ -43,20 +43,20 @@ train --config=digits --config.zzzzz=1
     config.zzzzz does not exist; see jaxgan/settings.py
 train --config=digits --wrkdir=x
     --wrkdir does not exist; nearest: --workdir
-train --config=digits --num_processes=two
-    --num_processes=two: must be a whole number
-train --config=digits --num_processes=-1
-    --coordinator='' --num_processes=-1 --process_id=-1: give all three
+train --config=digits --processes=two
+    --processes=two: must be a whole number
+train --config=digits --processes=-1
+    --coordinator='' --processes=-1 --process_id=-1: give all three
 train --config=digits --coordinator=localhost:1
-    --coordinator='localhost:1' --num_processes=0 --process_id=-1: give all
-train --config=digits --coordinator=localhost --num_processes=2 --process_id=0
-    --coordinator='localhost' --num_processes=2 --process_id=0: give all three
-train --config=digits --coordinator=localhost:1 --num_processes=2
-    --coordinator='localhost:1' --num_processes=2 --process_id=-1: give all
-train --config=digits --coordinator=localhost:1 --num_processes=2 --process_id=2
-    --coordinator='localhost:1' --num_processes=2 --process_id=2: give all
+    --coordinator='localhost:1' --processes=0 --process_id=-1: give all
+train --config=digits --coordinator=localhost --processes=2 --process_id=0
+    --coordinator='localhost' --processes=2 --process_id=0: give all three
+train --config=digits --coordinator=localhost:1 --processes=2
+    --coordinator='localhost:1' --processes=2 --process_id=-1: give all
+train --config=digits --coordinator=localhost:1 --processes=2 --process_id=2
+    --coordinator='localhost:1' --processes=2 --process_id=2: give all
 train --config=digits --process_id=0
-    --coordinator='' --num_processes=0 --process_id=0: give all three
+    --coordinator='' --processes=0 --process_id=0: give all three
 train --config=digits --workdir=gs://bucket/run
     --workdir='gs://bucket/run': must be local; config.checkpoint.dir need not
 train --config=digits --config.batch_size=many
