@@ -58,7 +58,7 @@ train --config=digits --coordinator=localhost:1 --processes=2 --process_id=2
 train --config=digits --process_id=0
     --coordinator='' --processes=0 --process_id=0: give all three
 train --config=digits --workdir=gs://bucket/run
-    --workdir='gs://bucket/run': must be local; config.checkpoint.dir need not
+    --workdir='gs://bucket/run': must be on this machine
 train --config=digits --config.batch_size=many
     --config.batch_size=many: must be a whole number
 train --config=digits --config.batch_size=1.5
@@ -340,17 +340,17 @@ sample --workdir={run} --out=x.png --seed=-1
 sample --workdir={run} --out=x.png --seed=2147483648
     --seed=2147483648: 2147483648 is not an integer in the range [0, 2147483647]
 sample --workdir={run} --out=x.png --labels=1
-    --labels=[1]: this generator is unconditional
+    --labels=['1']: this generator is unconditional
 sample --workdir={classes} --out=x.png --labels=foo
-    --labels=['foo']: give whole numbers, such as 0,1,2
+    --labels=['foo']: give integers, one or a list of them; classes are 0 .. 2
 sample --workdir={classes} --out=x.png --labels=3
-    --labels=[3]: give integers, one or a list of them; classes are 0 .. 2
+    --labels=['3']: give integers, one or a list of them; classes are 0 .. 2
 sample --workdir={classes} --out=x.png --labels=-1
-    --labels=[-1]: give integers, one or a list of them; classes are 0 .. 2
+    --labels=['-1']: give integers, one or a list of them; classes are 0 .. 2
 sample --workdir={classes} --out=x.png --labels=3000000000
-    --labels=[3000000000]: give integers, one or a list of them
+    --labels=['3000000000']: give integers, one or a list of them
 sample --workdir={classes} --out=x.png --labels=1.5
-    --labels=['1.5']: give whole numbers, such as 0,1,2
+    --labels=['1.5']: give integers, one or a list of them; classes are 0 .. 2
 sample --workdir={classes} --out=x.png --labels=
     --labels=[]: give integers, one or a list of them; classes are 0 .. 2
 sample --workdir={run} --out=x.png --truncation=0
@@ -390,7 +390,7 @@ sample --workdir={run} --out=x.png --extent=3
 sample --workdir={run} --out=x.png --invert=/nowhere.png
     --invert='/nowhere.png': there is no such file or directory
 sample --workdir={run} --out=x.png --invert=.
-    --invert='.': holds no image (.png, .jpg, .jpeg, .webp)
+    --invert='{here}': holds no image (.png, 
 sample --workdir={run} --out=x.png --invert={broken} --steps=-1
     --steps=-1: -1 is not a non-negative integer
 sample --workdir={run} --out=x.png --invert={broken}
@@ -456,7 +456,7 @@ evaluate --workdir={run} --metrics=modes --sigma_rel=0.1
 evaluate --workdir={run} --metrics=modes --neighbours=x.gif
     --neighbours='x.gif': name a FILE.png
 evaluate --workdir={run} --metrics=modes --neighbours=x.png
-    --neighbours='x.png': takes a metric that compares with reals
+    --neighbours='{here}/x.png': takes a metric that compares with reals
 evaluate --workdir={run} --metrics=prdc_cifar --num=50 --reals=mnistt
     --reals='mnistt': Dataset mnistt not found.; nearest: mnist, kmnist, emnist
 evaluate --workdir={run} --metrics=prdc_cifar --num=50 --reals={large}
@@ -498,7 +498,7 @@ evaluate --images={small} --metrics=kid_cifar --reals={small}
 evaluate --images={small} --metrics=is_cifar --is_splits=40
     --num=40: is_cifar takes at least 80 fakes, 2 in each of 40 splits
 evaluate --images={small} --metrics=is_cifar --neighbours=x.png
-    --neighbours='x.png': takes a metric that compares with reals
+    --neighbours='{here}/x.png': takes a metric that compares with reals
 """
 ROWS = dict(re.findall(r"^(\S.*)\n    (.*)$", TABLE, re.MULTILINE))
 

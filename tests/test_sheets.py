@@ -22,7 +22,7 @@ def test_labels_are_used_one_after_the_other(net):
     assert columns == 3
     np.testing.assert_array_equal(arrays["labels"], [2, 0, 2, 0, 2])
     np.testing.assert_array_equal(images, net.sample(5, labels=[2, 0, 2, 0, 2]))
-    with pytest.raises(ValueError, match=r"labels=\['a'\]: give whole numbers"):
+    with pytest.raises(ValueError, match=r"labels=\['a'\]: give integers"):
         sheets.samples(net, 5, labels=["a"])
 
 
@@ -32,7 +32,7 @@ def test_labels_are_used_one_after_the_other(net):
         (0, ["3"], r"^labels=\['3'\]: this generator is unconditional$"),
         (3, ["3"], r"^labels=\['3'\]: .*classes are 0 \.\. 2$"),
         (3, [], r"^labels=\[\]: give integers"),
-        (3, ["1.5"], r"^labels=\['1\.5'\]: give whole numbers"),
+        (3, ["1.5"], r"^labels=\['1\.5'\]: give integers"),
     ],
 )
 def test_labels_in_an_error_are_those_that_were_given(net, classes, labels, message):

@@ -386,7 +386,7 @@ def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
     ("arguments", "words"),
     [
         ({"config": {}}, r"^config=\{\}: give a ConfigDict"),
-        ({"workdir": None}, "^--workdir=None: must be a path"),
+        ({"workdir": None}, "^workdir=None: must be a path"),
         ({"workdir": __file__}, r"^--workdir='.*': cannot be made: File exists"),
         ({"hooks": abs}, "^hooks=<built-in function abs>: give a list of functions"),
         ({"hooks": [None]}, r"^hooks=\[None\]: give a list of functions"),
@@ -448,7 +448,7 @@ def test_a_run_goes_on_with_its_past_on_another_machine(tmp_path, reference):
 
 
 def test_a_bucket_is_no_workdir():
-    with pytest.raises(ConfigError, match="--workdir='gs://bucket/run': must be on this machine"):
+    with pytest.raises(ConfigError, match="^workdir='gs://bucket/run': must be on this machine"):
         train(tiny_config(), "gs://bucket/run", images())
 
 

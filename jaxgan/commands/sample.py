@@ -60,15 +60,14 @@ def main(flags) -> None:
     from jaxgan.sampling import load, pictures, sheets
 
     mode, out = _mode(flags), as_path(flags.out, "--out", local=True)
-    pictures.check_suffix(out, "--out")
+    pictures.check_suffix(flags.out, "--out")
     require(flags.step != "all", "--step", flags.step, "give a number, newest or best")
     function, (first, *names) = SHEETS[mode]
     options = {name: flags[name].value for name in names}
-    workdir = as_path(flags.workdir, "--workdir")
     with app.naming_flags(FLAGS, n="num", rows="num", k="sefa", path="invert", images="invert"):
         try:
-            ((step, _),) = report.choose_steps(workdir, flags.step)
-            generator = load.load(workdir, step, flags.sigma_rel)
+            ((step, _),) = report.choose_steps(flags.workdir, flags.step)
+            generator = load.load(flags.workdir, step, flags.sigma_rel)
             if mode == "invert" and generator.image_shape == (32, 32, 3):
                 network = networks.cifar.load()
                 options["features"] = lambda x: network.apply(network.variables, (x + 1.0) * 127.5)["pool"]

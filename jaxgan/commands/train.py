@@ -37,4 +37,5 @@ def main(flags, config) -> int:
         flags.workdir = f"runs/{pathlib.Path(split_variant(flags.config)[0]).stem}"
     with processes.joined(flags.coordinator, flags.processes, flags.process_id, flags.heartbeat):
         processes.require_devices()
-        return loop.train(config, flags.workdir)
+        with app.naming_flags(FLAGS):
+            return loop.train(config, flags.workdir)

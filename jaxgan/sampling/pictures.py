@@ -112,8 +112,8 @@ def save_images(
     Raises:
       ConfigError: another ending, or images of another type or shape; nothing was written.
     """
-    path = as_path(path, local=True)
-    check_suffix(path)
+    given, path = path, as_path(path, local=True)
+    check_suffix(given)
     _check_images(images)
     if path.suffix == ".png":
         save_png(path, show_grid(images, columns, data_name, titles))
@@ -125,10 +125,10 @@ def save_images(
             save_png(path / f"{i:06d}.png", image)
 
 
-def check_suffix(path: Path, setting: str = "path") -> None:
+def check_suffix(path: str | os.PathLike, setting: str = "path") -> None:
     """Raises a ConfigError that names `setting` unless `save_images` writes to such a path."""
     right = "name a FILE.png, a FILE.npz or a directory (without a dot)"
-    require(path.suffix in ("", ".png", ".npz"), setting, str(path), right)
+    require(Path(path).suffix in ("", ".png", ".npz"), setting, str(path), right)
 
 
 def _check_images(images: np.ndarray) -> None:

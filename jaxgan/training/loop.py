@@ -63,7 +63,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       config.train_kimg = 100.0
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
-    workdir = as_path(workdir, "--workdir", local=True)
+    workdir = as_path(workdir, "workdir", local=True)
     right = 'give a ConfigDict, such as jaxgan.config("digits")'
     require(isinstance(config, ConfigDict), "config", config, right)
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()

@@ -115,7 +115,8 @@ def draw_samples(run: Run, step, state, metrics, generator) -> None:
         return
     rows = run.config.sample.grid
     labels = generator.class_columns(rows, rows) if generator.num_classes else None
-    picture = show_grid(generator.sample(rows * rows, labels=labels), rows, run.config.data.name)
+    titles = generator.column_titles(rows) if generator.num_classes else ()
+    picture = show_grid(generator.sample(rows * rows, labels=labels), rows, run.config.data.name, titles)
     save_png(run.workdir / "samples" / f"{step:08d}.png", picture)
     run.log.images(step, "samples", picture)
     lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
