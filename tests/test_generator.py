@@ -48,7 +48,7 @@ def test_labels(plain, styled):
 
 def test_errors_name_the_argument_and_what_would_be_right(plain, styled):
     for call, message in (
-        (lambda: plain.sample(0), "n=0: must be a whole number, 1 or above"),
+        (lambda: plain.sample(0), "n=0: must be a whole number in 1 .. 2147483647"),
         (lambda: plain.sample(3, labels=1), "labels=1: this generator is unconditional"),
         (lambda: styled.sample(3, labels=[1, 2]), r"labels=\[1, 2\]: give one, or 3"),
         (lambda: styled.sample(2, labels=[1, 10]), r"labels=\[1, 10\]: .*classes are 0 .. 9"),
