@@ -19,10 +19,13 @@ from jaxgan.gan.recipe import make_generator, recipe_from_config
 from jaxgan.gan.schedules import Schedule
 from jaxgan.gan.state import init_state
 from jaxgan.gan.step import train_step
+from jaxgan.models import MODELS
 from jaxgan.models.layers import BaseDiscriminator
 from jaxgan.settings import default_config
 from tests.helpers import (
     KEY,
+    DenseDiscriminator,
+    DenseGenerator,
     StyledGenerator,
     assert_same_bits,
     jitted_init,
@@ -400,3 +403,44 @@ def test_a_penalty_checks_itself_and_takes_a_number():
     with pytest.raises(ConfigError, match=r"shape of batch\['images'\]=\(1, 7, 8, 8, 3\): must be \(1, 8, 8, 8, 3\)"):
         jax.eval_shape(train_step, recipe, jax.eval_shape(init_state, recipe, KEY), fewer, KEY)
     assert tiny_recipe().replace(penalties_g={"r1": Penalty(abs, net="g", gradients=("real",))}).g_needs_reals
+
+
+class Undecided(DenseDiscriminator):
+    """Returns logits alone."""
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None):
+        return nn.Dense(1)(images.reshape(len(images), -1))[:, 0]
+
+
+class Headless(DenseDiscriminator):
+    """Ends in a layer of its own, which knows nothing of classes."""
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None):
+        return nn.Dense(1)(images.reshape(len(images), -1))[:, 0], {}
+
+
+class Flat(DenseGenerator):
+    """Returns rows of pixels."""
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None):
+        return nn.Dense(192)(z)
+
+
+@pytest.mark.parametrize(
+    ("nets", "conditioning", "message"),
+    [
+        ((Flat, DenseDiscriminator), "projection", r"the generator returns \[64, 192\]; .* images \[64, 8, 8, 3\]"),
+        ((DenseGenerator, Undecided), "projection", r"the discriminator returns \[64\]; it must return \(logits"),
+        ((DenseGenerator, Headless), "ac", "the discriminator returns no classes beside its logits"),
+        ((DenseGenerator, Headless), "d2dce", "the discriminator returns no embedding and no proxy beside"),
+    ],
+)
+def test_nets_that_return_something_else_are_refused(nets, conditioning, message, monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny", nets)
+    config = tiny_config()
+    config.model.name, config.model.conditional, config.model.conditioning = "tiny", True, conditioning
+    with pytest.raises(ConfigError, match=rf"^config\.model\.name='tiny': {message}"):
+        recipe_from_config(config)

@@ -116,25 +116,31 @@ def _is_full_disk(error: BaseException) -> bool:
 
 
 def _full_disk(error: BaseException, directory: Path | None) -> str:
-    """Says which disk is full: that of the file, or else the fullest of those that a command writes to."""
+    """Says how much is free: on the disk of the file or, where it is not named, wherever a command writes."""
     named = getattr(error, "filename", None)
     places = (
         [Path(os.fsdecode(named))] if named else [Path(directory or "."), cache_directory(), Path(_temporary() or ".")]
     )
     found = {next(p for p in (place.absolute(), *place.absolute().parents) if p.exists()): place for place in places}
-    free = {place: shutil.disk_usage(there).free for there, place in found.items()}
-    place = min(free, key=free.get)
-    reason = os.strerror(error.errno) if getattr(error, "errno", None) else os.strerror(errno.ENOSPC)
-    return f"{place}: {reason}, {describe_bytes(free[place])} are free there; make room and run the same command again"
+    free = [f"{describe_bytes(shutil.disk_usage(there).free)} in {place}" for there, place in found.items()]
+    reason = os.strerror(getattr(error, "errno", None) or errno.ENOSPC)
+    where = f"{os.fsdecode(named)}: " if named else ""
+    return f"{where}{reason} (free: {', '.join(free)}); make room and run the same command again"
 
 
 def _operating_system(error: OSError, directory: Path | None) -> str:
     return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
+def _is_without_device(error: BaseException) -> bool:
+    """Returns whether JAX found no device: without a plug-in for JAX_PLATFORMS it may also fail an assertion."""
+    asserted = isinstance(error, AssertionError) and "xla_bridge.py" in "".join(traceback.format_exception(error))
+    return asserted or "Unable to initialize backend" in str(error)
+
+
 def _backend(error: BaseException, directory: Path | None) -> str:
     platforms = os.environ.get("JAX_PLATFORMS")
-    cause = str(error).partition(" (")[0]
+    cause = str(error).partition(" (")[0] or "JAX finds no such device, or not what it needs for one"
     return f"JAX_PLATFORMS={platforms!r}: {cause}" if platforms else cause
 
 
@@ -160,6 +166,6 @@ KINDS = (
     Kind(is_out_of_memory, 1, _memory),
     Kind(_is_full_disk, 1, _full_disk),
     Kind(_any(OSError), 1, _operating_system),  # a damaged checkpoint, a broken image, ...
-    Kind(lambda error: "Unable to initialize backend" in str(error), 1, _backend),
+    Kind(_is_without_device, 1, _backend),
     Kind(_any(BaseException), 1, _unexpected),
 )

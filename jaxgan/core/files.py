@@ -75,10 +75,14 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     """Writes a whole file: whoever reads `path`, even after a kill, finds the old or the new content."""
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # a full disk does not say which
+        error.filename = error.filename or str(path)
+        raise
     os.replace(temporary, path)
 
 

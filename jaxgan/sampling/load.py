@@ -48,6 +48,7 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
       jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)
     """
     path = locate(path)
+    jax.local_devices()  # says what is wrong if there are none, which looks like a damaged checkpoint below
     if step is not None:
         require_whole("step", step)
     if sigma_rel is not None:

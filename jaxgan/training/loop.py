@@ -120,9 +120,10 @@ def open_images(config, dataset) -> tuple[data.Dataset, data.Dataset | None, dat
         config.data.name, config.data.image_size = "custom", spec.image_size
     else:
         data.check_source(config.data)
+    local = jax.local_devices()  # says what is wrong if there are none, as nothing after it would
     recipe = recipe_from_config(config, spec)
     check(config, recipe, jax.device_count())  # before any data is prepared
-    check_memory(recipe, jax.local_devices())
+    check_memory(recipe, local)
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
