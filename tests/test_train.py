@@ -448,7 +448,7 @@ def test_a_run_goes_on_with_its_past_on_another_machine(tmp_path, reference):
 
 
 def test_a_bucket_is_no_workdir():
-    with pytest.raises(ConfigError, match="^workdir='gs://bucket/run': must be on this machine"):
+    with pytest.raises(ConfigError, match=r"^workdir='gs://bucket/run': must be on this machine"):
         train(tiny_config(), "gs://bucket/run", images())
 
 
