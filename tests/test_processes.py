@@ -21,6 +21,7 @@ from jaxgan.core.errors import ConfigError
 from tests.helpers import ROOT, environment
 
 CLUSTERS = ROOT / "examples" / "clusters"
+one_line = pytest.mark.skipif(jax.__version_info__ < (0, 9, 2), reason="this JAX ends the process with its own log")
 
 
 def slurm(index: int = 1, count: int = 4, **changes: str) -> dict[str, str]:
@@ -224,6 +225,7 @@ with processes.joined(heartbeat=3):
 """
 
 
+@one_line
 @pytest.mark.parametrize(
     ("variables", "victim", "words"),
     [(slurm, 1, "process 1 gave no sign of life for 3 s"), (open_mpi, 0, "process 0 is gone")],
@@ -262,7 +264,7 @@ TINY = [
 ]
 TRAIN = "from jaxgan.commands import app, train; app.run(train.main)"
 MOMENTS = {
-    "start": lambda folder: True,
+    "start": lambda folder: (folder / "run").exists(),  # all have come; who goes earlier has never been there
     "step": lambda folder: (folder / "run/metrics.jsonl").exists(),
     "save": lambda folder: any((folder / "run/checkpoints").glob("*tmp*")),
     "evaluation": lambda folder: "fakes" in (folder / "0.err").read_text(),
@@ -296,14 +298,12 @@ def results(folder: pathlib.Path) -> list[dict]:
     return [{key: value for key, value in line.items() if not key.startswith(("time", "perf"))} for line in lines]
 
 
+@one_line
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_a_loss_at_any_moment_the_same_command_goes_on_exactly(tmp_path, undisturbed, moment, victim):
     with training(tmp_path) as group:
-        while not all("2 processes by Slurm" in (tmp_path / f"{i}.err").read_text() for i in range(2)):
-            time.sleep(0.01)
-        time.sleep(1)  # all have come
         while not MOMENTS[moment](tmp_path):
             assert group[0].poll() is None
             time.sleep(0.002)
