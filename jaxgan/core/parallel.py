@@ -192,6 +192,21 @@ def any_process(flag: bool) -> bool:
     return bool(flag) if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
+def agree(work):
+    """Returns `work()`; where it fails on one process it fails on all of them, which must call this together.
+
+    Otherwise the others would wait for the one that failed wherever they exchange something next.
+    """
+    result = error = None
+    try:
+        result = work()
+    except Exception as raised:
+        error = raised
+    if any_process(error is not None):
+        raise error or RuntimeError("another process failed")
+    return result
+
+
 def is_shared(directory) -> bool:
     """Returns whether all processes, which must call this together, see the primary process's `directory`.
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError, require, require_whole
+from jaxgan.core.files import as_path
 
 LARGEST_LABEL = 2**31 - 2  # labels are int32, and so is their number
 
@@ -102,9 +103,11 @@ def checked_class_names(names, num_classes: int | None, prefix: str) -> tuple[st
 
 def npz_file(path, setting: str) -> Path:
     """Returns the path of a file of arrays, or raises a ConfigError that names `setting` where there is no file."""
-    is_file = bool(path) and Path(path).expanduser().is_file()
-    require(is_file, setting, path and str(path), "there is no such file; name a FILE.npz of images")
-    return Path(path).expanduser()
+    right = "there is no such file; name a FILE.npz of images"
+    require(bool(path), setting, path, right)
+    file = as_path(path, setting, local=True)
+    require(file.is_file(), setting, str(path), right)
+    return file
 
 
 def _array(name: str, values) -> np.ndarray:

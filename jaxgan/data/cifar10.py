@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.files import as_path
 from jaxgan.data import tfds as sets
 from jaxgan.data.arrays import ArrayDataset
 from jaxgan.data.decoding import StreamingDataset
@@ -28,7 +29,8 @@ _ADVICE = (
 def open_cifar10(data_config, split: str, setting: str) -> ArrayDataset | StreamingDataset:
     """Opens a split of CIFAR-10, made of the archive in config.data.manual_dir if that is set."""
     root = sets.data_root(data_config)
-    archive = Path(data_config.manual_dir, ARCHIVE).expanduser() if data_config.manual_dir else None
+    manual = data_config.manual_dir
+    archive = as_path(manual, "config.data.manual_dir", local=True) / ARCHIVE if manual else None
     cifar10 = _builder_class(archive, data_config.verify_checksum)
     if archive and not data_config.verify_checksum:
         found, official = _checksums(archive)

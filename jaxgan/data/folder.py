@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError, is_whole, require
+from jaxgan.core.files import as_path
 from jaxgan.data.arrays import LARGEST_LABEL
 from jaxgan.data.decoding import DECODING_VERSION, Unreadable, decode_image
 from jaxgan.data.scan import SUFFIXES, abbreviated, natural, printable, scan
@@ -92,8 +93,10 @@ def passed_over_in_words(passed_over: dict[str, int]) -> str:
 
 def image_directory(directory: str, setting: str) -> Path:
     """Returns the full path of a directory, or raises a ConfigError that names `setting` where there is none."""
-    root = Path(directory).expanduser().resolve()
-    require(bool(directory) and root.is_dir(), setting, directory, "there is no such directory; name one of images")
+    right = "there is no such directory; name one of images"
+    require(bool(directory), setting, directory, right)
+    root = as_path(directory, setting, local=True).resolve()
+    require(root.is_dir(), setting, directory, right)
     return root
 
 

@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 from jaxgan.core.errors import ConfigError, require, require_whole
+from jaxgan.core.files import as_path
 from jaxgan.data.arrays import ArrayDataset, npz_file
 from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
@@ -135,7 +135,7 @@ def open_images(path: str, setting: str) -> ArrayDataset:
       ConfigError: there is no such thing, or it holds something else.
       OSError: an image file cannot be read or has another size than the first.
     """
-    file = Path(path).expanduser()
+    file = as_path(path, setting, local=True)
     if file.suffix == ".npz" and file.is_file():
         dataset = ArrayDataset.from_npz(path, setting)
     elif file.is_dir():

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.files import as_path
 from jaxgan.data.arrays import ArrayDataset
 from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_image, open_source
 
@@ -120,9 +121,10 @@ def data_root(data_config) -> Path:
     """Returns the directory that tfds keeps its sets in."""
     import tensorflow_datasets as tfds
 
-    if "://" in data_config.dir:
-        raise ConfigError(f"config.data.dir={data_config.dir!r}: must be a directory of this machine")
-    return Path(data_config.dir or tfds.core.constants.DATA_DIR).expanduser()
+    if data_config.dir:
+        return as_path(data_config.dir, "config.data.dir", local=True)
+    usual = Path(os.path.expanduser(tfds.core.constants.DATA_DIR))
+    return usual if usual.is_absolute() else files.cache_directory(usual.name)  # this user has no home
 
 
 def prepare(build: Callable, root: Path, data_config):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
 from jaxgan.core.files import as_path
 from jaxgan.core.memory import require_memory
+from jaxgan.core.parallel import agree
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
@@ -158,7 +159,7 @@ class Evaluator:
             parts = self._extractor.from_samples(generator, index, own[process_share(n)], seed)
         else:
             parts = self._extractor.from_images(fakes, index)
-        features = gather(collect(parts, widths, len(index), "fakes", self._show_progress), n)
+        features = gather(agree(lambda: collect(parts, widths, len(index), "fakes", self._show_progress)), n)
         return {name: FeatureSet(rows, labels) for name, rows in features.items()}
 
     def compute(self, fakes: dict[str, FeatureSet]) -> dict[str, float]:

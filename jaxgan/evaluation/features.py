@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jaxgan.core.array_file import ArrayFile, NotKept, keeping, locked_to_keep
 from jaxgan.core.files import announce, atomic_write, keyed_cache_directory
 from jaxgan.core.integrity import Damaged
-from jaxgan.core.parallel import DeviceMap
+from jaxgan.core.parallel import DeviceMap, agree
 from jaxgan.data import Dataset, StreamingDataset, read, subset
 from jaxgan.evaluation.networks import FeatureNetwork
 from jaxgan.sampling.generator import Generator, draw_latents, generate
@@ -172,15 +172,17 @@ def cached_features(
     """
     n, indices = len(indices), indices[process_share(len(indices))]
     widths = extractor.widths(dataset.image_shape)
-    if not len(indices):
-        features = {name: np.empty((0, width), np.float32) for name, width in widths.items()}
-    else:
+
+    def own() -> dict[str, np.ndarray]:
+        if not len(indices):
+            return {name: np.empty((0, width), np.float32) for name, width in widths.items()}
         try:
-            features = _kept_features(dataset, indices, extractor, widths, what, show_progress, flush_images)
+            return _kept_features(dataset, indices, extractor, widths, what, show_progress, flush_images)
         except NotKept as error:
             announce(f"warning: the features of {what} are not kept: {error}")
-            features = collect(extractor.from_images(dataset, indices), widths, len(indices), what, show_progress)
-    return gather(features, n)
+            return collect(extractor.from_images(dataset, indices), widths, len(indices), what, show_progress)
+
+    return gather(agree(own), n)
 
 
 def _kept_features(dataset, indices, extractor, widths, what, show_progress, flush_images) -> dict[str, np.ndarray]:
