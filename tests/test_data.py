@@ -162,7 +162,7 @@ BAD_SOURCES = {
     "a file for a directory": (dict(name="folder", dir=__file__), r"^config\.data\.dir=.*: there is no such directory"),
     "sets elsewhere": (
         dict(dir="gs://bucket"),
-        r"^config\.data\.dir='gs://bucket': must be a directory of this machine",
+        r"^config\.data\.dir='gs://bucket': must be on this machine",
     ),
     "an object": (dict(name="custom"), r"^config\.data\.name='custom': this run is trained on a data set object"),
     "negative disk space": (dict(cache_gb=-1.0), r"^config\.data\.cache_gb=-1\.0: must be 0 or above"),

@@ -112,8 +112,9 @@ def test_damaged_features_are_computed_again_with_a_warning(tmp_path, capsys, da
     assert capsys.readouterr().err == ""
 
 
-def test_features_that_cannot_be_kept_are_computed(tmp_path, capsys):
+def test_features_that_cannot_be_kept_are_computed(tmp_path, capsys, monkeypatch):
     (tmp_path / "jaxgan").write_text("no directory")
+    monkeypatch.setattr("jaxgan.core.files._writable", lambda caches: tmp_path / "jaxgan")
     features = compute()
     assert features["simple/moments"].shape == (50, 2)
     (line,) = capsys.readouterr().err.splitlines()

@@ -292,9 +292,10 @@ def test_a_damaged_copy_is_made_anew_with_a_warning(root, capsys, name):
     assert capsys.readouterr().err == ""
 
 
-def test_a_copy_that_cannot_be_written_is_done_without(root, capsys):
+def test_a_copy_that_cannot_be_written_is_done_without(root, capsys, monkeypatch):
     write(root, "a/0.png", "b/1.png")
     (root.parent / "cache").write_text("no directory")
+    monkeypatch.setattr("jaxgan.core.files._writable", lambda caches: root.parent / "cache")
     dataset = load(root)
     assert isinstance(dataset, data.StreamingDataset)
     assert greys(dataset) == [0, 1]

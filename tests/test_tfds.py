@@ -225,7 +225,7 @@ def test_a_damaged_set_is_one_line_with_the_command_that_removes_it(prepared, tm
 def test_a_read_only_set_is_kept_decoded_elsewhere(prepared, tmp_path, monkeypatch):
     root, images, labels = prepared
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(root))
     config = cifar_config(root)
     config.split = "train[:50%]+train[50%:]"
     dataset = data.load(config)
@@ -311,5 +311,5 @@ def test_a_name_that_tfds_does_not_know(tmp_path):
     with pytest.raises(ConfigError, match="nearest: stacked_digits"):
         data.load(config)
     config.dir = "gs://bucket/sets"
-    with pytest.raises(ConfigError, match="must be a directory of this machine"):
+    with pytest.raises(ConfigError, match="must be on this machine"):
         data.load(config)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
-from jaxgan.core.files import as_path
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import agree
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
@@ -79,7 +78,7 @@ def evaluate(
 
 def _as_dataset(images, setting: str) -> Dataset:
     if isinstance(images, str | os.PathLike):
-        return open_images(str(as_path(images, setting, local=True)), setting)
+        return open_images(images, setting)
     if isinstance(images, np.ndarray):
         return ArrayDataset(images)
     check_dataset(images, setting)

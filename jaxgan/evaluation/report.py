@@ -122,7 +122,7 @@ def evaluate_images(
         require(name not in changes, f"--{name}", changes.get(name), f"--images {right}")
     metrics, named = _require_metrics(metrics, neighbours), (None, "none")
     check_metrics(metrics, PROTOCOLS[protocol]._replace(**changes), "--{}".format)
-    images = data.open_images(str(as_path(path, "--images", local=True)), "--images")
+    images = data.open_images(path, "--images")
     choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
     if reals or _compares(metrics):
         own = default_config().data
@@ -147,7 +147,7 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
       changes: settings of config.data to change; a value of None changes nothing.
     """
     if name and (name.endswith(".npz") or as_path(name, "--reals", local=True).is_dir()):
-        return data.open_images(str(as_path(name, "--reals", local=True)), "--reals"), name
+        return data.open_images(name, "--reals"), name
     settings = own.copy_and_resolve_references()
     settings.update({key: value for key, value in (changes or {}).items() if value is not None})
     settings.name = name or own.name

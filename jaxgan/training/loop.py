@@ -69,7 +69,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
     directory, primary = checkpoint_directory(config, workdir), is_primary_process()
-    dataset, held_out, spec = open_images(config, dataset)
+    dataset, held_out, spec = open_data(config, dataset)
     recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
     evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
     if evaluator.metrics:  # what they need of labels, and the sizes of images
@@ -108,7 +108,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
                     console.note(f"{error.symptom}: rollback {rollbacks} of {config.max_rollbacks} to step {run.saved}")
 
 
-def open_images(config, dataset) -> tuple[data.Dataset, data.Dataset | None, data.DataSpec]:
+def open_data(config, dataset) -> tuple[data.Dataset, data.Dataset | None, data.DataSpec]:
     """Returns the images to train on, held-out ones or None, and what they are; `config.data` names them then.
 
     Args:
