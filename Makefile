@@ -1,7 +1,8 @@
-# make quickstart | test | test-all | lint | format, with PYTHON=python3.12 for another interpreter (3.11 or newer).
+# make quickstart | test | test-all | chaos | lint | format, with PYTHON=python3.12 for another interpreter (3.11 or newer).
 
 PYTHON ?= python3
 ARGS ?=
+N ?= 200
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 ifeq ($(VERSION),)
 $(error PYTHON=$(PYTHON) cannot be run: name a Python of 3.11 or newer)
@@ -11,16 +12,20 @@ BIN := .venv/bin
 # uv installs what pip does in a quarter of the time.
 INSTALL := $(BIN)/uv pip install -q --python $(BIN)/python $(CONSTRAINTS)
 
-.PHONY: quickstart test test-all lint format clean
+.PHONY: quickstart test test-all chaos lint format clean
 
 quickstart: .venv/run-$(VERSION)
 	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
 
 test: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not chaos" $(ARGS)
 
 test-all: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not chaos" $(ARGS)
+
+chaos: .venv/dev-$(VERSION)
+	$(BIN)/python -m tests.chaos --disturbances=$(N)
+	$(BIN)/python -m pytest -q -m chaos tests
 
 lint: .venv/dev-$(VERSION)
 	$(BIN)/ruff check .

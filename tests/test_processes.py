@@ -299,7 +299,7 @@ def results(folder: pathlib.Path) -> list[dict]:
 
 
 @one_line
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_a_loss_at_any_moment_the_same_command_goes_on_exactly(tmp_path, undisturbed, moment, victim):
