@@ -101,7 +101,7 @@ def test_a_program_of_this_machine():
 @pytest.mark.parametrize(
     ("topology", "error"),
     [
-        ("v9:2x2", r"topology \(before the colon\)='v9': choose one of v2, v3, v4, v5e"),
+        ("v9:2x2", "topology='v9:2x2': begins with none of v2, v3, v4, v5e"),
         ("v5e", "topology='v5e': write the devices as in v5e:2x2"),
         ("v5e:7x9", r"topology='v5e:7x9': .*pip install 'jaxgan\[plan\]'"),
         ("v5e:0x4", "topology='v5e:0x4': write the devices"),
