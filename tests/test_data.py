@@ -148,7 +148,7 @@ def test_a_data_set_that_answers_badly_after_its_check(later, message):
 
 
 def test_batches_are_read_with_care():
-    recipe = types.SimpleNamespace(batch_size=4, real_batches_per_step=1)
+    recipe = types.SimpleNamespace(batch_size=4, real_batches_per_step=1, image_shape=(8, 8, 3), num_classes=0)
     batches = data.Batches(Plain(get=lambda i: None), recipe, None)
     with pytest.raises(ConfigError, match=r"^dataset\.get\(indices\)=NoneType"):
         next(batches)

@@ -10,10 +10,12 @@ changes nothing but rounding (whose differences grow as training goes on, as any
 
 import functools
 import math
+from collections.abc import Mapping
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -25,7 +27,7 @@ from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
 from jaxgan.gan.losses import per_example, top_k_weights, wasserstein_d
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import NetState, TrainState, check_state
+from jaxgan.gan.state import NetState, TrainState, check_key, check_recipe, check_state
 from jaxgan.gan.views import (
     D_STREAMS,
     G_STREAMS,
@@ -67,8 +69,11 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
         examples of this device.
       key: the run's key, the same in every step.
     """
-    check_batch(recipe, batch)
+    check_recipe(recipe)
     check_state(recipe, state)
+    check_key(key)
+    check_batch(recipe, batch)
+    batch = jax.tree.map(jnp.asarray, batch)  # NumPy's arrays take no traced index
     local = batch["images"].shape[1]
     index = axis_index(recipe.axis_name) * local + jnp.arange(local)  # this device's examples in the global batch
     images_seen = state.step.astype(jnp.float32) * recipe.images_per_step
@@ -108,13 +113,17 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
 
 
 def check_batch(recipe: Recipe, batch: dict) -> None:
-    """Raises a ConfigError unless a batch has the shape that the recipe takes."""
+    """Raises a ConfigError unless a batch has the shapes and types that the recipe takes."""
     local = recipe.batch_size // axis_size(recipe.axis_name)
     wanted = (recipe.real_batches_per_step, local, *recipe.image_shape)
-    for name, shape in (("images", wanted), ("labels", wanted[:2])):
-        require(name in batch, "batch", list(batch), f"has no {name!r}")
-        found = batch[name].shape
+    for name, shape, kind in (("images", wanted, np.uint8), ("labels", wanted[:2], np.integer)):
+        array = batch.get(name) if isinstance(batch, Mapping) else None
+        right = 'give {"images": ..., "labels": ...}, two arrays'
+        require(hasattr(array, "dtype"), f"batch[{name!r}]", type(batch if array is None else array), right)
+        found = array.shape
         require(found == shape, f"shape of batch[{name!r}]", found, f"must be {shape} on each device, for one update")
+        good = jnp.issubdtype(array.dtype, kind)
+        require(good, f"dtype of batch[{name!r}]", str(array.dtype), f"must be {kind.__name__}")
 
 
 def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
@@ -360,7 +369,7 @@ class Step:
     """
 
     def __init__(self, recipe: Recipe, devices: Devices):
-        require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+        check_recipe(recipe)
         right = "give jaxgan.core.parallel.Devices(devices=[...]), or None for all devices"
         require(isinstance(devices, Devices), "devices", devices, right)
         self.devices = devices
