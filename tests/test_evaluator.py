@@ -258,9 +258,9 @@ def test_a_generator_that_does_not_fit(generator):
             "config.eval.metrics='modes': is defined for the data set stacked_digits only, not cif",
         ),
         (("accuracy_cifar",), {"conditional": False}, "config.eval.metrics='accuracy_cifar': .* unconditional"),
-        (("fd_cifar",), {"best_metric": "eval/fid"}, "best_metric='eval/fid': is no result .* there is eval/fd_cifar$"),
-        (("kid_cifar",), {"best_metric": "eval/kid_cifar_std"}, "there is eval/kid_cifar$"),
-        ((), {"best_metric": "eval/fid"}, "there is none$"),
+        (("fd_cifar",), {"best_metric": "eval/fid"}, "best_metric='eval/fid': is not among .*: eval/fd_cifar$"),
+        (("kid_cifar",), {"best_metric": "eval/kid_cifar_std"}, "better: eval/kid_cifar$"),
+        ((), {"best_metric": "eval/fid"}, "better: none is evaluated$"),
     ],
 )
 def test_settings_of_a_run_are_checked_without_its_data(names, arguments, message):

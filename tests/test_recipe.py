@@ -104,7 +104,10 @@ TOGETHER = [  # settings that do not go together, and what is said of the one to
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.1,)}, "config.ema.posthoc=(0.1,): give relative stds, each once"),
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.2, 0.2)}, "config.ema.posthoc=(0.2, 0.2): give relative stds"),
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.3,)}, "config.ema.posthoc=0.3: must be above 0 and at most 0.2887"),
-    ({"augment.target": 0.6}, "config.augment.name='': is none, and config.augment.target=0.6 takes one"),
+    (
+        {"augment.target": 0.6},
+        "config.augment.name='': must name an augmentation, since config.augment.target=0.6 adapts",
+    ),
     (
         {"augment.target": 0.6, "augment.name": "ada", "loss": "rpgan"},
         "config.augment.target=0.6: p follows the sign of logits, of which rpgan compares only differences",

@@ -1,11 +1,13 @@
 """What a generator and a discriminator must return, checked before anything is computed."""
 
+import contextlib
 import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.models.layers import BaseDiscriminator
 
 
@@ -50,3 +52,19 @@ def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> N
 
 def _describe(tree) -> str:
     return str(jax.tree.map(lambda x: list(x.shape), tree))
+
+
+@contextlib.contextmanager
+def naming_setting(config, net: str):
+    """Turns what a net says of its fields, "field=value: ...", into an error that names the setting."""
+    elsewhere = {"image_size": "data.image_size", "conditioning": "model.conditioning", "z_dim": "model.z_dim"}
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        field, is_field, _ = str(error).partition("=")
+        if not (is_field and field.isidentifier()):
+            raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
+        setting = elsewhere.get(field, f"model.{net}.{field}")
+        raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error

@@ -1,6 +1,5 @@
 """A recipe: everything that training needs to know of a run, as plain values; and how a config becomes one."""
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
-from jaxgan.gan.nets import check_net
+from jaxgan.gan.nets import check_net, naming_setting
 from jaxgan.gan.optim import OPTIMIZERS, Optimizer, as_optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.schedules import Schedule, as_schedule, parse_schedule, require_range
@@ -181,6 +180,10 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     Raises:
       ConfigError: for the first setting that cannot work.
     """
+    right = 'give a config, such as jaxgan.config("digits")'
+    require(hasattr(config, "model"), "config", type(config), right)
+    require(isinstance(data, DataSpec | None), "data", type(data), "give DataSpec.from_dataset(dataset)")
+    _require_set(config)
     for key in ("batch_size", "d_steps", "train_kimg"):
         require(config[key] > 0, f"config.{key}", config[key], "must be above 0")
     require(config.model.z_dim > 0, "config.model.z_dim", config.model.z_dim, "must be above 0")
@@ -213,6 +216,16 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     )
 
 
+def _require_set(section, path: str = "config") -> None:
+    """Raises a ConfigError for a setting that is None; only fields of the nets may be."""
+    for key, value in section.items():
+        name = f"{path}.{key}"
+        if hasattr(value, "items"):
+            _require_set(value, name)
+        elif not name.startswith(("config.model.g.", "config.model.d.")) or key == "channels":
+            require(value is not None, name, value, "is not set; only fields of model.g and model.d may be None")
+
+
 def make_generator(config, data: DataSpec | None = None) -> BaseGenerator:
     """Returns the generator that a config describes, for use after training."""
     return _make_net(config, data, "g", {})
@@ -230,7 +243,7 @@ def make_nets(config, data: DataSpec | None = None) -> tuple[BaseGenerator, Base
     discriminator = _make_net(config, data, "d", dict(conditioning=conditioning, san=model.san))
     image_shape = generator.image_size, generator.image_size, generator.image_channels
     for name, net, shape in (("g", generator, (model.z_dim,)), ("d", discriminator, image_shape)):
-        with _name_setting(config, name):
+        with naming_setting(config, name):
             check_net(net, shape, config.batch_size)
     return generator, discriminator
 
@@ -247,7 +260,7 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
     for key, value in given.items():
         right = f"{config.model.name} has no such field; it has {', '.join(sorted(own)) or 'none of its own'}"
         require(key in own, f"config.model.{name}.{key}", value, right)
-    with _name_setting(config, name):
+    with naming_setting(config, name):
         return architecture(
             image_size=config.data.image_size if data is None else data.image_size,
             image_channels=3 if data is None else data.channels,
@@ -257,22 +270,6 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
             **fields,
             **given,
         )
-
-
-@contextlib.contextmanager
-def _name_setting(config, net: str):
-    """Turns what a net says of its fields, "field=value: ...", into an error that names the setting."""
-    elsewhere = {"image_size": "data.image_size", "conditioning": "model.conditioning", "z_dim": "model.z_dim"}
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        field, is_field, _ = str(error).partition("=")
-        if not (is_field and field.isidentifier()):
-            raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
-        setting = elsewhere.get(field, f"model.{net}.{field}")
-        raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
 
 
 def _schedule(section, name: str, config, path: str = "", limit: float = math.inf) -> Schedule:
@@ -342,7 +339,12 @@ def _augmentation(config, loss: Loss) -> Augmentation | None:
     require(0 <= target < 1, "config.augment.target", target, "must be in [0, 1)")
     if target:
         wants = f"config.augment.target={target}"
-        require(bool(section.name), "config.augment.name", section.name, f"is none, and {wants} takes one that adapts")
+        require(
+            bool(section.name),
+            "config.augment.name",
+            section.name,
+            f"must name an augmentation, since {wants} adapts its strength",
+        )
         right = f"p follows the sign of logits, of which {config.loss} compares only differences; set it to 0"
         require(loss.decision_threshold is not None, "config.augment.target", target, right)
         right = f"an adaptive p has none, and {wants} makes it adaptive"

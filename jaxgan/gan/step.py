@@ -2,6 +2,9 @@
 
     state, metrics = train_step(recipe, state, batch, key)
 
+A step, where nothing else is said, is such an update, as `TrainState.step` counts them; a D step is one of the n in it,
+and a dispatch is a call of the compiled program, which makes one update or several (`scan_steps`).
+
 `train_step` runs on each device that shares the batch, on that device's examples; `parallelize` puts it on all of
 them. Gradients are averaged over the devices in `apply_gradients` and metrics in `train_step`, each in one visible
 place; batch norm does its own. Every draw belongs to an example's index in the global batch, so the number of devices
