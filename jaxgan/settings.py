@@ -14,11 +14,11 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, is_remote
 from jaxgan.gan.penalties import PENALTIES
 from jaxgan.models import MODELS
-from jaxgan.models.layers import COMMON_FIELDS
+from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
 # Settings that name a file or a directory; "" is none.
 PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir")
@@ -73,12 +73,25 @@ def _optim(lr: float) -> Settings:
 def _net(index: int) -> Settings:
     """Returns a section with every field that a generator (0) or discriminator (1) of `MODELS` has, all unset."""
     section = Settings(dict(channels=()))
-    for architecture in MODELS.values():
+    for name, architecture in MODELS.items():
+        bases = BaseGenerator, BaseDiscriminator
+        good = (
+            isinstance(architecture, tuple) and len(architecture) == 2 and all(map(_is_subclass, architecture, bases))
+        )
+        require(
+            good, f"MODELS[{name!r}]", architecture, "must be a pair of classes: a BaseGenerator, a BaseDiscriminator"
+        )
         for field in dataclasses.fields(architecture[index]):
             if field.name not in COMMON_FIELDS:
-                kind = next(t for t in (*typing.get_args(field.type), field.type) if t in (bool, int, float, str))
-                section[field.name] = config_dict.placeholder(kind)
+                types = [t for t in (*typing.get_args(field.type), field.type) if t in (bool, int, float, str)]
+                right = "a field of a net is a bool, int, float or str, as it is a setting"
+                require(bool(types), f"MODELS[{name!r}], field {field.name}", field.type, right)
+                section[field.name] = config_dict.placeholder(types[0])
     return section
+
+
+def _is_subclass(value, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
 
 
 def default_config() -> Settings:

@@ -230,3 +230,26 @@ def test_what_is_no_config_and_no_spec():
     dataset = jaxgan.ArrayDataset(np.zeros((2, 32, 32, 3), np.uint8))
     with pytest.raises(ConfigError, match=r"^data=<class '.*ArrayDataset'>: give DataSpec\.from_dataset\(dataset\)$"):
         recipe_from_config(default_config(), dataset)
+
+
+class Odd(MODELS["mlp"][0]):
+    """A generator with a field that no setting can be."""
+
+    parts: list = ()
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "words"),
+    [
+        ("MODELS", MODELS["mlp"][0], r"^MODELS\['bad'\]=<class '.*Generator'>: must be a pair of classes"),
+        ("MODELS", MODELS["mlp"][::-1], r"^MODELS\['bad'\]=.*: must be a pair of classes"),
+        ("MODELS", (Odd, MODELS["mlp"][1]), r"^MODELS\['bad'\], field parts=<class 'list'>: a field of a net is"),
+        ("LOSSES", abs, r"^LOSSES\['bad'\]=.*: give a Loss"),
+        ("PENALTIES", abs, r"^PENALTIES\['bad'\]=.*: give a Penalty"),
+    ],
+)
+def test_an_entry_that_is_none_names_its_table(table, entry, words, monkeypatch):
+    monkeypatch.setitem(getattr(jaxgan, table), "bad", entry)
+    setting = {"MODELS": ("loss", "ns"), "LOSSES": ("loss", "bad"), "PENALTIES": ("penalty.bad.weight", 1.0)}[table]
+    with pytest.raises(ConfigError, match=words):
+        recipe_from_config(changed(*setting))

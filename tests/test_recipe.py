@@ -478,6 +478,14 @@ def test_a_penalty_that_returns_something_else(running, returned, right):
         step_in_the_abstract(recipe)
 
 
+def test_a_side_of_g_that_looks_at_reals_which_it_has_not():
+    with pytest.raises(ConfigError, match=r"^Loss\.g: TypeError: .*relativistic=True"):
+        step_in_the_abstract(tiny_recipe(loss=Loss(lambda real, fake: fake, lambda real, fake: real - fake)))
+    looks = Penalty(lambda inputs: inputs.real.logits, net="g")
+    with pytest.raises(ConfigError, match=r"^Penalty\.fn: AttributeError: .*needs_reals=True"):
+        step_in_the_abstract(tiny_recipe(penalties_g={"mine": looks}))
+
+
 def test_a_loss_that_returns_something_else():
     with pytest.raises(ConfigError, match=r"^Loss\.d='.*<lambda>': must return one value an example"):
         step_in_the_abstract(tiny_recipe(loss=Loss(lambda real, fake: None, lambda real, fake: fake)))

@@ -20,7 +20,7 @@ from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
 from jaxgan.gan.augment import diffaugment
-from jaxgan.gan.losses import per_example
+from jaxgan.gan.losses import explain_absent_reals, per_example
 from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 from jaxgan.gan.views import PenaltyInputs
 
@@ -68,7 +68,9 @@ class Penalty:
 
     def __call__(self, inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
         """Returns what `fn` returns, one value an example or a scalar, and the running scalars after this step."""
-        values, running = self.fn(inputs), {}
+        right = "a step of G has reals where the penalty has needs_reals=True"
+        with explain_absent_reals("Penalty.fn", inputs.real is None, right):
+            values, running = self.fn(inputs), {}
         if self.running:
             pair = isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Mapping)
             same = pair and jax.tree.map(jnp.shape, dict(values[1])) == jax.tree.map(jnp.shape, inputs.running)

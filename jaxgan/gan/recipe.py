@@ -189,6 +189,7 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     require(config.model.z_dim > 0, "config.model.z_dim", config.model.z_dim, "must be above 0")
     generator, discriminator = make_nets(config, data)
     loss = lookup(LOSSES, config.loss, "config.loss")
+    require(isinstance(loss, Loss), f"LOSSES[{config.loss!r}]", loss, "give a Loss")
     penalties = _penalties(config, generator)
     top_k = _schedule(config, "top_k_fraction", config, limit=1.0)
     key = "top_k_fraction" if config.top_k_fraction <= 0 else "top_k_fraction_schedule"
@@ -313,9 +314,9 @@ def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:
         weight = _schedule(section, "weight", config, f"penalty.{name}.")
         require(section.interval >= 1, f"config.penalty.{name}.interval", section.interval, "must be 1 or above")
         if not weight.is_zero:
-            penalties[name] = lookup(PENALTIES, name, "config.penalty").replace(
-                weight=weight, interval=section.interval
-            )
+            penalty = lookup(PENALTIES, name, "config.penalty")
+            require(isinstance(penalty, Penalty), f"PENALTIES[{name!r}]", penalty, "give a Penalty")
+            penalties[name] = penalty.replace(weight=weight, interval=section.interval)
     if "path" in penalties:
         right = f"{config.model.name} has no styles; stylegan2 has"
         has_styles = hasattr(generator, "mapping") and hasattr(generator, "synthesis")

@@ -2,8 +2,8 @@
 
     state, metrics = train_step(recipe, state, batch, key)
 
-A step, where nothing else is said, is such an update, as `TrainState.step` counts them; a D step is one of the n in it,
-and a dispatch is a call of the compiled program, which makes one update or several (`scan_steps`).
+A step is such an update, as `TrainState.step` counts them; a D step is one of the n in it; a dispatch is a call of the
+compiled program, with one update or several.
 
 `train_step` runs on each device that shares the batch, on that device's examples; `parallelize` puts it on all of
 them. Gradients are averaged over the devices in `apply_gradients` and metrics in `train_step`, each in one visible
@@ -28,7 +28,7 @@ from jaxgan.core.parallel import AXIS, Devices, axis_index, axis_size, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
-from jaxgan.gan.losses import per_example, top_k_weights, wasserstein_d
+from jaxgan.gan.losses import explain_absent_reals, per_example, top_k_weights, wasserstein_d
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import NetState, TrainState, check_key, check_recipe, check_state
 from jaxgan.gan.views import (
@@ -125,8 +125,8 @@ def check_batch(recipe: Recipe, batch: dict) -> None:
         require(hasattr(array, "dtype"), f"batch[{name!r}]", type(batch if array is None else array), right)
         found = array.shape
         require(found == shape, f"shape of batch[{name!r}]", found, f"must be {shape} on each device, for one update")
-        good = jnp.issubdtype(array.dtype, kind)
-        require(good, f"dtype of batch[{name!r}]", str(array.dtype), f"must be {kind.__name__}")
+        right = f"must be {kind.__name__}"
+        require(jnp.issubdtype(array.dtype, kind), f"dtype of batch[{name!r}]", str(array.dtype), right)
 
 
 def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
@@ -184,9 +184,10 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             gradients_of(recipe.penalties_g),
             together=False,  # no gradient goes through the reals
         )
-        logits_real = views["real"].logits if recipe.loss.relativistic else None
-        fake = views["fake"]
-        values = per_example(recipe.loss.g(logits_real, fake.logits), len(fake.logits), "Loss.g", recipe.loss.g)
+        fake, logits_real = views["fake"], views["real"].logits if recipe.loss.relativistic else None
+        with explain_absent_reals("Loss.g", logits_real is None, "G's side has reals where relativistic=True"):
+            values = recipe.loss.g(logits_real, fake.logits)
+        values = per_example(values, len(fake.logits), "Loss.g", recipe.loss.g)
         if recipe.top_k_fraction is not None:
             logits = lax.stop_gradient(fake.logits)
             values *= top_k_weights(logits, context.gather(logits), recipe.top_k_fraction(context.images_seen))
@@ -195,10 +196,9 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
         if recipe.class_loss is not None:
             metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
             total += recipe.class_loss.weight_g * metrics["classes/g"]
-        generator = bind_generator(recipe, params, state.g.model_state)
-        penalty, running, penalty_metrics = add_up_penalties(
-            groups, views, image_gradients, state.running, context, generator
-        )
+        bound = bind_generator(recipe, params, state.g.model_state)
+        added = add_up_penalties(groups, views, image_gradients, state.running, context, bound)
+        penalty, running, penalty_metrics = added
         return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
     grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.g.params)
