@@ -165,8 +165,11 @@ BAD_SOURCES = {
         r"^config\.data\.dir='gs://bucket': must be a directory of this machine",
     ),
     "an object": (dict(name="custom"), r"^config\.data\.name='custom': this run is trained on a data set object"),
-    "negative disk space": (dict(cache_gb=-1.0), r"^config\.data\.cache_gb=-1\.0: must be 0 or above"),
-    "disk space that is none": (dict(cache_gb=float("nan")), r"^config\.data\.cache_gb=nan: must be 0 or above"),
+    "negative disk space": (dict(cache_gb=-1.0), r"^config\.data\.cache_gb=-1\.0: must be a finite number, 0 or above"),
+    "disk space that is none": (
+        dict(cache_gb=float("nan")),
+        r"^config\.data\.cache_gb=nan: must be a finite number, 0 or above",
+    ),
     "negative size": (dict(image_size=-8), r"^config\.data\.image_size=-8: must be a whole number, 1 or above"),
 }
 

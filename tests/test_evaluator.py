@@ -324,3 +324,10 @@ def test_protocols():
         assert describe_protocol(name, protocol) == name
     changed = PROTOCOLS["studiogan"]._replace(num=10_000, step="newest")
     assert describe_protocol("studiogan", changed) == "studiogan but num=10000, step=newest"
+
+
+def test_a_run_is_no_set_of_images(tmp_path):
+    for name in ("config.json", "data.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=r"^generator_or_images='.*': is a run; give its generator, jaxgan\.load"):
+        evaluate(tmp_path, metrics=["modes"])
