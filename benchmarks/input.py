@@ -25,7 +25,8 @@ def main():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
     dataset = ArrayDataset(images, rng.integers(0, 10, 50_000, np.int32))
-    recipe = types.SimpleNamespace(batch_size=args.batch_size, real_batches_per_step=1)
+    recipe = dict(batch_size=args.batch_size, real_batches_per_step=1, image_shape=(32, 32, 3), num_classes=10)
+    recipe = types.SimpleNamespace(**recipe)
     batches = Batches(dataset, recipe, Devices(), steps_per_dispatch=args.steps_per_dispatch)
     jax.block_until_ready(next(batches))
     start, dispatches = time.perf_counter(), 0

@@ -59,17 +59,19 @@ def config(name: str | os.PathLike) -> ConfigDict:
         require(callable(get_config), "config", name, "the file defines no function get_config")
         require(not variant or bool(inspect.signature(get_config).parameters), "config", name, "it has no variants")
         return get_config(variant) if variant else get_config()
-    except ConfigError:
-        raise
     except Exception as error:  # whatever a user's file does
-        raise ConfigError(f"{_where(error, file)}: {type(error).__name__}: {_brief(error)}") from error
+        if isinstance(error, ConfigError) and not isinstance(error, AttributeError | TypeError):
+            raise
+        raise ConfigError(f"{_where(error, file)}: {_brief(error)}") from error
 
 
 def _brief(error: Exception) -> str:
     """Returns an error's message, without the whole config that ml_collections puts into that of an unknown key."""
+    if isinstance(error, ConfigError):
+        return str(error)
     message, _, config = str(error).partition(" and cannot be added since the config is locked")
     nearest = re.search(r"Did you mean .*\?", config)
-    return message.strip("'") + (f". {nearest[0]}" if nearest else "")
+    return f"{type(error).__name__}: " + message.strip("'") + (f". {nearest[0]}" if nearest else "")
 
 
 def _where(error: Exception, file: pathlib.Path) -> str:

@@ -14,18 +14,47 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, is_remote
 from jaxgan.gan.penalties import PENALTIES
 from jaxgan.models import MODELS
-from jaxgan.models.layers import COMMON_FIELDS
+from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
 # Settings that name a file or a directory; "" is none.
 PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir")
 
 
-def _optim(lr: float) -> ConfigDict:
-    return ConfigDict(
+class UnknownSetting(ConfigError, AttributeError):
+    """Says that there is no such setting, and which ones are near."""
+
+
+class WrongType(ConfigError, TypeError):
+    """Says that a setting takes a value of another type."""
+
+
+class Settings(ConfigDict):
+    """A section of settings, which answers a wrong name or type in one line."""
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_"):  # what copy, pickle and notebooks ask for
+                raise
+            raise UnknownSetting(unknown_key(name, [*self.keys(), *flatten(self)], root="")) from None
+
+    def __setattr__(self, name: str, value) -> None:
+        try:
+            super().__setattr__(name, value)
+        except AttributeError:
+            raise UnknownSetting(unknown_key(name, [*self.keys(), *flatten(self)], root="")) from None
+        except TypeError:
+            kind = type(self[name]).__name__
+            raise WrongType(f"{name}={value!r}: must be of type {kind}, as {self[name]!r} is") from None
+
+
+def _optim(lr: float) -> Settings:
+    return Settings(
         dict(
             name="adam",  # adam, adamw, rmsprop, sgd
             lr=lr,  # learning rate
@@ -41,20 +70,33 @@ def _optim(lr: float) -> ConfigDict:
     )
 
 
-def _net(index: int) -> ConfigDict:
+def _net(index: int) -> Settings:
     """Returns a section with every field that a generator (0) or discriminator (1) of `MODELS` has, all unset."""
-    section = ConfigDict(dict(channels=()))
-    for architecture in MODELS.values():
+    section = Settings(dict(channels=()))
+    for name, architecture in MODELS.items():
+        bases = BaseGenerator, BaseDiscriminator
+        good = (
+            isinstance(architecture, tuple) and len(architecture) == 2 and all(map(_is_subclass, architecture, bases))
+        )
+        require(
+            good, f"MODELS[{name!r}]", architecture, "must be a pair of classes: a BaseGenerator, a BaseDiscriminator"
+        )
         for field in dataclasses.fields(architecture[index]):
             if field.name not in COMMON_FIELDS:
-                kind = next(t for t in (*typing.get_args(field.type), field.type) if t in (bool, int, float, str))
-                section[field.name] = config_dict.placeholder(kind)
+                types = [t for t in (*typing.get_args(field.type), field.type) if t in (bool, int, float, str)]
+                right = "a field of a net is a bool, int, float or str, as it is a setting"
+                require(bool(types), f"MODELS[{name!r}], field {field.name}", field.type, right)
+                section[field.name] = config_dict.placeholder(types[0])
     return section
 
 
-def default_config() -> ConfigDict:
+def _is_subclass(value, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
+
+
+def default_config() -> Settings:
     """Returns the SNGAN recipe on CIFAR-10, locked; a config file imports this and changes a few fields."""
-    config = ConfigDict()
+    config = Settings()
     config.seed = 0
     config.batch_size = 64  # global: real images in one D step, over all devices
     config.train_kimg = 6400.0  # length of the run
@@ -62,7 +104,7 @@ def default_config() -> ConfigDict:
     config.parallel = "pmap"  # pmap or shard_map: the same step, equal results
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
-    config.data = ConfigDict()
+    config.data = Settings()
     config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder, npz
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
@@ -75,7 +117,7 @@ def default_config() -> ConfigDict:
     config.data.skip_unreadable = False  # folder: leave files out that cannot be decoded, and say how many
     config.data.cache_gb = 4.0  # a set whose decoded copy takes more disk than this is decoded as it is read
 
-    config.model = ConfigDict()
+    config.model = Settings()
     config.model.name = "sngan"  # see jaxgan/models/__init__.py
     config.model.z_dim = 128
     config.model.conditional = False  # class-conditional G and D
@@ -95,14 +137,14 @@ def default_config() -> ConfigDict:
     config.top_k_fraction_schedule = "constant"
     # A penalty is added to D's loss, or to G's, with a weight; 0: off. A lazy one is applied in every interval-th step
     # and counts interval times as much then. R1 papers write gamma / 2 for the weight.
-    config.penalty = ConfigDict()
+    config.penalty = Settings()
     for name in PENALTIES:  # each is described in jaxgan/gan/penalties.py
-        config.penalty[name] = ConfigDict(dict(weight=0.0, weight_schedule="constant", interval=1))
-    config.class_loss = ConfigDict()  # where model.conditioning is not projection
+        config.penalty[name] = Settings(dict(weight=0.0, weight_schedule="constant", interval=1))
+    config.class_loss = Settings()  # where model.conditioning is not projection
     config.class_loss.weight_d = 1.0  # in D's loss, on reals (ReACGAN: 0.5)
     config.class_loss.weight_g = 1.0  # in G's loss, on its fakes
     config.class_loss.fakes = False  # True: in D's loss on fakes too (Odena et al. 2017)
-    config.augment = ConfigDict()
+    config.augment = Settings()
     config.augment.name = ""  # what all images pass before D sees them: see AUGMENTATIONS in gan/augment.py; "": none
     config.augment.p = 1.0  # strength; where it starts if it is adaptive
     config.augment.p_schedule = "constant"
@@ -112,7 +154,7 @@ def default_config() -> ConfigDict:
     config.augment.shared_draws = False  # a fake is augmented as the real beside it in the batch is
     config.optim_g = _optim(lr=2e-4)
     config.optim_d = _optim(lr=2e-4)
-    config.ema = ConfigDict()
+    config.ema = Settings()
     config.ema.half_life_kimg = 10.0  # half-life of the EMA generator; 0: no averaging
     config.ema.half_life_kimg_schedule = "constant"
     config.ema.rampup = 0.05  # the half-life is at most this fraction of the images seen so far; 0: no ramp
@@ -122,28 +164,28 @@ def default_config() -> ConfigDict:
     config.on_divergence = "stop"  # a value that is not finite ends the run; rollback: go on with other draws from
     # the last checkpoint, which is always finite
     config.max_rollbacks = 3  # so many times in the run
-    config.stop = ConfigDict()
+    config.stop = Settings()
     config.stop.after_kimg_without_improvement = (
         0.0  # end the run so long after checkpoint.best_metric was best; 0: off
     )
 
-    config.log = ConfigDict()
+    config.log = Settings()
     config.log.every_kimg = 6.4
     config.log.tensorboard = True
     config.log.wandb = False  # needs the extra `wandb`
-    config.sample = ConfigDict()
+    config.sample = Settings()
     config.sample.every_kimg = 64.0  # a grid of fixed latents from the EMA generator, and curves.png
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class
-    config.eval = ConfigDict()
+    config.eval = Settings()
     config.eval.every_kimg = 0.0
     config.eval.metrics = ()  # see METRICS in jaxgan/evaluation/registry.py: fd_cifar, is_cifar, modes, fid, ...
     config.eval.num_samples = 10_000  # fakes of seed 0; papers quote 50,000, the 1,000 modes 26,000
     config.eval.num_reals = 0  # of config.data.split, evenly over it; 0: all
     config.eval.inception_weights = ""  # file; "": fetched on first use
     config.eval.dinov2_weights = ""
-    config.health = ConfigDict()
+    config.health = Settings()
     config.health.every_kimg = 64.0  # checks for saturation, mode collapse, over-fitting and divergence
-    config.checkpoint = ConfigDict()
+    config.checkpoint = Settings()
     config.checkpoint.every_kimg = 64.0
     config.checkpoint.dir = ""  # "": <workdir>/checkpoints. Several hosts need one that all see, such as gs://...
     # Elsewhere than in the workdir, <checkpoint.dir>/run/ also holds the log, samples and settings of the run.
@@ -190,16 +232,16 @@ def make_paths_absolute(config: ConfigDict) -> None:
     config.update_from_flattened_dict({key: str(as_path(path, f"config.{key}")) for key, path in paths.items()})
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Returns the message for a key that does not exist, with the nearest names that do."""
+def unknown_key(key: str, known: Iterable[str], root: str = "config.") -> str:
+    """Returns the message for a key that does not exist below `root`, with the nearest names that do."""
     known = list(known)
     if inside := [k for k in known if k.startswith(f"{key}.")]:
-        return f"config.{key} is a section: set one of {', '.join(f'config.{k}' for k in inside)}"
+        return f"{root}{key} is a section: set one of {', '.join(f'{root}{k}' for k in inside)}"
     last = {k: k.rpartition(".")[2] for k in known}
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     near += [k for k in known if last[k] in difflib.get_close_matches(key.rpartition(".")[2], set(last.values()))]
-    near = ", ".join(f"config.{k}" for k in list(dict.fromkeys(near))[:4])
-    return f"config.{key} does not exist" + (f"; nearest: {near}" if near else "; see jaxgan/settings.py")
+    near = ", ".join(f"{root}{k}" for k in list(dict.fromkeys(near))[:4])
+    return f"{root}{key} does not exist" + (f"; nearest: {near}" if near else "; see jaxgan/settings.py")
 
 
 def to_json(config: ConfigDict) -> str:
@@ -207,7 +249,7 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2)
 
 
-def from_dict(saved: dict) -> ConfigDict:
+def from_dict(saved: dict) -> Settings:
     """Returns the config of a checkpoint's or config.json's dict (JSON has lists where a config has tuples).
 
     Settings of penalties and nets that are not registered here stay: who only samples does not need the former, and

@@ -184,7 +184,7 @@ train --config=digits --config.augment.p_schedule=up
 train --config=digits --config.augment.target=1
     config.augment.target=1.0: must be in [0, 1)
 train --config=digits --config.augment.target=0.6
-    config.augment.name='': is none
+    config.augment.name='': must name an augmentation
 train --config=digits --config.optim_g.name=lion
     config.optim_g.name='lion': choose one of adam, adamw, rmsprop, sgd
 train --config=digits --config.optim_g.lr=-1
@@ -274,9 +274,9 @@ train --config=digits --config.checkpoint.keep_every_kimg=nan
 train --config=digits --config.checkpoint.keep_last=0
     config.checkpoint.keep_last=0: must be above 0
 train --config=digits --config.checkpoint.best_metric=eval/fid
-    config.checkpoint.best_metric='eval/fid': is no result that is evaluated
+    config.checkpoint.best_metric='eval/fid': is not among the results
 train --config=digits --config.checkpoint.best_metric=modes
-    config.checkpoint.best_metric='modes': is no result that is evaluated and
+    config.checkpoint.best_metric='modes': is not among the results that
 train --config=digits --config.checkpoint.allow_config_change=so
     --config.checkpoint.allow_config_change=so: must be True or False
 plan

@@ -37,7 +37,7 @@ def test_order_never_changes():
 
 # ---- Batches
 
-RECIPE = types.SimpleNamespace(batch_size=8, real_batches_per_step=2)
+RECIPE = types.SimpleNamespace(batch_size=8, real_batches_per_step=2, image_shape=(2, 2, 1), num_classes=0)
 
 
 def share(slots, num_devices, put=lambda batch: batch):
@@ -109,7 +109,7 @@ def test_resumed_and_larger_dispatches_see_the_same_batches(steps_per_dispatch, 
 
 def test_without_devices_an_item_is_one_step():
     rng = np.random.default_rng(0)
-    dataset = ArrayDataset(rng.integers(0, 256, (20, 4, 4, 3), np.uint8), np.arange(20))
+    dataset = ArrayDataset(rng.integers(0, 256, (20, 2, 2, 1), np.uint8), np.arange(20))
     endless = Batches(dataset, RECIPE, None, seed=1)
     for step in range(3):
         batch = next(endless)
@@ -191,6 +191,29 @@ def test_a_large_batch_is_given_up_when_the_run_stops():
             time.sleep(0.05)
             return np.zeros((len(indices), 8, 8, 3), np.uint8), np.zeros(len(indices), np.int32)
 
-    dataset, recipe = Slow(), types.SimpleNamespace(batch_size=1024 * 100, real_batches_per_step=1)
-    Batches(dataset, recipe, None).close()
+    recipe = dict(batch_size=1024 * 100, real_batches_per_step=1, image_shape=Slow.image_shape, num_classes=0)
+    dataset = Slow()
+    Batches(dataset, types.SimpleNamespace(**recipe), None).close()
     assert dataset.reads <= 2
+
+
+def of(**changes):
+    return types.SimpleNamespace(**(vars(RECIPE) | changes))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recipe", "options", "words"),
+    [
+        (np.zeros((9, 2, 2, 1), np.uint8), RECIPE, {}, r"^dataset=ndarray: lacks get, labels, image_shape"),
+        (Counting(), {}, {}, r"^recipe=<class 'dict'>: give a Recipe"),
+        (Counting(), of(image_shape=(4, 4, 1)), {}, r"^dataset\.image_shape=\(2, 2, 1\): must be that of the recipe"),
+        (Counting(), of(num_classes=2), {}, r"^dataset\.num_classes=100: must be that of the recipe's nets, 2$"),
+        (Counting(), RECIPE, {"seed": "a"}, r"^seed='a': must be a whole number"),
+        (Counting(), RECIPE, {"last_step": "3"}, r"^last_step='3': must be a whole number, 0 or above"),
+        (Counting(), RECIPE, {"last_step": -3}, r"^last_step=-3: must be a whole number, 0 or above"),
+        (Counting(), RECIPE, {"first_step": 5, "last_step": 3}, r"^last_step=3: must be a whole number, 5 or above"),
+    ],
+)
+def test_what_makes_no_batches(dataset, recipe, options, words):
+    with pytest.raises(ConfigError, match=words):
+        Batches(dataset, recipe, None, **options)

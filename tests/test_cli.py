@@ -45,7 +45,11 @@ def fails(tmp_path, monkeypatch, capsys):
         ("def get_config(: pass", ":1: SyntaxError"),
         ("\n1 / 0", ":2: ZeroDivisionError: division by zero"),
         ("x = 1", "the file defines no function get_config"),
-        ("import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1", ':4: AttributeError: Key "sede"'),
+        (
+            "import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1",
+            ":4: sede does not exist; nearest: seed",
+        ),
+        ('import jaxgan\n\ndef get_config():\n    jaxgan.default_config()["sede"] = 1', ':4: KeyError: Key "sede"'),
     ],
 )
 def test_an_error_in_a_config_file_is_named_with_its_line(content, expected, fails, tmp_path):

@@ -1,6 +1,8 @@
 """Settings: every bad one is one clear line, a saved config is read back as it was, durations are whole dispatches."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -191,3 +193,63 @@ def test_settings_of_what_is_not_registered_here_survive(monkeypatch):
         jaxgan.recipe_from_config(again)
     with pytest.raises(ConfigError, match=r"another version of jaxgan: config\.optim does not exist"):
         from_dict(saved | {"optim": 1})
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "words"),
+    [
+        ("", "batchsize", 3, "batchsize does not exist; nearest: batch_size"),
+        ("", "lr", 0.1, "lr does not exist; nearest: optim_d.lr, optim_g.lr"),
+        ("optim_d", "lrr", 0.1, "lrr does not exist; nearest: lr"),
+        ("", "batch_size", "64", "batch_size='64': must be of type int, as 64 is"),
+        ("optim_d", "lr", "1", "lr='1': must be of type float, as 0.0002 is"),
+    ],
+)
+def test_a_slip_in_python_is_one_line(section, name, value, words):
+    config = default_config()
+    copies = copy.deepcopy(config), pickle.loads(pickle.dumps(config)), config.copy_and_resolve_references()
+    for known in (config, *copies):
+        with pytest.raises(ConfigError) as error:
+            setattr(known[section] if section else known, name, value)
+        assert str(error.value) == words
+    assert not hasattr(config, "batchsize")
+    with pytest.raises(AttributeError, match=r"^lecan does not exist; nearest: lecam"):
+        config.penalty.lecan.weight = 1.0
+
+
+@pytest.mark.parametrize("key", ["train_kimg", "loss", "optim_g.lr", "checkpoint.dir", "eval.metrics", "log.wandb"])
+def test_only_fields_of_nets_may_be_none(key):
+    with pytest.raises(ConfigError, match=rf"^config\.{key}=None: is not set"):
+        recipe_from_config(changed(key, None))
+
+
+def test_what_is_no_config_and_no_spec():
+    for config in (None, {}):
+        with pytest.raises(ConfigError, match=r"^config=<class '.*'>: give a config, such as jaxgan\.config"):
+            recipe_from_config(config)
+    dataset = jaxgan.ArrayDataset(np.zeros((2, 32, 32, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"^data=<class '.*ArrayDataset'>: give DataSpec\.from_dataset\(dataset\)$"):
+        recipe_from_config(default_config(), dataset)
+
+
+class Odd(MODELS["mlp"][0]):
+    """A generator with a field that no setting can be."""
+
+    parts: list = ()
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "words"),
+    [
+        ("MODELS", MODELS["mlp"][0], r"^MODELS\['bad'\]=<class '.*Generator'>: must be a pair of classes"),
+        ("MODELS", MODELS["mlp"][::-1], r"^MODELS\['bad'\]=.*: must be a pair of classes"),
+        ("MODELS", (Odd, MODELS["mlp"][1]), r"^MODELS\['bad'\], field parts=<class 'list'>: a field of a net is"),
+        ("LOSSES", abs, r"^LOSSES\['bad'\]=.*: give a Loss"),
+        ("PENALTIES", abs, r"^PENALTIES\['bad'\]=.*: give a Penalty"),
+    ],
+)
+def test_an_entry_that_is_none_names_its_table(table, entry, words, monkeypatch):
+    monkeypatch.setitem(getattr(jaxgan, table), "bad", entry)
+    setting = {"MODELS": ("loss", "ns"), "LOSSES": ("loss", "bad"), "PENALTIES": ("penalty.bad.weight", 1.0)}[table]
+    with pytest.raises(ConfigError, match=words):
+        recipe_from_config(changed(*setting))

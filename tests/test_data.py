@@ -148,7 +148,7 @@ def test_a_data_set_that_answers_badly_after_its_check(later, message):
 
 
 def test_batches_are_read_with_care():
-    recipe = types.SimpleNamespace(batch_size=4, real_batches_per_step=1)
+    recipe = types.SimpleNamespace(batch_size=4, real_batches_per_step=1, image_shape=(8, 8, 3), num_classes=0)
     batches = data.Batches(Plain(get=lambda i: None), recipe, None)
     with pytest.raises(ConfigError, match=r"^dataset\.get\(indices\)=NoneType"):
         next(batches)
@@ -165,8 +165,11 @@ BAD_SOURCES = {
         r"^config\.data\.dir='gs://bucket': must be on this machine",
     ),
     "an object": (dict(name="custom"), r"^config\.data\.name='custom': this run is trained on a data set object"),
-    "negative disk space": (dict(cache_gb=-1.0), r"^config\.data\.cache_gb=-1\.0: must be 0 or above"),
-    "disk space that is none": (dict(cache_gb=float("nan")), r"^config\.data\.cache_gb=nan: must be 0 or above"),
+    "negative disk space": (dict(cache_gb=-1.0), r"^config\.data\.cache_gb=-1\.0: must be a finite number, 0 or above"),
+    "disk space that is none": (
+        dict(cache_gb=float("nan")),
+        r"^config\.data\.cache_gb=nan: must be a finite number, 0 or above",
+    ),
     "negative size": (dict(image_size=-8), r"^config\.data\.image_size=-8: must be a whole number, 1 or above"),
 }
 

@@ -258,9 +258,9 @@ def test_a_generator_that_does_not_fit(generator):
             "config.eval.metrics='modes': is defined for the data set stacked_digits only, not cif",
         ),
         (("accuracy_cifar",), {"conditional": False}, "config.eval.metrics='accuracy_cifar': .* unconditional"),
-        (("fd_cifar",), {"best_metric": "eval/fid"}, "best_metric='eval/fid': is no result .* there is eval/fd_cifar$"),
-        (("kid_cifar",), {"best_metric": "eval/kid_cifar_std"}, "there is eval/kid_cifar$"),
-        ((), {"best_metric": "eval/fid"}, "there is none$"),
+        (("fd_cifar",), {"best_metric": "eval/fid"}, "best_metric='eval/fid': is not among .*: eval/fd_cifar$"),
+        (("kid_cifar",), {"best_metric": "eval/kid_cifar_std"}, "better: eval/kid_cifar$"),
+        ((), {"best_metric": "eval/fid"}, "better: none is evaluated$"),
     ],
 )
 def test_settings_of_a_run_are_checked_without_its_data(names, arguments, message):
@@ -324,3 +324,10 @@ def test_protocols():
         assert describe_protocol(name, protocol) == name
     changed = PROTOCOLS["studiogan"]._replace(num=10_000, step="newest")
     assert describe_protocol("studiogan", changed) == "studiogan but num=10000, step=newest"
+
+
+def test_a_run_is_no_set_of_images(tmp_path):
+    for name in ("config.json", "data.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=r"^generator_or_images='.*': is a run; give its generator, jaxgan\.load"):
+        evaluate(tmp_path, metrics=["modes"])

@@ -12,15 +12,16 @@ import pytest
 from jaxgan.core.errors import ConfigError
 from jaxgan.data import DataSpec
 from jaxgan.gan.augment import Augmentation
-from jaxgan.gan.ema import PowerEma
+from jaxgan.gan.ema import ExponentialEma, PowerEma
 from jaxgan.gan.losses import LOSSES, Loss
+from jaxgan.gan.optim import Optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.recipe import make_generator, recipe_from_config
 from jaxgan.gan.schedules import Schedule
 from jaxgan.gan.state import init_state
 from jaxgan.gan.step import train_step
 from jaxgan.models import MODELS
-from jaxgan.models.layers import BaseDiscriminator
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator
 from jaxgan.settings import default_config
 from tests.helpers import (
     KEY,
@@ -106,7 +107,10 @@ TOGETHER = [  # settings that do not go together, and what is said of the one to
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.1,)}, "config.ema.posthoc=(0.1,): give relative stds, each once"),
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.2, 0.2)}, "config.ema.posthoc=(0.2, 0.2): give relative stds"),
     ({"ema.sigma_rel": 0.1, "ema.posthoc": (0.3,)}, "config.ema.posthoc=0.3: must be above 0 and at most 0.2887"),
-    ({"augment.target": 0.6}, "config.augment.name='': is none, and config.augment.target=0.6 takes one"),
+    (
+        {"augment.target": 0.6},
+        "config.augment.name='': must name an augmentation, since config.augment.target=0.6 adapts",
+    ),
     (
         {"augment.target": 0.6, "augment.name": "ada", "loss": "rpgan"},
         "config.augment.target=0.6: p follows the sign of logits, of which rpgan compares only differences",
@@ -312,18 +316,94 @@ def test_averages_do_not_share_the_buffers_of_g():
     ("change", "words"),
     [
         ({"loss": "hinge"}, r"Recipe\.loss='hinge': give a Loss"),
-        ({"penalties_d": [Penalty(abs)]}, r"Recipe\.penalties_d=\[.*give \{"),
+        ({"penalties_d": [Penalty(abs)]}, r"Recipe\.penalties_d=<class 'list'>: give \{"),
         ({"penalties_d": {"mine": abs}}, r"Recipe\.penalties_d\['mine'\]=.*give a Penalty with net='d'"),
         ({"penalties_g": {"mine": Penalty(abs)}}, r"Recipe\.penalties_g\['mine'\]=.*give a Penalty with net='g'"),
         ({"batch_size": 0}, r"Recipe\.batch_size=0: must be a whole number, 1 or above"),
         ({"d_steps": 1.5}, r"Recipe\.d_steps=1\.5: must be a whole number, 1 or above"),
         ({"fake_labels": "none"}, r"Recipe\.fake_labels='none': choose uniform or real"),
         ({"generator": None}, r"Recipe\.generator=None: give a BaseGenerator"),
+        ({"generator": Plain()}, r"Recipe\.generator=<class '.*Plain'>: give a BaseGenerator"),
+        ({"generator": StyledGenerator(image_size=16)}, r"generator\.image_size=16: must be .* discriminator, 8"),
+        ({"generator": StyledGenerator(image_size=8, num_classes=3)}, r"generator\.num_classes=3: must be .*, 0"),
+        ({"batch_size": True}, r"Recipe\.batch_size=True: must be a whole number"),
+        ({"flip": "yes"}, r"Recipe\.flip='yes': give True or False"),
+        ({"augment": "ada"}, r"Recipe\.augment='ada': give an Augmentation"),
+        ({"augment": abs}, r"Recipe\.augment=.*: give an Augmentation"),
+        ({"optimizer_g": "adam"}, r"Recipe\.optimizer_g='adam': give an Optimizer, or one of optax's"),
+        ({"ema": 10.0}, r"Recipe\.ema=10\.0: give an ExponentialEma or a PowerEma"),
+        ({"class_loss": "ac"}, r"Recipe\.class_loss='ac': give a ClassLoss"),
+        ({"posthoc_ema": [1]}, r"Recipe\.posthoc_ema=\[1\]: give \{"),
+        ({"posthoc_ema": {"0.1": 0.1}}, r"Recipe\.posthoc_ema\['0\.1'\]=0\.1: give a PowerEma"),
+        ({"top_k_fraction": 0}, r"Recipe\.top_k_fraction=0\.0: must be finite, above 0, at most 1"),
+        ({"top_k_fraction": Schedule(3.0)}, r"Recipe\.top_k_fraction=3\.0: must be finite, above 0, at most 1"),
+        ({"top_k_fraction": "0.5"}, r"Recipe\.top_k_fraction='0\.5': give a Schedule, a number or None"),
+        (
+            {"penalties_d": {"mine": Penalty(abs)}, "penalties_g": {"mine": Penalty(abs, net="g")}},
+            r"Recipe\.penalties_g='mine': penalties_d has this name too",
+        ),
+        ({"penalties_d": {"augment": Penalty(abs)}}, r"Recipe\.penalties='augment': names the running scalars"),
     ],
 )
 def test_parts_of_another_kind(change, words):
     with pytest.raises(ConfigError, match=words):
         tiny_recipe().replace(**change)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Schedule("x"), r"^Schedule\.start='x': give a number"),
+        (lambda: Schedule(0.1, end=math.nan), r"^Schedule\.end=nan: give a number"),
+        (lambda: Penalty(abs, weight=-1.0), r"^Penalty\.weight=-1\.0: must be finite, 0 or above"),
+        (lambda: Penalty(abs, weight=math.inf), r"^Penalty\.weight=inf: must be finite, 0 or above"),
+        (lambda: Penalty(abs, weight="1"), r"^Penalty\.weight='1': give a Schedule or a number"),
+        (lambda: Penalty(abs, weight=Schedule(1.0, shape="linear", end=-1.0, over=9)), r"^Penalty\.weight=-1\.0: "),
+        (lambda: Penalty(abs, interval=True), r"^Penalty\.interval=True: must be a whole number, 1 or above"),
+        (lambda: Augmentation(abs, 1.5), r"^Augmentation\.p=1\.5: must be finite, 0 or above, at most 1"),
+        (lambda: Augmentation("ada"), r"^Augmentation\.fn='ada': give a function"),
+        (lambda: ExponentialEma(-1.0), r"^ExponentialEma\.half_life=-1\.0: must be finite, 0 or above"),
+        (lambda: Optimizer(optax.sgd, {"learning_rate": "1"}), r"scalars\['learning_rate'\]='1': give a Schedule"),
+        (lambda: init_state(tiny_recipe(), 0), r"^key=0: give a key, such as jax\.random\.key\(0\)"),
+    ],
+)
+def test_values_that_make_no_sense(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+def test_a_fraction_may_be_a_number():
+    assert float(tiny_recipe(top_k_fraction=0.5).top_k_fraction(0)) == 0.5
+
+
+class Flat(BaseGenerator):
+    """A generator that returns rows of pixels."""
+
+    WIDTHS = {8: ()}  # noqa: RUF012
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None):
+        return nn.Dense(192)(z)
+
+
+class Column(Plain):
+    """A discriminator that returns a column of logits."""
+
+    @nn.compact
+    def __call__(self, images, labels, train, keys=None):
+        return jnp.mean(images, axis=(1, 2))[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        ({"generator": Flat(image_size=8)}, r"^Recipe\.generator: .*\[8, 192\]; it must return images \[8, 8, 8, 3\]"),
+        ({"discriminator": Column(image_size=8)}, r"^Recipe\.discriminator: .*\[8, 1\]; it must return logits \[8\]"),
+    ],
+)
+def test_a_net_that_returns_something_else(net, words):
+    with pytest.raises(ConfigError, match=words):
+        init_state(tiny_recipe().replace(**net), KEY)
 
 
 def one_batch(recipe):
@@ -361,6 +441,27 @@ def test_no_recipe_and_no_state():
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda batch: batch["images"], r"^batch\['images'\]=<class '.*'>: give \{"),
+        (lambda batch: {"images": batch["images"]}, r"^batch\['labels'\]=<class 'dict'>: give \{"),
+        (lambda batch: batch | {"images": batch["images"] / 255}, r"^dtype of batch\['images'\]='float.*must be uint8"),
+        (lambda batch: batch | {"labels": batch["labels"] / 2}, r"^dtype of batch\['labels'\]='float.*must be integer"),
+    ],
+)
+def test_a_batch_of_another_kind(change, words):
+    recipe = tiny_recipe()
+    with pytest.raises(ConfigError, match=words):
+        train_step(recipe, jax.eval_shape(init_state, recipe, KEY), change(one_batch(recipe)), KEY)
+
+
+def test_a_batch_of_numpy_needs_no_jit():
+    recipe = tiny_recipe()
+    batch = jax.tree.map(np.asarray, one_batch(recipe))
+    jax.eval_shape(lambda state: train_step(recipe, state, batch, KEY), jax.eval_shape(init_state, recipe, KEY))
+
+
+@pytest.mark.parametrize(
     ("running", "returned", "right"),
     [
         ({}, lambda logits: None, r"one value an example, \(8,\), or a scalar, not NoneType"),
@@ -378,6 +479,14 @@ def test_a_penalty_that_returns_something_else(running, returned, right):
     recipe = tiny_recipe().replace(penalties_d={"mine": Penalty(mine, running=running)})
     with pytest.raises(ConfigError, match=rf"^Penalty\.fn='.*mine': must return {right}"):
         step_in_the_abstract(recipe)
+
+
+def test_a_side_of_g_that_looks_at_reals_which_it_has_not():
+    with pytest.raises(ConfigError, match=r"^Loss\.g: TypeError: .*relativistic=True"):
+        step_in_the_abstract(tiny_recipe(loss=Loss(lambda real, fake: fake, lambda real, fake: real - fake)))
+    looks = Penalty(lambda inputs: inputs.real.logits, net="g")
+    with pytest.raises(ConfigError, match=r"^Penalty\.fn: AttributeError: .*needs_reals=True"):
+        step_in_the_abstract(tiny_recipe(penalties_g={"mine": looks}))
 
 
 def test_a_loss_that_returns_something_else():

@@ -9,12 +9,13 @@ import collections
 import concurrent.futures
 import functools
 import itertools
+import math
 
 import jax
 import numpy as np
 
-from jaxgan.core.errors import require, require_whole
-from jaxgan.data.spec import Dataset, read
+from jaxgan.core.errors import is_whole, require, require_whole
+from jaxgan.data.spec import Dataset, read, require_members
 
 READ_AT_ONCE = 1024  # images
 
@@ -80,7 +81,8 @@ class Batches:
 
     Args:
       dataset: any `Dataset`.
-      recipe: anything with `batch_size` (global) and `real_batches_per_step`, such as a `Recipe`.
+      recipe: anything with `batch_size` (global), `real_batches_per_step`, `image_shape` and `num_classes`, such as a
+        `Recipe`.
       devices: the `Devices` that the step runs on; of several processes each makes the share of its own devices.
         None: for a step without axes of devices and dispatch, such as `jax.jit(train_step)`; each item is then of one
         step, images uint8 [n, b, H, W, C] and labels int32 [n, b], on the default device.
@@ -91,7 +93,7 @@ class Batches:
       depth: items made ahead.
 
     Raises:
-      ConfigError: batch or steps cannot be divided.
+      ConfigError: batch or steps cannot be divided, or images or classes are not those of the recipe.
 
     Example:
       batches = Batches(dataset, recipe, devices=None)
@@ -110,14 +112,24 @@ class Batches:
         steps_per_dispatch: int = 1,
         depth: int = 2,
     ):
+        require_members(dataset)
+        right = "give a Recipe, such as recipe_from_config(config)"
+        require(hasattr(recipe, "real_batches_per_step"), "recipe", type(recipe), right)
+        right = f"must be that of the recipe, {recipe.image_shape}"
+        require(tuple(dataset.image_shape) == recipe.image_shape, "dataset.image_shape", dataset.image_shape, right)
+        same = recipe.num_classes in (0, dataset.num_classes)  # without classes, nets ignore the labels
+        right = f"must be that of the recipe's nets, {recipe.num_classes}"
+        require(same, "dataset.num_classes", dataset.num_classes, right)
         require_whole("steps_per_dispatch", steps_per_dispatch, 1)
         require_whole("first_step", first_step)
+        require(is_whole(seed, -math.inf), "seed", seed, "must be a whole number")
         require_whole("depth", depth, 1)
         if devices is None:
             require(steps_per_dispatch == 1, "steps_per_dispatch", steps_per_dispatch, "must be 1 where devices=None")
         num_devices = 1 if devices is None else len(devices.devices)
         self._axes = batch_spec(recipe, dataset.image_shape, num_devices, steps_per_dispatch)["labels"].shape
         if last_step is not None:
+            require_whole("last_step", last_step, first_step)
             right = f"must divide the steps from {first_step} to {last_step}"
             require((last_step - first_step) % steps_per_dispatch == 0, "steps_per_dispatch", steps_per_dispatch, right)
         self._dataset, self._seed, self._devices = dataset, seed, devices

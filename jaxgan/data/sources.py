@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 
-from jaxgan.core.errors import ConfigError, require, require_whole
+from jaxgan.core.errors import ConfigError, require_finite, require_whole
 from jaxgan.core.files import as_path
 from jaxgan.data.arrays import ArrayDataset, npz_file
 from jaxgan.data.cifar10 import open_cifar10
@@ -77,7 +77,7 @@ def check_source(data_config) -> None:
     """
     name, directory = data_config.name, data_config.dir
     require_whole("config.data.image_size", data_config.image_size, 1)
-    require(data_config.cache_gb >= 0, "config.data.cache_gb", data_config.cache_gb, "must be 0 or above")
+    require_finite("config.data.cache_gb", data_config.cache_gb, 0)
     if name == "folder":
         image_directory(directory, "config.data.dir")
     elif name == "npz":

@@ -69,17 +69,22 @@ class DataSpec(_Facts):
         return cls(height, channels, int(dataset.num_classes), len(dataset), fingerprint, class_names)
 
 
-def check_dataset(dataset: Dataset, setting: str = "dataset") -> None:
-    """Raises a ConfigError that names what keeps `dataset`, which came from `setting`, from being a `Dataset`.
-
-    Reads all labels, and the first and the last image.
-    """
+def require_members(dataset, setting: str = "dataset") -> None:
+    """Raises a ConfigError that names what an object lacks of a `Dataset`."""
     members = ("__len__", "get", "labels", "image_shape", "num_classes")
     if missing := [name for name in members if not hasattr(type(dataset), name) and not hasattr(dataset, name)]:
         raise ConfigError(
             f"{setting}={type(dataset).__name__}: lacks {', '.join(missing)}; see Dataset in jaxgan/data/spec.py, or "
             "use ArrayDataset(images, labels)"
         )
+
+
+def check_dataset(dataset: Dataset, setting: str = "dataset") -> None:
+    """Raises a ConfigError that names what keeps `dataset`, which came from `setting`, from being a `Dataset`.
+
+    Reads all labels, and the first and the last image.
+    """
+    require_members(dataset, setting)
     require(len(dataset) > 0, f"len({setting})", len(dataset), "a data set has one image at least")
     n, shape = len(dataset), dataset.image_shape
     good = isinstance(shape, tuple | list) and len(shape) == 3 and all(is_whole(side, 1) for side in shape)

@@ -78,6 +78,9 @@ def evaluate(
 
 def _as_dataset(images, setting: str) -> Dataset:
     if isinstance(images, str | os.PathLike):
+        path = as_path(images, setting, local=True)
+        is_run = (path / "config.json").is_file() and (path / "data.json").is_file()
+        require(not is_run, setting, str(images), "is a run; give its generator, jaxgan.load(...)")
         return open_images(images, setting)
     if isinstance(images, np.ndarray):
         return ArrayDataset(images)
@@ -173,6 +176,9 @@ class Evaluator:
                 keys = [*metric.keys, *map(metric.class_key.format, by_class)]
             else:
                 keys = metric.keys
+            right = f"its compute must return {len(keys)} value(s), {', '.join(keys)}"
+            many = np.ndim(values) == 1 and len(values) == len(keys)
+            require(many, f"METRICS[{name!r}]", values, right)
             results |= {key: float(value) for key, value in zip(keys, values, strict=True)}
         return results
 

@@ -265,7 +265,6 @@ def check_metrics(
         require(conditional or metric.check_labels is None, setting("metrics"), name, right)
     if best_metric:
         known = {f"eval/{key}" for key in _directions(names)}
-        right = (
-            f"is no result that is evaluated and better in one direction; there is {', '.join(sorted(known)) or 'none'}"
-        )
+        choices = ", ".join(sorted(known)) or "none is evaluated"
+        right = f"is not among the results that say which checkpoint is better: {choices}"
         require(best_metric in known, setting("best_metric"), best_metric, right)

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import rng
+from jaxgan.core.errors import require
 from jaxgan.gan.ada import PIPES, ada, where_fired
-from jaxgan.gan.schedules import Schedule
+from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 
 
 def _brightness(key, image):
@@ -100,7 +101,7 @@ class Augmentation:
 
     Attributes:
       fn: (keys [B], images [B, H, W, C], p) -> images, such as those of `AUGMENTATIONS`.
-      p: its strength as a schedule; where it starts if it is adaptive.
+      p: its strength, a schedule or a number; where it starts if it is adaptive.
       adaptive: whether p follows the mean sign of D's logits on reals (Karras et al. 2020, section 3.2).
       target: that mean, where p rests.
       speed_kimg: thousands of real images in which an adaptive p can go from 0 to 1.
@@ -108,11 +109,16 @@ class Augmentation:
     """
 
     fn: Callable = flax.struct.field(pytree_node=False)
-    p: Schedule = Schedule(1.0)
+    p: Schedule | float = Schedule(1.0)
     adaptive: bool = flax.struct.field(pytree_node=False, default=False)
     target: float = 0.6
     speed_kimg: float = 500.0
     shared_draws: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "p", as_schedule(self.p))
+        require(callable(self.fn), "Augmentation.fn", self.fn, "give a function of keys, images and p")
+        require_range("Augmentation.p", self.p, most=1.0)
 
     @property
     def running(self) -> dict[str, float]:

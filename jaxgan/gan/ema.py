@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.gan.schedules import Schedule
+from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 
 
 @flax.struct.dataclass
@@ -20,13 +20,17 @@ class ExponentialEma:
     """An average with a half-life.
 
     Attributes:
-      half_life: schedule, in images; at 0 there is no averaging.
+      half_life: in images, a schedule or a number; at 0 there is no averaging.
       rampup: the half-life is at most this fraction of the images seen so far (Karras et al. 2020, StyleGAN2-ADA); inf:
         no such limit.
     """
 
-    half_life: Schedule
+    half_life: Schedule | float
     rampup: float = math.inf
+
+    def __post_init__(self):
+        object.__setattr__(self, "half_life", as_schedule(self.half_life))
+        require_range("ExponentialEma.half_life", self.half_life)
 
     def decay(self, images_seen, images_per_step: int) -> jax.Array:
         """Returns the weight of the old average in one step, in [0, 1).

@@ -4,6 +4,7 @@ To add one, write its two sides and a line in `LOSSES`, or put a `Loss` into a r
 gradients, for any finite logits: logarithms of sigmoids are written as softplus.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.nn import relu, softplus
 
-from jaxgan.core.errors import require
+from jaxgan.core.errors import ConfigError, require, summary
 
 PerExample = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -101,6 +102,23 @@ def per_example(values, count: int, setting: str, value) -> jax.Array:
     name = getattr(value, "__qualname__", type(value).__name__)
     require(good, setting, name, f"must return one value an example, ({count},), or a scalar, not {returned}")
     return jnp.asarray(values)
+
+
+@contextlib.contextmanager
+def explain_absent_reals(setting: str, absent: bool, right: str):
+    """Turns what a user's function raises about a None in place of reals into a ConfigError that says how to get them.
+
+    Args:
+      setting: where the function stands.
+      absent: whether there are no reals.
+      right: what gives them.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if not absent or "NoneType" not in str(error):
+            raise
+        raise ConfigError(f"{setting}: {summary(error)}; {right}") from error
 
 
 LOSSES = {

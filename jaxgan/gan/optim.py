@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import optax
 
+from jaxgan.core.errors import require
 from jaxgan.gan.schedules import Schedule, as_schedule
 
 
@@ -34,6 +35,9 @@ class Optimizer:
     def __post_init__(self):
         schedules = {name: as_schedule(scalar) for name, scalar in self.scalars.items()}
         object.__setattr__(self, "scalars", schedules)
+        for name, schedule in schedules.items():
+            right = "give a Schedule or a number"
+            require(isinstance(schedule, Schedule), f"Optimizer.scalars[{name!r}]", schedule, right)
 
     def values(self, images_seen) -> dict[str, jax.Array]:
         """Returns the scalars after so many real images."""

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.errors import require
+from jaxgan.core.errors import require, require_whole
 from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
 from jaxgan.gan.augment import diffaugment
-from jaxgan.gan.losses import per_example
-from jaxgan.gan.schedules import Schedule, as_schedule
+from jaxgan.gan.losses import explain_absent_reals, per_example
+from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 from jaxgan.gan.views import PenaltyInputs
 
 LECAM_DECAY = 0.99  # of the averages, a D step (Tseng et al. 2021)
@@ -57,8 +57,8 @@ class Penalty:
 
     def __post_init__(self):
         object.__setattr__(self, "weight", as_schedule(self.weight))
-        right = "must be a whole number, 1 or above"
-        require(isinstance(self.interval, int) and self.interval > 0, "Penalty.interval", self.interval, right)
+        require_range("Penalty.weight", self.weight)
+        require_whole("Penalty.interval", self.interval, 1)
         require(self.net in ("d", "g"), "Penalty.net", self.net, "choose d or g")
         sides = isinstance(self.gradients, tuple) and set(self.gradients) <= {"real", "fake"}
         require(sides, "Penalty.gradients", self.gradients, 'give some of ("real", "fake")')
@@ -68,7 +68,9 @@ class Penalty:
 
     def __call__(self, inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
         """Returns what `fn` returns, one value an example or a scalar, and the running scalars after this step."""
-        values, running = self.fn(inputs), {}
+        right = "a step of G has reals where the penalty has needs_reals=True"
+        with explain_absent_reals("Penalty.fn", inputs.real is None, right):
+            values, running = self.fn(inputs), {}
         if self.running:
             pair = isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Mapping)
             same = pair and jax.tree.map(jnp.shape, dict(values[1])) == jax.tree.map(jnp.shape, inputs.running)

@@ -1,29 +1,51 @@
 """A recipe: everything that training needs to know of a run, as plain values; and how a config becomes one."""
 
-import contextlib
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 
 import flax.linen as nn
 import flax.struct
-import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.core.errors import ConfigError, lookup, require
+from jaxgan.core.errors import ConfigError, lookup, require, require_whole
 from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
+from jaxgan.gan.nets import check_net, naming_setting
 from jaxgan.gan.optim import OPTIMIZERS, Optimizer, as_optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
-from jaxgan.gan.schedules import Schedule, parse_schedule
+from jaxgan.gan.schedules import Schedule, as_schedule, parse_schedule, require_range
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
 FAKE_LABELS = ("uniform", "real")
+
+# What each field of a recipe has to be, as a type and in words; those that are missing here are whole numbers or names.
+_NAMED_PENALTIES = Mapping, '{"name": Penalty(...), ...}'
+_KINDS = {
+    "generator": (BaseGenerator, "a BaseGenerator"),
+    "discriminator": (BaseDiscriminator, "a BaseDiscriminator"),
+    "optimizer_g": (Optimizer, "an Optimizer, or one of optax's"),
+    "optimizer_d": (Optimizer, "an Optimizer, or one of optax's"),
+    "loss": (Loss, "a Loss"),
+    "penalties_d": _NAMED_PENALTIES,
+    "penalties_g": _NAMED_PENALTIES,
+    "class_loss": (ClassLoss | None, "a ClassLoss, or None"),
+    "augment": (Augmentation | None, "an Augmentation, or None"),
+    "ema": (ExponentialEma | PowerEma, "an ExponentialEma or a PowerEma"),
+    "posthoc_ema": (Mapping, '{"name": PowerEma(...), ...}'),
+    "top_k_fraction": (Schedule | None, "a Schedule, a number or None"),
+    "flip": (bool, "True or False"),
+}
+
+
+def _shown(value):
+    """Returns what an error shows of a value: itself, or its type where it would take several lines."""
+    text = repr(value)
+    return value if len(text) <= 100 and "\n" not in text else type(value)
 
 
 def _static(**options):
@@ -79,21 +101,30 @@ class Recipe:
         for name in ("optimizer_g", "optimizer_d"):
             if isinstance(optimizer := getattr(self, name), optax.GradientTransformation):
                 object.__setattr__(self, name, as_optimizer(optimizer))
-        for name, base in (("generator", BaseGenerator), ("discriminator", BaseDiscriminator), ("loss", Loss)):
+        object.__setattr__(self, "top_k_fraction", as_schedule(self.top_k_fraction))
+        for name, (kind, right) in _KINDS.items():
             value = getattr(self, name)
-            require(isinstance(value, base), f"Recipe.{name}", value, f"give a {base.__name__}")
+            require(isinstance(value, kind), f"Recipe.{name}", _shown(value), f"give {right}")
         for name in ("z_dim", "batch_size", "d_steps"):
-            value = getattr(self, name)
-            require(type(value) is int and value > 0, f"Recipe.{name}", value, "must be a whole number, 1 or above")
+            require_whole(f"Recipe.{name}", getattr(self, name), 1)
         require(self.fake_labels in FAKE_LABELS, "Recipe.fake_labels", self.fake_labels, "choose uniform or real")
-        for name in ("penalties_d", "penalties_g"):
-            penalties = getattr(self, name)
-            right = 'give {"name": Penalty(...), ...}'
-            require(isinstance(penalties, Mapping), f"Recipe.{name}", penalties, right)
+        for name in ("image_size", "image_channels", "num_classes"):
+            g, d = getattr(self.generator, name), getattr(self.discriminator, name)
+            require(g == d, f"Recipe.generator.{name}", g, f"must be that of the discriminator, {d}")
+        for net, penalties in (("d", self.penalties_d), ("g", self.penalties_g)):
             for key, penalty in penalties.items():
-                right = f"give a Penalty with net={name[-1]!r}"
-                wrong = penalty.net != name[-1] if isinstance(penalty, Penalty) else callable(penalty)
-                require(not wrong, f"Recipe.{name}[{key!r}]", penalty, right)
+                right = f"give a Penalty with net={net!r}"
+                good = isinstance(penalty, Penalty) and penalty.net == net
+                require(good, f"Recipe.penalties_{net}[{key!r}]", _shown(penalty), right)
+        for key in self.penalties_g:
+            right = "penalties_d has this name too; each penalty has one of its own"
+            require(key not in self.penalties_d, "Recipe.penalties_g", key, right)
+        right = "names the running scalars of the augmentation; call the penalty otherwise"
+        require("augment" not in {**self.penalties_d, **self.penalties_g}, "Recipe.penalties", "augment", right)
+        for name, average in self.posthoc_ema.items():
+            require(isinstance(average, PowerEma), f"Recipe.posthoc_ema[{name!r}]", _shown(average), "give a PowerEma")
+        if self.top_k_fraction is not None:
+            require_range("Recipe.top_k_fraction", self.top_k_fraction, most=1.0, above=True)
 
     @property
     def images_per_step(self) -> int:
@@ -112,8 +143,13 @@ class Recipe:
         return self.d_steps + self.g_needs_reals
 
     @property
+    def num_classes(self) -> int:
+        """0: unconditional."""
+        return self.generator.num_classes
+
+    @property
     def conditional(self) -> bool:
-        return self.generator.num_classes > 0
+        return self.num_classes > 0
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -144,11 +180,16 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     Raises:
       ConfigError: for the first setting that cannot work.
     """
+    right = 'give a config, such as jaxgan.config("digits")'
+    require(hasattr(config, "model"), "config", type(config), right)
+    require(isinstance(data, DataSpec | None), "data", type(data), "give DataSpec.from_dataset(dataset)")
+    _require_set(config)
     for key in ("batch_size", "d_steps", "train_kimg"):
         require(config[key] > 0, f"config.{key}", config[key], "must be above 0")
     require(config.model.z_dim > 0, "config.model.z_dim", config.model.z_dim, "must be above 0")
     generator, discriminator = make_nets(config, data)
     loss = lookup(LOSSES, config.loss, "config.loss")
+    require(isinstance(loss, Loss), f"LOSSES[{config.loss!r}]", loss, "give a Loss")
     penalties = _penalties(config, generator)
     top_k = _schedule(config, "top_k_fraction", config, limit=1.0)
     key = "top_k_fraction" if config.top_k_fraction <= 0 else "top_k_fraction_schedule"
@@ -176,6 +217,16 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     )
 
 
+def _require_set(section, path: str = "config") -> None:
+    """Raises a ConfigError for a setting that is None; only fields of the nets may be."""
+    for key, value in section.items():
+        name = f"{path}.{key}"
+        if hasattr(value, "items"):
+            _require_set(value, name)
+        elif not name.startswith(("config.model.g.", "config.model.d.")) or key == "channels":
+            require(value is not None, name, value, "is not set; only fields of model.g and model.d may be None")
+
+
 def make_generator(config, data: DataSpec | None = None) -> BaseGenerator:
     """Returns the generator that a config describes, for use after training."""
     return _make_net(config, data, "g", {})
@@ -193,8 +244,8 @@ def make_nets(config, data: DataSpec | None = None) -> tuple[BaseGenerator, Base
     discriminator = _make_net(config, data, "d", dict(conditioning=conditioning, san=model.san))
     image_shape = generator.image_size, generator.image_size, generator.image_channels
     for name, net, shape in (("g", generator, (model.z_dim,)), ("d", discriminator, image_shape)):
-        with _name_setting(config, name):
-            _build_abstractly(net, shape, config.batch_size)
+        with naming_setting(config, name):
+            check_net(net, shape, config.batch_size)
     return generator, discriminator
 
 
@@ -210,7 +261,7 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
     for key, value in given.items():
         right = f"{config.model.name} has no such field; it has {', '.join(sorted(own)) or 'none of its own'}"
         require(key in own, f"config.model.{name}.{key}", value, right)
-    with _name_setting(config, name):
+    with naming_setting(config, name):
         return architecture(
             image_size=config.data.image_size if data is None else data.image_size,
             image_channels=3 if data is None else data.channels,
@@ -220,56 +271,6 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
             **fields,
             **given,
         )
-
-
-@functools.lru_cache(maxsize=256)
-def _build_abstractly(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
-    """Builds a net without computing anything: what it raises is for the user to read."""
-
-    def initialise(key):
-        labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
-        return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)[0]
-
-    returned = jax.eval_shape(initialise, jax.random.key(0))
-    if isinstance(net, BaseDiscriminator):
-        _check_discriminated(net, returned, batch_size)
-        return
-    wanted = (batch_size, net.image_size, net.image_size, net.image_channels)
-    if getattr(returned, "shape", None) != wanted:
-        raise ValueError(f"the generator returns {_describe(returned)}; it must return images {list(wanted)}")
-
-
-def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> None:
-    """Raises a ValueError unless a discriminator returns what the losses take of it."""
-    right = f"it must return (logits [{batch_size}], a dict), as self.head does"
-    is_pair = isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)
-    if not is_pair or getattr(returned[0], "shape", None) != (batch_size,):
-        raise ValueError(f"the discriminator returns {_describe(returned)}; {right}")
-    wanted = {"ac": ["classes"], "multi_hinge": ["classes"], "d2dce": ["embedding", "proxy"]}
-    wanted = wanted.get(net.conditioning, []) * (net.num_classes > 0) + ["direction"] * net.san
-    if missing := [name for name in wanted if name not in returned[1]]:
-        lacks = f"the discriminator returns no {' and no '.join(missing)} beside its logits"
-        raise ValueError(f"{lacks}; config.model.conditioning and config.model.san take it, and self.head makes it")
-
-
-def _describe(tree) -> str:
-    return str(jax.tree.map(lambda x: list(x.shape), tree))
-
-
-@contextlib.contextmanager
-def _name_setting(config, net: str):
-    """Turns what a net says of its fields, "field=value: ...", into an error that names the setting."""
-    elsewhere = {"image_size": "data.image_size", "conditioning": "model.conditioning", "z_dim": "model.z_dim"}
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        field, is_field, _ = str(error).partition("=")
-        if not (is_field and field.isidentifier()):
-            raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
-        setting = elsewhere.get(field, f"model.{net}.{field}")
-        raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
 
 
 def _schedule(section, name: str, config, path: str = "", limit: float = math.inf) -> Schedule:
@@ -313,9 +314,9 @@ def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:
         weight = _schedule(section, "weight", config, f"penalty.{name}.")
         require(section.interval >= 1, f"config.penalty.{name}.interval", section.interval, "must be 1 or above")
         if not weight.is_zero:
-            penalties[name] = lookup(PENALTIES, name, "config.penalty").replace(
-                weight=weight, interval=section.interval
-            )
+            penalty = lookup(PENALTIES, name, "config.penalty")
+            require(isinstance(penalty, Penalty), f"PENALTIES[{name!r}]", penalty, "give a Penalty")
+            penalties[name] = penalty.replace(weight=weight, interval=section.interval)
     if "path" in penalties:
         right = f"{config.model.name} has no styles; stylegan2 has"
         has_styles = hasattr(generator, "mapping") and hasattr(generator, "synthesis")
@@ -339,7 +340,12 @@ def _augmentation(config, loss: Loss) -> Augmentation | None:
     require(0 <= target < 1, "config.augment.target", target, "must be in [0, 1)")
     if target:
         wants = f"config.augment.target={target}"
-        require(bool(section.name), "config.augment.name", section.name, f"is none, and {wants} takes one that adapts")
+        require(
+            bool(section.name),
+            "config.augment.name",
+            section.name,
+            f"must name an augmentation, since {wants} adapts its strength",
+        )
         right = f"p follows the sign of logits, of which {config.loss} compares only differences; set it to 0"
         require(loss.decision_threshold is not None, "config.augment.target", target, right)
         right = f"an adaptive p has none, and {wants} makes it adaptive"

@@ -48,7 +48,10 @@ class Schedule:
     def __post_init__(self):
         require(self.shape in SHAPES, "Schedule.shape", self.shape, f"choose one of {', '.join(SHAPES)}")
         for name in ("start", "end", "over", "warmup"):
-            if isinstance(number := getattr(self, name), int):  # another type would be another program
+            number = getattr(self, name)
+            bad = isinstance(number, str) or (isinstance(number, float) and math.isnan(number))
+            require(not bad, f"Schedule.{name}", number, "give a number")  # or an array, traced or not
+            if isinstance(number, int):  # another type would be another program
                 object.__setattr__(self, name, float(number))
 
     @property
@@ -81,7 +84,26 @@ class Schedule:
 
 def as_schedule(value: "Schedule | float") -> Schedule:
     """Returns a schedule; a number stays as it is during the run."""
-    return Schedule(value) if isinstance(value, int | float) else value
+    return Schedule(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def require_range(setting: str, schedule, most: float = math.inf, above: bool = False) -> None:
+    """Raises a ConfigError unless this is a schedule whose values are finite and in [0, most].
+
+    Values that are arrays, traced or those of a population, are not looked at.
+
+    Args:
+      setting: what the schedule is, for the error.
+      most: the largest value.
+      above: whether values must be above 0.
+    """
+    require(isinstance(schedule, Schedule), setting, schedule, "give a Schedule or a number")
+    right = f"must be finite, {'above 0' if above else '0 or above'}" + (
+        "" if most == math.inf else f", at most {most:g}"
+    )
+    for value in schedule.values:
+        if isinstance(value, float):
+            require(0 <= value <= most and value < math.inf and (value or not above), setting, value, right)
 
 
 def parse_schedule(start: float, text: str, run_kimg: float) -> Schedule:

@@ -7,6 +7,7 @@ import optax
 
 from jaxgan.core import memory, rng
 from jaxgan.core.errors import ConfigError, require
+from jaxgan.gan.nets import check_net
 from jaxgan.gan.recipe import Recipe
 
 
@@ -45,9 +46,19 @@ class TrainState:
 
 
 def init_state(recipe: Recipe, key: jax.Array) -> TrainState:
-    """Returns the state before the first step, a function of the recipe and the run's key only."""
+    """Returns the state before the first step, a function of the recipe and the run's key only.
 
-    require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+    Raises:
+      ConfigError: a net cannot be built, or returns something else than `jaxgan.models` says.
+    """
+    check_recipe(recipe)
+    check_key(key)
+    examples = {"generator": (recipe.z_dim,), "discriminator": recipe.image_shape}
+    for name, shape in examples.items():
+        try:
+            check_net(getattr(recipe, name), shape, recipe.batch_size)
+        except ValueError as error:
+            raise ConfigError(f"Recipe.{name}: {error}") from error
 
     def init_net(module, optimizer, stream, example):
         init_key = rng.stream_key(key, stream)
@@ -91,9 +102,19 @@ def check_memory(recipe: Recipe, devices: list) -> None:
         raise ConfigError(f"{widths}: {right}; narrower nets need less")
 
 
+def check_recipe(recipe) -> None:
+    """Raises a ConfigError unless this is a recipe."""
+    require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+
+
+def check_key(key) -> None:
+    """Raises a ConfigError unless this is one of JAX's keys."""
+    good = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0
+    require(good, "key", key, "give a key, such as jax.random.key(0)")
+
+
 def check_state(recipe: Recipe, state: TrainState) -> None:
     """Raises a ConfigError unless a state has what the recipe changes beside the nets, whose shapes Flax checks."""
-    require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
     require(isinstance(state, TrainState), "state", type(state), "give a TrainState, such as init_state(recipe, key)")
     anew = "it is the state of another recipe; init_state(recipe, key) makes one of this"
     running, wanted = (

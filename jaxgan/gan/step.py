@@ -2,6 +2,9 @@
 
     state, metrics = train_step(recipe, state, batch, key)
 
+A step is such an update, as `TrainState.step` counts them; a D step is one of the n in it; a dispatch is a call of the
+compiled program, with one update or several.
+
 `train_step` runs on each device that shares the batch, on that device's examples; `parallelize` puts it on all of
 them. Gradients are averaged over the devices in `apply_gradients` and metrics in `train_step`, each in one visible
 place; batch norm does its own. Every draw belongs to an example's index in the global batch, so the number of devices
@@ -10,10 +13,12 @@ changes nothing but rounding (whose differences grow as training goes on, as any
 
 import functools
 import math
+from collections.abc import Mapping
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -23,9 +28,9 @@ from jaxgan.core.parallel import AXIS, Devices, axis_index, axis_size, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
-from jaxgan.gan.losses import per_example, top_k_weights, wasserstein_d
+from jaxgan.gan.losses import explain_absent_reals, per_example, top_k_weights, wasserstein_d
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import NetState, TrainState, check_state
+from jaxgan.gan.state import NetState, TrainState, check_key, check_recipe, check_state
 from jaxgan.gan.views import (
     D_STREAMS,
     G_STREAMS,
@@ -67,8 +72,11 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
         examples of this device.
       key: the run's key, the same in every step.
     """
-    check_batch(recipe, batch)
+    check_recipe(recipe)
     check_state(recipe, state)
+    check_key(key)
+    check_batch(recipe, batch)
+    batch = jax.tree.map(jnp.asarray, batch)  # NumPy's arrays take no traced index
     local = batch["images"].shape[1]
     index = axis_index(recipe.axis_name) * local + jnp.arange(local)  # this device's examples in the global batch
     images_seen = state.step.astype(jnp.float32) * recipe.images_per_step
@@ -108,13 +116,17 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
 
 
 def check_batch(recipe: Recipe, batch: dict) -> None:
-    """Raises a ConfigError unless a batch has the shape that the recipe takes."""
+    """Raises a ConfigError unless a batch has the shapes and types that the recipe takes."""
     local = recipe.batch_size // axis_size(recipe.axis_name)
     wanted = (recipe.real_batches_per_step, local, *recipe.image_shape)
-    for name, shape in (("images", wanted), ("labels", wanted[:2])):
-        require(name in batch, "batch", list(batch), f"has no {name!r}")
-        found = batch[name].shape
+    for name, shape, kind in (("images", wanted, np.uint8), ("labels", wanted[:2], np.integer)):
+        array = batch.get(name) if isinstance(batch, Mapping) else None
+        right = 'give {"images": ..., "labels": ...}, two arrays'
+        require(hasattr(array, "dtype"), f"batch[{name!r}]", type(batch if array is None else array), right)
+        found = array.shape
         require(found == shape, f"shape of batch[{name!r}]", found, f"must be {shape} on each device, for one update")
+        right = f"must be {kind.__name__}"
+        require(jnp.issubdtype(array.dtype, kind), f"dtype of batch[{name!r}]", str(array.dtype), right)
 
 
 def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
@@ -172,9 +184,10 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             gradients_of(recipe.penalties_g),
             together=False,  # no gradient goes through the reals
         )
-        logits_real = views["real"].logits if recipe.loss.relativistic else None
-        fake = views["fake"]
-        values = per_example(recipe.loss.g(logits_real, fake.logits), len(fake.logits), "Loss.g", recipe.loss.g)
+        fake, logits_real = views["fake"], views["real"].logits if recipe.loss.relativistic else None
+        with explain_absent_reals("Loss.g", logits_real is None, "G's side has reals where relativistic=True"):
+            values = recipe.loss.g(logits_real, fake.logits)
+        values = per_example(values, len(fake.logits), "Loss.g", recipe.loss.g)
         if recipe.top_k_fraction is not None:
             logits = lax.stop_gradient(fake.logits)
             values *= top_k_weights(logits, context.gather(logits), recipe.top_k_fraction(context.images_seen))
@@ -183,10 +196,9 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
         if recipe.class_loss is not None:
             metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
             total += recipe.class_loss.weight_g * metrics["classes/g"]
-        generator = bind_generator(recipe, params, state.g.model_state)
-        penalty, running, penalty_metrics = add_up_penalties(
-            groups, views, image_gradients, state.running, context, generator
-        )
+        bound = bind_generator(recipe, params, state.g.model_state)
+        added = add_up_penalties(groups, views, image_gradients, state.running, context, bound)
+        penalty, running, penalty_metrics = added
         return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
     grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.g.params)
@@ -360,7 +372,7 @@ class Step:
     """
 
     def __init__(self, recipe: Recipe, devices: Devices):
-        require(isinstance(recipe, Recipe), "recipe", type(recipe), "give a Recipe, such as recipe_from_config(config)")
+        check_recipe(recipe)
         right = "give jaxgan.core.parallel.Devices(devices=[...]), or None for all devices"
         require(isinstance(devices, Devices), "devices", devices, right)
         self.devices = devices

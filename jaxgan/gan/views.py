@@ -92,8 +92,9 @@ class DView(NamedTuple):
       logits: [b].
       outputs: what D returns beside them, such as "features" [b, F].
       discriminate: maps other images to logits [b], with the augmentation and the random draws of these images.
-      gradient: of the logits by `images`, through the augmentation, [b, H, W, C]; only for a penalty that names these
-        images in its `gradients`. It takes no second forward pass.
+      known_gradient: of the logits by `images`, through the augmentation, [b, H, W, C]; None unless a penalty of this
+        step names these images in its `gradients`. It takes no second forward pass.
+      gradient: the same, for penalties: it raises a ConfigError where it is None.
     """
 
     images: jax.Array
@@ -182,6 +183,9 @@ class AugmentedDiscriminator(NamedTuple):
         together: bool = True,
     ):
         """Returns the views of reals and of fakes.
+
+        With R1 and R2 in the same steps, one pass over both halves gives both gradients; with R1 alone, reals and fakes
+        pass apart, and only the reals' pass is differentiated by its images.
 
         Args:
           inputs: by "real" and "fake".

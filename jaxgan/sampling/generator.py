@@ -120,6 +120,10 @@ class Generator:
           state: its `TrainState`, on one device or replicated.
           fields: `batch_size`, `config` or `data`, see the class.
         """
+        given = type(recipe).__name__, type(state).__name__
+        require(
+            given == ("Recipe", "TrainState"), "recipe, state", given, "give a Recipe and a TrainState, in this order"
+        )
         variables = jax.tree.map(jnp.copy, first_replica(state.ema))
         return cls(recipe.generator, variables, z_dim=recipe.z_dim, step=int(state.step), **fields)
 

@@ -1,0 +1,70 @@
+"""What a generator and a discriminator must return, checked before anything is computed."""
+
+import contextlib
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgan.core.errors import ConfigError
+from jaxgan.models.layers import BaseDiscriminator
+
+
+@functools.lru_cache(maxsize=256)
+def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
+    """Builds a net without computing anything; what it raises is for the user to read.
+
+    Args:
+      net: a generator or a discriminator.
+      shape: of one example, (z_dim,) or (H, W, C).
+      batch_size: examples in a batch.
+
+    Raises:
+      ValueError: it cannot be built, or returns something else than `jaxgan.models` says.
+    """
+
+    def initialise(key):
+        labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
+        return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)[0]
+
+    returned = jax.eval_shape(initialise, jax.random.key(0))
+    if isinstance(net, BaseDiscriminator):
+        _check_discriminated(net, returned, batch_size)
+        return
+    wanted = (batch_size, net.image_size, net.image_size, net.image_channels)
+    if getattr(returned, "shape", None) != wanted:
+        raise ValueError(f"the generator returns {_describe(returned)}; it must return images {list(wanted)}")
+
+
+def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> None:
+    """Raises a ValueError unless a discriminator returns what the losses take of it."""
+    logits, outputs = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
+    if getattr(logits, "shape", None) != (batch_size,) or not isinstance(outputs, dict):
+        right = f"it must return logits [{batch_size}], or (logits, a dict) as self.head does"
+        raise ValueError(f"the discriminator returns {_describe(returned)}; {right}")
+    wanted = {"ac": ["classes"], "multi_hinge": ["classes"], "d2dce": ["embedding", "proxy"]}
+    wanted = wanted.get(net.conditioning, []) * (net.num_classes > 0) + ["direction"] * net.san
+    if missing := [name for name in wanted if name not in outputs]:
+        lacks = f"the discriminator returns no {' and no '.join(missing)} beside its logits"
+        raise ValueError(f"{lacks}; config.model.conditioning and config.model.san take it, and self.head makes it")
+
+
+def _describe(tree) -> str:
+    return str(jax.tree.map(lambda x: list(x.shape), tree))
+
+
+@contextlib.contextmanager
+def naming_setting(config, net: str):
+    """Turns what a net says of its fields, "field=value: ...", into an error that names the setting."""
+    elsewhere = {"image_size": "data.image_size", "conditioning": "model.conditioning", "z_dim": "model.z_dim"}
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        field, is_field, _ = str(error).partition("=")
+        if not (is_field and field.isidentifier()):
+            raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
+        setting = elsewhere.get(field, f"model.{net}.{field}")
+        raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
