@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
+from jaxgan.core.files import as_path
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import agree
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
