@@ -10,6 +10,7 @@ Orbax notices files that are cut short or missing, but may restore flipped bits 
 
 import asyncio
 import contextlib
+import sys
 
 import jax
 import numpy as np
@@ -27,6 +28,18 @@ FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan co
 
 # Orbax logs each failure with tracebacks; all come back from its calls too, and become one warning or error here.
 logging.get_absl_logger().addFilter(lambda record: "/orbax/checkpoint/" not in record.pathname)
+
+
+def _pass_by_closed_loops(unraisable, print_it=sys.unraisablehook) -> None:
+    """Prints an exception that nobody can catch, but not of writes that fail after a first one.
+
+    Where a disk is full, tensorstore tells an event loop that orbax has closed of each of them.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        print_it(unraisable)
+
+
+sys.unraisablehook = _pass_by_closed_loops
 
 
 class CheckpointError(OSError):
