@@ -10,6 +10,8 @@ Orbax notices files that are cut short or missing, but may restore flipped bits 
 
 import asyncio
 import contextlib
+import errno
+import os
 import sys
 
 import jax
@@ -81,7 +83,7 @@ class Checkpoints:
             # Otherwise orbax's writers wait five minutes for a directory that could not be made.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
-        with _one_line(f"cannot open {self.directory}"):
+        with _one_line("cannot open", self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         if not is_shared(self.directory):
             raise CheckpointError(f"{self.directory} is not the same directory on all processes: give a shared one")
@@ -141,7 +143,7 @@ class Checkpoints:
         self._retention.rate(step, metrics)
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items() if jax.tree.leaves(tree)}
         arguments["meta"] = ocp.args.JsonSave(seal(meta))
-        with _one_line(f"cannot save to {self.directory}"):
+        with _one_line("cannot save to", self.directory):
             self._manager.save(step, args=ocp.args.Composite(**arguments), force=True)
 
     def rate(self, step: int, scores: dict[str, float]) -> None:
@@ -190,12 +192,12 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until the save under way is on the disk."""
-        with _one_line(f"cannot save to {self.directory}"):
+        with _one_line("cannot save to", self.directory):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for the save under way and frees orbax's threads."""
-        with _one_line(f"cannot save to {self.directory}"):
+        with _one_line("cannot save to", self.directory):
             self._manager.close()
 
     def _move_damaged_aside(self) -> None:
@@ -383,9 +385,12 @@ def _absolute(path) -> epath.Path:
 
 
 @contextlib.contextmanager
-def _one_line(what: str):
+def _one_line(what: str, directory: epath.Path):
     """Turns whatever goes wrong in orbax into a CheckpointError that says what was tried."""
     try:
         yield
     except Exception as error:
-        raise CheckpointError(f"{what}: {summary(error)}") from error
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error):
+            raise CheckpointError(errno.ENOSPC, full, str(directory)) from error
+        raise CheckpointError(f"{what} {directory}: {summary(error)}") from error
