@@ -12,7 +12,8 @@ import optax
 import pytest
 
 from jaxgan.core import checkpoint
-from jaxgan.core.checkpoint import CheckpointError, Checkpoints, all_finite, restore_items
+from jaxgan.core.checkpoint import CheckpointError, Checkpoints, restore_items
+from jaxgan.core.integrity import all_finite
 from jaxgan.core.parallel import Devices
 from tests.helpers import assert_same_bits, run_processes, start_python
 
@@ -332,20 +333,30 @@ def test_best_is_remembered_by_the_next_start(tmp_path):
     assert Checkpoints(tmp_path).all_steps() == [2, 3]
 
 
-def test_best_step(tmp_path):
-    with Checkpoints(tmp_path / "checkpoints", keep_last=5) as checkpoints:
-        for step, score in {1: 0.5, 2: 0.1, 3: 0.7, 5: 0.1}.items():
-            checkpoints.save(step, SMALL, RUN, {"kl": score})
+@pytest.mark.parametrize(("higher_is_better", "best"), [(True, 3), (False, 5)])
+def test_best_step(tmp_path, higher_is_better, best):
+    options = dict(keep_last=5, best_metric="kl", higher_is_better=higher_is_better)
+    with Checkpoints(tmp_path / "checkpoints", **options) as checkpoints:
+        for step, score in {1: 0.5, 2: 0.1, 3: 0.7, 5: 0.1}.items():  # of equals the later
+            checkpoints.save(step, SMALL, RUN)
+            checkpoints.rate(step, {"kl": score})  # after the save, so that no score can prevent it
         checkpoints.save(6, SMALL, RUN)  # not evaluated: no candidate
     directory, steps = checkpoint.find(tmp_path)
     assert (directory.name, steps) == ("checkpoints", [1, 2, 3, 5, 6])
     assert checkpoint.find(directory / "2") == (directory, [2])
-    assert checkpoint.best_step(directory, steps, "kl", higher_is_better=True) == 3
-    assert checkpoint.best_step(directory, steps, "kl", higher_is_better=False) == 5  # the later of equals
+    assert checkpoint.best_step(tmp_path) == (best, "kl")
     DAMAGE["meta cut"](directory / "5")
-    assert checkpoint.best_step(directory, steps, "kl", higher_is_better=False) == 2
-    with pytest.raises(CheckpointError, match="was saved with the metric 'fid'"):
-        checkpoint.best_step(directory, steps, "fid", higher_is_better=False)
+    assert checkpoint.best_step(directory) == (3 if higher_is_better else 2, "kl")
+    (directory / "scores.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* has the score 'kl'"):
+        checkpoint.best_step(directory)
+
+
+def test_a_run_without_a_best(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, SMALL, RUN)
+    with pytest.raises(CheckpointError, match=r"has no config\.checkpoint\.best_metric to say which is the best"):
+        checkpoint.best_step(tmp_path)
 
 
 def test_latest_stays_even_if_it_is_the_worst(tmp_path):

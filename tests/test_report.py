@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     workdir, generator = tmp_path_factory.mktemp("run"), tiny_generator("mlp")
     config = jaxgan.config("digits")
     config.model.z_dim, config.model.g.channels = generator.z_dim, generator.module.channels
-    with Checkpoints(workdir / "checkpoints", keep_last=3) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", keep_last=3, best_metric="eval/modes") as checkpoints:
         for step, modes in ((1, 10.0), (2, 30.0), (3, 20.0)):
             variables = jax.tree.map(lambda x, step=step: x * step, generator.variables)
             about = {"config": config.to_dict(), "data": DataSpec(8, 3, 0, 50_000, "")._asdict()}

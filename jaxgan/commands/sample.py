@@ -10,7 +10,7 @@ Samples or, in rows, one of
 from absl import flags
 
 from jaxgan.commands import app
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError
 from jaxgan.core.files import as_path
 
 FLAGS = flags.FlagValues()
@@ -56,18 +56,16 @@ def _mode(flags) -> str:
 
 @app.command(FLAGS, required=["workdir", "out"], less_memory=lambda *_: "a smaller --num needs less")
 def main(flags) -> None:
-    from jaxgan.evaluation import networks, report
+    from jaxgan.evaluation import networks
     from jaxgan.sampling import load, pictures, sheets
 
     mode, out = _mode(flags), as_path(flags.out, "--out", local=True)
     pictures.check_suffix(flags.out, "--out")
-    require(flags.step != "all", "--step", flags.step, "give a number, newest or best")
     function, (first, *names) = SHEETS[mode]
     options = {name: flags[name].value for name in names}
     with app.naming_flags(FLAGS, n="num", rows="num", k="sefa", path="invert", images="invert"):
         try:
-            ((step, _),) = report.choose_steps(flags.workdir, flags.step)
-            generator = load.load(flags.workdir, step, flags.sigma_rel)
+            generator = load.load(flags.workdir, flags.step, flags.sigma_rel)
             if mode == "invert" and generator.image_shape == (32, 32, 3):
                 network = networks.cifar.load()
                 options["features"] = lambda x: network.apply(network.variables, (x + 1.0) * 127.5)["pool"]

@@ -136,6 +136,7 @@ class Checkpoints:
             "format": FORMAT,
             "step": step,
             "metrics": metrics,
+            "best": [self._retention.metric, self._retention.higher_is_better],
             "versions": {"jax": jax.__version__, "orbax": ocp.__version__},
             "run": run,
             "items": {name: fingerprint(tree) for name, tree in items.items()},
@@ -271,29 +272,27 @@ def read_run(path) -> dict:
     return _newest_undamaged(path.parent, [path.name] if path.exists() else find(path)[1], _read_run)[0]
 
 
-def best_step(directory, steps: list[int], metric: str, higher_is_better: bool) -> int:
-    """Returns the best of the steps by a metric that was saved with them, the later of equals.
+def best_step(path) -> tuple[int, str]:
+    """Returns the best of a run's checkpoints, the later of equals, and the score by which the run keeps it.
 
     Damaged checkpoints are no candidates.
 
+    Args:
+      path: as for `find`.
+
     Raises:
-      CheckpointError: none has the metric.
+      CheckpointError: there is no checkpoint, the run keeps no best, or none has its score.
     """
+    directory, steps = find(path)
+    (metric, higher_is_better), _ = _newest_undamaged(directory, steps, _read_best, warn=False)
+    if not metric:
+        raise CheckpointError(f"the run has no config.checkpoint.best_metric to say which is the best in {directory}")
     retention = Retention(1, 0, metric, higher_is_better)
-    retention.rate_saved(_absolute(directory), steps, _read_metrics)
+    retention.rate_saved(directory, steps, _read_metrics)
     best = retention.best(steps)
     if best is None:
-        raise CheckpointError(f"no checkpoint in {directory} was saved with the metric {metric!r}")
-    return best
-
-
-def all_finite(tree) -> bool:
-    """Returns whether no array of `tree` holds a NaN or an infinity.
-
-    The check runs on the host, on one replica: 12 ms for 60 million floats, plus their copy from an accelerator. A
-    compiled check takes seconds to half a minute the first time.
-    """
-    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(first_replica(tree)))
+        raise CheckpointError(f"no checkpoint in {directory} has the score {metric!r}")
+    return best, metric
 
 
 class _PatientReader(ocp.type_handlers.NumpyHandler):
@@ -355,6 +354,10 @@ def _read_meta(path: epath.Path) -> dict:
 
 def _read_run(path: epath.Path) -> dict:
     return _read_meta(path)["run"]
+
+
+def _read_best(path: epath.Path) -> list:
+    return _read_meta(path)["best"]
 
 
 def _read_metrics(path: epath.Path) -> dict:

@@ -9,6 +9,8 @@ import zlib
 import jax
 import numpy as np
 
+from jaxgan.core.parallel import first_replica
+
 
 class Damaged(Exception):
     """Says in a few words what is wrong with what was read."""
@@ -53,3 +55,12 @@ def unseal(document: dict) -> dict:
     if seal(content) != document:
         raise Damaged("the JSON object changed")
     return content
+
+
+def all_finite(tree) -> bool:
+    """Returns whether no array of `tree` holds a NaN or an infinity.
+
+    The check runs on the host, on one replica: 12 ms for 60 million floats, plus their copy from an accelerator. A
+    compiled check takes seconds to half a minute the first time.
+    """
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(first_replica(tree)))

@@ -52,12 +52,12 @@ class Retention:
 
     def __init__(self, last: int, every: int, metric: str, higher_is_better: bool):
         self.last, self.every, self.metric = last, every, metric
-        self._sign = 1.0 if higher_is_better else -1.0
+        self.higher_is_better = higher_is_better
         self._scores: dict[int, float] = {}  # of each rated step, the higher the better
 
     def rate(self, step: int, metrics: dict[str, float]) -> None:
         """Remembers the score of a step if it is among its `metrics` and finite."""
-        score = self._sign * metrics.get(self.metric, math.nan)
+        score = metrics.get(self.metric, math.nan) * (1.0 if self.higher_is_better else -1.0)
         if math.isfinite(score):
             self._scores[step] = score
 

@@ -8,15 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgan import data
-from jaxgan.core import checkpoint
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
-from jaxgan.evaluation.registry import METRICS, check_metrics, higher_is_better
+from jaxgan.evaluation.registry import METRICS, check_metrics
 from jaxgan.sampling import pictures
 from jaxgan.sampling.generator import Generator
-from jaxgan.sampling.load import load, locate
+from jaxgan.sampling.load import choose_steps, load
 from jaxgan.settings import default_config, images_per_step
 
 PAIRS = 32  # in the picture of neighbours
@@ -182,22 +181,6 @@ def _require_metrics(names: Iterable[str] | None, neighbours: str | None) -> lis
 
 def _compares(metrics: list[str]) -> bool:
     return any(name in METRICS and METRICS[name].reference is not None for name in metrics)
-
-
-def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
-    """Returns which steps to evaluate, None being the newest undamaged one, and the rule that chose them, in words."""
-    if step == "newest":
-        return [(None, "the newest")]
-    if step.isdecimal():
-        return [(int(step), "as asked")]
-    require(step in ("best", "all"), "--step", step, "give a number, newest, best or all")
-    directory, steps = checkpoint.find(locate(path))
-    if step == "all":
-        return [(number, "all") for number in steps]
-    metric = checkpoint.read_run(directory / str(steps[-1]))["config"]["checkpoint"]["best_metric"]
-    require(bool(metric), "--step", step, "the run has no config.checkpoint.best_metric to say which is the best")
-    best = checkpoint.best_step(directory, steps, metric, higher_is_better(metric))
-    return [(best, f"best of {len(steps)} by {metric}")]
 
 
 def _describe_ema(ema) -> str:

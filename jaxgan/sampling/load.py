@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxgan.core import checkpoint
-from jaxgan.core.errors import require, require_finite, require_whole
+from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
 from jaxgan.core.files import as_path, read_json
 from jaxgan.data import DataSpec
 from jaxgan.gan import ema
@@ -28,12 +28,39 @@ def locate(path) -> pathlib.Path | epath.Path:
     return as_path(elsewhere, f"checkpoint.dir in {config}") if elsewhere else path
 
 
-def load(path, step: int | None = None, sigma_rel: float | None = None) -> Generator:
+def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
+    """Returns steps of a run, None being the newest undamaged one, and the rule that chose them, in words.
+
+    Args:
+      path: as for `load`.
+      step: a number, newest, best, or all.
+
+    Raises:
+      ConfigError: something else, or no checkpoint that is known as the best.
+      CheckpointError: there is no checkpoint.
+    """
+    if step == "newest":
+        return [(None, "the newest")]
+    if step.isdecimal():
+        return [(int(step), "as asked")]
+    require(step in ("best", "all"), "step", step, "give a number, newest, best or all")
+    _, steps = checkpoint.find(locate(path))
+    if step == "all":
+        return [(number, "all") for number in steps]
+    try:
+        best, metric = checkpoint.best_step(locate(path))
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(f"step={step!r}: {error}") from error
+    return [(best, f"best of {len(steps)} by {metric}")]
+
+
+def load(path, step: int | str | None = None, sigma_rel: float | None = None) -> Generator:
     """Loads the EMA generator of a workdir, a checkpoint directory or one checkpoint, onto one device of any kind.
 
     Args:
       path: the run or the checkpoint; gs:// works where the extra `gcs` is installed.
-      step: which checkpoint of a run; the newest undamaged one if None.
+      step: which checkpoint of a run; the newest undamaged one if None. "best" is the best by
+        config.checkpoint.best_metric.
       sigma_rel: relative standard deviation of a post-hoc EMA (Karras et al. 2024, EDM2, section 3.2), reconstructed
         from those that the run's checkpoints hold up to `step`. The more of them (config.checkpoint.keep_every_kimg),
         the nearer it comes. None: the EMA that the run itself used.
@@ -49,7 +76,10 @@ def load(path, step: int | None = None, sigma_rel: float | None = None) -> Gener
     """
     path = locate(path)
     jax.local_devices()  # says what is wrong if there are none, which looks like a damaged checkpoint below
-    if step is not None:
+    if isinstance(step, str):
+        require(step != "all", "step", step, "give a number, newest or best")
+        ((step, _),) = choose_steps(path, step)
+    elif step is not None:
         require_whole("step", step)
     if sigma_rel is not None:
         require_finite("sigma_rel", sigma_rel, 0.0)

@@ -43,6 +43,12 @@ from jaxgan.training.run import Run, TrainingDiverged
 Hook = Callable[[int, TrainState, dict[str, float], Generator], dict[str, float] | None]
 
 
+def _named(hook: Hook):
+    """Returns what gives a hook its name: of a partial its function, of an object its class."""
+    hook = getattr(hook, "func", hook)
+    return hook if hasattr(hook, "__qualname__") else type(hook)
+
+
 def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
     """Returns `function` as a hook that is called every `kimg` thousand images; 0: only at the end of the run."""
 
@@ -51,7 +57,7 @@ def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
     require(good, "every_kimg", kimg, "must be a finite number, 0 or above")
     require(callable(function), "function", function, "give a function hook(step, state, metrics, generator)")
 
-    @functools.wraps(getattr(function, "func", function))  # a partial has no name of its own
+    @functools.wraps(_named(function))
     def hook(step, state, metrics, generator):
         return function(step, state, metrics, generator)
 
@@ -62,7 +68,7 @@ def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
 def checked(hook: Hook) -> Hook:
     """Returns a user's hook, which says by a ConfigError what is wrong with what it returns."""
 
-    @functools.wraps(getattr(hook, "func", hook))
+    @functools.wraps(_named(hook))
     def call(step, state, metrics, generator) -> dict[str, float]:
         returned = hook(step, state, metrics, generator)
         right = "return a dict of numbers, or None"
@@ -80,7 +86,7 @@ def checked(hook: Hook) -> Hook:
 
 
 def own_hooks(hooks: Iterable[Hook]) -> list[Hook]:
-    """Returns a user's hooks, each `checked`; a ConfigError says what is none."""
+    """Returns a user's hooks, each `checked`; a ConfigError names what is not a hook."""
     right = "give a list of functions hook(step, state, metrics, generator)"
     require(isinstance(hooks, Iterable), "hooks", hooks, right)
     hooks = list(hooks)

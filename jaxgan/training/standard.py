@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxgan.core.checkpoint import all_finite
+from jaxgan.core.integrity import all_finite
 from jaxgan.core.parallel import assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.data import to_float
 from jaxgan.evaluation import Evaluator
