@@ -514,12 +514,12 @@ def test_a_penalty_checks_itself_and_takes_a_number():
     assert tiny_recipe().replace(penalties_g={"r1": Penalty(abs, net="g", gradients=("real",))}).g_needs_reals
 
 
-class Undecided(DenseDiscriminator):
-    """Returns logits alone."""
+class Columnar(DenseDiscriminator):
+    """Returns a column of logits."""
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None):
-        return nn.Dense(1)(images.reshape(len(images), -1))[:, 0]
+        return nn.Dense(1)(images.reshape(len(images), -1))
 
 
 class Headless(DenseDiscriminator):
@@ -542,7 +542,11 @@ class Flat(DenseGenerator):
     ("nets", "conditioning", "message"),
     [
         ((Flat, DenseDiscriminator), "projection", r"the generator returns \[64, 192\]; .* images \[64, 8, 8, 3\]"),
-        ((DenseGenerator, Undecided), "projection", r"the discriminator returns \[64\]; it must return \(logits"),
+        (
+            (DenseGenerator, Columnar),
+            "projection",
+            r"the discriminator returns \[64, 1\]; it must return logits",
+        ),
         ((DenseGenerator, Headless), "ac", "the discriminator returns no classes beside its logits"),
         ((DenseGenerator, Headless), "d2dce", "the discriminator returns no embedding and no proxy beside"),
     ],

@@ -54,6 +54,11 @@ def _describe(tree) -> str:
     return str(jax.tree.map(lambda x: list(x.shape), tree))
 
 
+def split_answer(answer) -> tuple:
+    """Returns the logits and the outputs of what a discriminator returned, both or logits alone."""
+    return answer if isinstance(answer, tuple) else (answer, {})
+
+
 @contextlib.contextmanager
 def naming_setting(config, net: str):
     """Turns what a net says of its fields, "field=value: ...", into an error that names the setting."""

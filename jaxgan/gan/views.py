@@ -12,6 +12,7 @@ from jaxgan.core.errors import require
 from jaxgan.core.parallel import all_gather, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.gan.augment import Augmentation
+from jaxgan.gan.nets import split_answer
 
 
 class StepStreams(NamedTuple):
@@ -155,7 +156,7 @@ class AugmentedDiscriminator(NamedTuple):
             keys=inputs.noise_keys,
             mutable=list(model_state),
         )
-        logits, outputs = answer if isinstance(answer, tuple) else (answer, {})
+        logits, outputs = split_answer(answer)
         return logits, outputs, new_state
 
     def view(self, params, model_state: dict, inputs: DInputs, differentiated: bool):

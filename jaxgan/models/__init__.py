@@ -19,7 +19,8 @@ What goes in and comes out:
     leave that range (StyleGAN2 and R3GAN have no tanh); images are clipped to it when they are saved or scored.
   logits: float32 [B], of any size and never squashed to probabilities; high means real.
   outputs: a dict of what else D returns, such as "features" for feature matching and, with a class loss, "classes" or
-    "embedding" and "proxy": see `layers.BaseDiscriminator`, whose `head` makes logits and outputs of features.
+    "embedding" and "proxy": see `layers.BaseDiscriminator`, whose `head` makes logits and outputs of features. A D
+    without outputs may return the logits alone.
 
 Variables are those that `init` makes: "params", float32, and any collections of state, such as "batch_stats". State
 changes in training, where `apply` takes its collections as mutable, and must stay the same on all devices: what is

@@ -9,6 +9,7 @@ from jaxgan.core.integrity import all_finite
 from jaxgan.core.parallel import assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.data import to_float
 from jaxgan.evaluation import Evaluator
+from jaxgan.gan.nets import split_answer
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
 from jaxgan.sampling.generator import Generator
@@ -62,7 +63,7 @@ def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state,
 
 
 def _logits(discriminator, variables: dict, images, labels):
-    return discriminator.apply(variables, to_float(images), labels, train=False)[0]
+    return split_answer(discriminator.apply(variables, to_float(images), labels, train=False))[0]
 
 
 _jitted_logits = jax.jit(_logits, static_argnums=0)
