@@ -18,10 +18,10 @@ quickstart: .venv/run-$(VERSION)
 	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
 
 test: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not chaos" $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not slow and not chaos" $(ARGS)
 
 test-all: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not chaos" $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not chaos" $(ARGS)
 
 chaos: .venv/dev-$(VERSION)
 	$(BIN)/python -m tests.chaos --disturbances=$(N)

@@ -245,7 +245,7 @@ def test_the_loss_of_a_process_ends_the_other_with_one_line(variables, victim, w
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variables", [slurm, open_mpi])
+@pytest.mark.parametrize("variables", [slurm])
 def test_four_processes_find_each_other_and_leave_together(variables):
     with killed_at_last(launch(variables, TOGETHER.replace("FOREVER", "False"), count=4)) as group:
         for process in group:

@@ -43,7 +43,7 @@ CHOSEN = {
     "r3gan2": "cifar_r3gan2",
 }
 # The others are slow by their number alone, and some of these by their size.
-QUICK = {"digits", "laptop_dcgan", "cifar_r3gan"}
+QUICK = {"digits", "laptop_dcgan"}
 
 
 def shrunk(name: str) -> Recipe:

@@ -151,11 +151,10 @@ BATCH_NORM_IN_D = dict(
 @pytest.mark.parametrize(
     ("parts", "kinds"),
     [
-        (EVERYTHING, [("pmap", 2)]),
-        (RELATIVISTIC, [("shard_map", 1)]),
-        (BATCH_NORM_IN_D, [("pmap", 1), ("shard_map", 2)]),
+        pytest.param(EVERYTHING, [("pmap", 2)], marks=pytest.mark.slow, id="everything that looks at D"),
+        pytest.param(RELATIVISTIC, [("shard_map", 1)], id="relativistic"),
+        pytest.param(BATCH_NORM_IN_D, [("pmap", 1), ("shard_map", 2)], id="batch norm in D"),
     ],
-    ids=["everything that looks at D", "relativistic", "batch norm in D"],
 )
 def test_two_devices_agree_with_one(parts, kinds):
     """One device without any axis, a step at a time; two by either back end, some with two steps in a dispatch."""
