@@ -14,6 +14,7 @@ from jaxgan.core.errors import ConfigError
 from jaxgan.data import DataSpec
 from jaxgan.evaluation.features import FeatureExtractor
 from jaxgan.sampling.generator import Generator
+from jaxgan.settings import Settings
 from jaxgan.training import loop
 from tests.helpers import tiny_generator
 
@@ -533,6 +534,8 @@ def nothing_may_begin(monkeypatch):
     def begin(*args, **kwargs):
         raise AssertionError("something was computed or written")
 
+    # The parser of flags makes YAML of a config, twice, and looks at none: that takes longer than all else.
+    monkeypatch.setattr(Settings, "__str__", lambda self: "a config", raising=False)
     monkeypatch.setattr(memory, "host_bytes", lambda: 2**34)  # on any machine
     monkeypatch.setattr(loop, "make_directories", begin)
     monkeypatch.setattr(FeatureExtractor, "from_samples", begin)
