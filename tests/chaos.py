@@ -45,8 +45,8 @@ def config(pictures: str):
     config.batch_size, config.train_kimg = BATCH, STEPS * KIMG
     config.log.every_kimg = 2 * KIMG
     config.checkpoint.every_kimg = 3 * KIMG
-    config.sample.every_kimg, config.sample.grid = 6 * KIMG, 2
-    config.health.every_kimg = config.eval.every_kimg = 6 * KIMG
+    config.sample.every_kimg, config.sample.grid = 12 * KIMG, 2
+    config.health.every_kimg = config.eval.every_kimg = 12 * KIMG
     config.eval.metrics, config.eval.num_samples = ("fd_cifar",), 64
     config.checkpoint.best_metric = "eval/fd_cifar"
     return config
@@ -234,6 +234,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxgan-chaos-")))
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "xla")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         chaos = Chaos(root, options.seed)
         stack.callback(chaos.close)
         import jaxgan.commands.train
