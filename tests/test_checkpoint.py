@@ -525,6 +525,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_agree(tmp_path):
     """They notice that their directories differ, and neither uses what one of them cannot read."""
     for output in run_processes(TOGETHER, str(tmp_path)):

@@ -5,6 +5,7 @@ import json
 import runpy
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
@@ -12,6 +13,7 @@ from tests.helpers import ROOT
 SCRIPT = ROOT / "examples" / "own_gan.py"
 
 
+@pytest.mark.slow
 def test_own_gan_trains_and_draws(tmp_path, monkeypatch):
     picture = tmp_path / "own_gan.png"
     monkeypatch.setattr("sys.argv", [str(SCRIPT), "--steps=20", f"--out={picture}"])

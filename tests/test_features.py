@@ -178,6 +178,7 @@ print(dataset.read - 51, "images were this process's")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_have_all_of_it():
     outputs = run_processes(TWO_PROCESSES)
     assert ["26 images" in outputs[0], "25 images" in outputs[1]] == [True, True]

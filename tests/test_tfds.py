@@ -233,6 +233,7 @@ def test_a_read_only_set_is_kept_decoded_elsewhere(prepared, tmp_path, monkeypat
     assert len(list(tmp_path.glob("jaxgan/*/decoded/images.npy"))) == 1
 
 
+@pytest.mark.slow
 def test_processes_that_start_together(tmp_path):
     """Both get the same images, and only one prepares them."""
     write_archive(tmp_path / "archive", seed=4)
