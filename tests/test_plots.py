@@ -46,6 +46,29 @@ def test_curves_have_panels_only_for_what_there_is(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_rates_and_strength_have_a_panel_where_they_change(tmp_path):
+    plain = history(30)
+    constant = [record | {"lr/d": 1e-4, "lr/g": 1e-4} for record in plain]
+    falling = [record | {"lr/d": 1e-4 / (i + 1)} for i, record in enumerate(constant)]
+    adaptive = [record | {"ada/p": 0.01 * i} for i, record in enumerate(falling)]
+    sizes = [drawn(tmp_path, records).size for records in (plain, constant, falling, adaptive)]
+    assert sizes[0] == sizes[1] < sizes[2] <= sizes[3]
+
+
+def test_a_relativistic_discriminator_has_one_accuracy(tmp_path):
+    records = history(30, ("acc/real",), level=0.5)
+    both = [record | {"acc/fake": record["acc/real"]} for record in records]
+    assert near(drawn(tmp_path, both), "#009E73").sum() > 100
+    assert not near(drawn(tmp_path, both), "#AA4499").any()
+
+
+def test_an_axis_ends_where_the_score_ends(tmp_path):
+    """The line lies on the upper edge: nothing is drawn above it but the title."""
+    records = [{"step": i, "kimg": float(i), "eval/modes": min(980.0 + 5 * i, 1000.0)} for i in range(1, 30)]
+    rows = np.flatnonzero(near(drawn(tmp_path, records), "#222222").sum(axis=1) > 100)  # the level part of the line
+    assert rows.min() < 0.3 * drawn(tmp_path, records).shape[0]
+
+
 def test_curves_rise_from_left_to_right(tmp_path):
     records = [{"step": i, "kimg": float(i), "eval/modes": 10.0 * i} for i in range(1, 100)]
     picture = drawn(tmp_path, records)

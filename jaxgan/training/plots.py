@@ -1,8 +1,9 @@
 """The curves of a run: records of metrics.jsonl in, a PNG out."""
 
 import io
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,8 +26,20 @@ class _Panel:
     log: bool = False  # logarithmic y axis
     smooth: bool = True  # False: few values, each of them worth a marker
     limits: tuple[float, float | None] | None = None  # of the y axis; None: those of the values
+    bounds: tuple[float, float] = (-math.inf, math.inf)  # of the quantity: the y axis ends where it ends
     rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
 
+
+# By the beginning of a score's name.
+_BOUNDS = {
+    "modes": (0.0, 1000.0),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "coverage": (0.0, 1.0),
+    "accuracy": (0.0, 1.0),
+    "authpct": (0.0, 100.0),
+    **dict.fromkeys(("fid", "fd_", "kl", "density"), (0.0, math.inf)),
+}
 
 _PANELS = (
     _Panel("Losses", {"loss/d": ("D", BLUE), "loss/g": ("G", ORANGE)}),
@@ -39,21 +52,24 @@ _PANELS = (
     ),
     _Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
     _Panel(
-        "Health",  # both healthy at the dashed lines: as varied as reals, not over-fitted at all
-        {"health/variety": ("variety of samples", ORANGE), "health/overfit": ("over-fitting of D", BLUE)},
+        "Health",
+        {"health/variety": ("variety, best at 1", ORANGE), "health/overfit": ("over-fitting, best at 0", BLUE)},
         smooth=False,
         rules=(0.0, 1.0),
     ),
 )
+_STRENGTH = _Panel("Strength of the augmentation", {"ada/p": ("", PURPLE)}, bounds=(0.0, 1.0))
+_RATES = _Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, log=True)
 _SPEED = _Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
 
 
 def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
-    A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, every evaluation
-    score and images/s, as far as there is anything to show. Raw values faint, their moving average bold; the
-    y axis leaves out the wildest 1% of the raw values rather than flatten the rest.
+    A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, the strength of an adaptive
+    augmentation, learning rates that change, every evaluation score (an arrow says which way is better) and images/s,
+    as far as there is anything to show. Raw values faint, their moving average bold; the y axis leaves out the wildest
+    1% of the raw values rather than flatten the rest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,13 +78,17 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     penalties = [name for name in names if name.startswith("penalty/")]
     labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
     # The scores of single classes would bury all else.
-    known = {f"eval/{key}" for metric in METRICS.values() for key in metric.keys}
-    scores = [name for name in names if name in known]
-    evaluations = [_Panel(f"Evaluation: {n[5:]}", {n: ("", INK)}, smooth=False) for n in scores]
+    known = {key: higher for metric in METRICS.values() for key, higher in metric.keys.items()}
+    evaluations = [_evaluation(name, known[name[5:]]) for name in names if name.removeprefix("eval/") in known]
     drawn = []
-    for panel in (*_PANELS, _Panel("Penalties", labels, log=True), *evaluations, _SPEED):
+    for panel in (*_PANELS, _Panel("Penalties", labels, log=True), _STRENGTH, _RATES, *evaluations, _SPEED):
         points = {name: _points(records, name) for name in panel.series}
         points = {name: xy for name, xy in points.items() if xy.size}
+        if panel is _RATES and all(np.ptp(xy[1]) == 0.0 for xy in points.values()):
+            continue
+        if panel.title == "Accuracy of D" and len(points) == 2 and np.array_equal(*points.values()):
+            panel = replace(panel, title="Accuracy of D: reals above fakes", series={"acc/real": ("", GREEN)})
+            del points["acc/fake"]  # a relativistic D has one accuracy
         if points:
             drawn.append((panel, points))
     if not drawn:
@@ -93,6 +113,14 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     atomic_write(path, buffer.getvalue())
+
+
+def _evaluation(name: str, higher_is_better: bool | None) -> _Panel:
+    """Returns the panel of a score "eval/..."."""
+    key = name.removeprefix("eval/")
+    arrow = {True: " \u2191", False: " \u2193", None: ""}[higher_is_better]
+    bounds = next((bounds for start, bounds in _BOUNDS.items() if key.startswith(start)), (-math.inf, math.inf))
+    return _Panel(f"Evaluation: {key}{arrow}", {name: ("", INK)}, smooth=False, bounds=bounds)
 
 
 def _points(records: list[dict], name: str) -> np.ndarray:
@@ -125,7 +153,13 @@ def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
         else:
             axis.plot(kimg, values, color=color, linewidth=1.2, marker="o", markersize=3, label=label)
             shown += [values]
+    if not panel.smooth:
+        shown.append(np.array(panel.rules))
     limits = panel.limits or _limits(np.concatenate(shown), log)
+    if limits is not None and not panel.limits and not log:
+        low, high = panel.bounds
+        thin = 0.01 * (limits[1] - limits[0])  # of the line that lies on a bound
+        limits = (max(limits[0], low - thin), min(limits[1], high + thin))
     if log:
         few_decades = limits is None or limits[1] < 300 * limits[0]
         axis.set_yscale("log")

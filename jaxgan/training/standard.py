@@ -121,7 +121,9 @@ def draw_samples(run: Run, step, state, metrics, generator) -> None:
     save_png(run.workdir / "samples" / f"{step:08d}.png", picture)
     run.log.images(step, "samples", picture)
     lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
-    plots.curves(lines, run.workdir / "curves.png", title=str(run.workdir))
+    config = run.config
+    title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
+    plots.curves(lines, run.workdir / "curves.png", title=title)
 
 
 def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
