@@ -1,0 +1,19 @@
+"""Shows the examples in docstrings as code on the page of the API reference (mkdocs.yml)."""
+
+import re
+import textwrap
+
+import griffe
+
+
+class Examples(griffe.Extension):
+    """Fences what is below "Example:", which Markdown would otherwise take for prose and quotations."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
+        if obj.docstring:
+            obj.docstring.value = re.sub(r"^Example:\n((?:  .*\n?|\n)+)", _fence, obj.docstring.value, flags=re.MULTILINE)
+
+
+def _fence(example: re.Match) -> str:
+    code = textwrap.dedent(example[1]).strip()
+    return "Example:\n" + textwrap.indent(f"```python\n{code}\n```\n", "  ")
