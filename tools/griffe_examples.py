@@ -6,12 +6,15 @@ import textwrap
 import griffe
 
 
+_EXAMPLE = re.compile(r"^Example:\n((?:  .*\n?|\n)+)", re.MULTILINE)
+
+
 class Examples(griffe.Extension):
     """Fences what is below "Example:", which Markdown would otherwise take for prose and quotations."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^Example:\n((?:  .*\n?|\n)+)", _fence, obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = _EXAMPLE.sub(_fence, obj.docstring.value)
 
 
 def _fence(example: re.Match) -> str:
