@@ -5,7 +5,6 @@ import textwrap
 
 import griffe
 
-
 _EXAMPLE = re.compile(r"^Example:\n((?:  .*\n?|\n)+)", re.MULTILINE)
 
 
