@@ -1,4 +1,5 @@
-# make quickstart | test | test-all | chaos | lint | format, with PYTHON=python3.12 for another interpreter (3.11 or newer).
+# make quickstart | test | test-all | chaos | lint | format | docs, with PYTHON=python3.12 for another interpreter (3.11
+# or newer).
 
 PYTHON ?= python3
 ARGS ?=
@@ -12,7 +13,7 @@ BIN := .venv/bin
 # uv installs what pip does in a quarter of the time.
 INSTALL := $(BIN)/uv pip install -q --python $(BIN)/python $(CONSTRAINTS)
 
-.PHONY: quickstart test test-all chaos lint format clean
+.PHONY: quickstart test test-all chaos lint format docs clean
 
 quickstart: .venv/run-$(VERSION)
 	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
@@ -35,8 +36,12 @@ format: .venv/dev-$(VERSION)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The pages as a site, into site/. Its generator would speak of its own successors.
+docs: .venv/docs-$(VERSION)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean:
-	rm -rf .venv
+	rm -rf .venv site
 
 # A stamp says what .venv holds and for which Python; another Python starts it anew.
 .venv/run-$(VERSION): pyproject.toml $(wildcard constraints/py$(VERSION).txt)
@@ -48,4 +53,8 @@ clean:
 
 .venv/dev-$(VERSION): .venv/run-$(VERSION)
 	$(INSTALL) -e '.[dev]'
+	touch $@
+
+.venv/docs-$(VERSION): .venv/run-$(VERSION)
+	$(INSTALL) -e '.[docs]'
 	touch $@

@@ -26,11 +26,12 @@ from jaxgan.training import loop
 from tests.helpers import ROOT
 
 PAGES = {
-    name: (ROOT / name).read_text()
-    for name in ("README.md", "CONTRIBUTING.md", "docs/extending.md", "docs/clusters.md")
+    file.relative_to(ROOT).as_posix(): file.read_text()
+    for file in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
 }
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
+FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
 COMMANDS = ("train", "sample", "evaluate", "plan")
 
 
@@ -45,8 +46,8 @@ def blocks(language: str) -> dict[str, str]:
 
 
 def table(heading: str) -> list[list[str]]:
-    """Returns the cells of the README's table whose first column has this heading, row by row."""
-    (rows,) = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
+    """Returns the cells of the one table whose first column has this heading, row by row."""
+    (rows,) = re.findall(rf"^\| {heading} \|.*\n\|[-|]+\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()]
 
 
@@ -173,6 +174,14 @@ def test_settings(span, cwd):
     jaxgan.recipe_from_config(config)
 
 
+def test_no_example_is_left_out():
+    """Every code block and every command line with a flag is one that a test above runs or parses."""
+    for name, text in PAGES.items():
+        assert set(re.findall(r"^ *```(\w+)", text, re.MULTILINE)) <= {"python"}, name
+    for line in re.findall(rf"(?:{'|'.join(STARTS)})--[^`\n]*", TEXT):
+        assert line in SHELL
+
+
 def test_every_flag_and_key_exists():
     commands = [importlib.import_module(f"jaxgan.commands.{name}").main for name in COMMANDS]
     flags = {"help", "version"} | {flag for command in commands for flag in command.flags}
@@ -196,14 +205,13 @@ def test_links_and_paths(page):
     }
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose)
-    assert links
     for link in map("".join, links):
         target, _, anchor = link.partition("#")
         file = ((ROOT / page).parent / target).resolve() if target else ROOT / page
         assert file.exists(), link
         if anchor:
             assert anchor in anchors[file.relative_to(ROOT).as_posix()], link
-    for path in re.findall(r"`((?:jaxgan|tests|configs|docs|tools|benchmarks|constraints|notebooks)/[^`\s*]*)`", text):
+    for path in re.findall(rf"`((?:{'|'.join(FOLDERS)})/[^`\s*]*)`", text):
         assert (ROOT / path).exists(), path
 
 
@@ -239,6 +247,20 @@ def test_tables_have_everything():
     assert rooms == folders | {"jaxgan/settings.py"}
     registers = set(re.findall(r"`jaxgan\.([A-Z]+)`", "".join(row[2] for row in table("to add"))))
     assert registers == {name for name in jaxgan.__all__ if isinstance(getattr(jaxgan, name), dict)}
+
+
+def test_api_reference_has_the_whole_face():
+    entries = re.findall(
+        r"^::: (\S+)\.\w+\n    options:\n      heading: jaxgan\.(\w+)", PAGES["docs/api.md"], re.MULTILINE
+    )
+    assert sorted(name for _, name in entries) == sorted({*jaxgan.__all__} - {"__version__"})
+    for module, name in entries:
+        assert getattr(importlib.import_module(module), name) is getattr(jaxgan, name)
+
+
+def test_every_warning_is_explained():
+    symptoms = re.findall(r'HealthWarning\(\s*"([^"]+)"', (ROOT / "jaxgan/training/health.py").read_text())
+    assert symptoms == [row[0].strip("`") for row in table("warning")]
 
 
 @pytest.mark.slow
