@@ -203,6 +203,24 @@ def test_a_signal_is_answered_while_something_takes_long(tmp_path, undisturbed):
     assert lines(tmp_path) == lines(undisturbed)
 
 
+def test_a_signal_in_a_finaliser_is_not_lost(tmp_path):
+    """Python prints an exception that is raised there, and goes on."""
+
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # the handler runs here
+
+    def unlucky(step, state, metrics, generator):
+        made = Finalised()
+        del made
+        time.sleep(30)
+
+    began = time.monotonic()
+    assert train(tiny_config(), tmp_path, images(), hooks=[every(6 * KIMG, unlucky)]) == 143
+    assert time.monotonic() - began < 25
+
+
 # Pictures change nothing that is compared, and take a while in a process of its own.
 START = """
 import sys

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import threading
@@ -34,6 +35,7 @@ class Interrupt:
     def __init__(self, note: Callable[[str], None]):
         self.status = 0
         self._note, self._leaves = note, False
+        self._missed = False  # a signal came where an exception would be lost
         self._alone = jax.process_count() == 1
         self._previous = {}
 
@@ -70,12 +72,24 @@ class Interrupt:
         if not self._alone:  # tell the others the way that a scheduler would
             os.kill(os.getpid(), signal.SIGTERM)
         if self._leaves:
-            self._leaves = False
-            raise StopRequested
+            if _in_callback(frame):
+                self._missed = True
+            else:
+                self._leaves = False
+                raise StopRequested
 
     def _answer(self):
-        first = None
-        while numbers := self._reader.recv(64):
+        first, resent = None, 0
+        while True:
+            readable, _, _ = select.select([self._reader], [], [], None if first is None else 0.1)
+            if not readable:
+                if self._missed:
+                    self._missed, resent = False, resent + 1
+                    _send(self.status - 128)
+                continue
+            numbers = self._reader.recv(64)
+            if not numbers:  # closed
+                break
             for number in numbers:
                 if number not in self._previous:
                     continue
@@ -84,6 +98,25 @@ class Interrupt:
                     first = now
                     name = signal.Signals(number).name
                     self._note(f"{name}: the state is saved as soon as it can be; a second one ends the run at once")
+                elif resent:
+                    resent -= 1
                 elif now - first > ONE_SIGNAL_SECONDS:
                     os._exit(128 + number)
         self._reader.close()
+
+
+def _in_callback(frame) -> bool:
+    """Returns whether the interpreter is in a finaliser or a callback of garbage collection, which lose exceptions."""
+    while frame is not None:
+        if frame.f_code.co_name in ("__del__", "_xla_gc_callback"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send(number: int) -> None:
+    """Sends this process a signal, to the main thread where the system can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, number)  # which ends a sleep, too
+    else:
+        signal.raise_signal(number)
