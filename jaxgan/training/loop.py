@@ -10,7 +10,6 @@ import importlib.util
 import json
 import math
 import pathlib
-import shlex
 import signal
 from collections.abc import Iterable
 
@@ -23,6 +22,7 @@ from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
+from jaxgan.core.shell import command_line, from_here
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState, check_memory
@@ -358,6 +358,6 @@ def log_summary(run: Run, step: int) -> None:
         "curves": run.workdir / "curves.png",
         "metrics": run.workdir / "metrics.jsonl",
         "checkpoint": run.checkpoints.directory / str(step),
-        "more images": shlex.join(["jaxgan", "sample", f"--workdir={run.workdir}", "--out=more.png"]),
+        "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),
     }
     run.console.header(f"trained to step {step:,}", facts)
