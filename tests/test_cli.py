@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shlex
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import jaxgan
 from jaxgan import config_files
 from jaxgan.commands import app
 from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.settings import to_json
 from tests.helpers import environment
 
 COMMANDS = ("train", "sample", "evaluate", "plan")
@@ -77,6 +79,43 @@ def test_help_with_a_config_lists_its_settings(capsys):
     screen = capsys.readouterr().out
     assert "--config.model.conditional=False\n" in screen
     assert "--config.optim_g.lr=0.0002\n" in screen
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Where `train` would begin: what it is called with."""
+    calls = []
+    monkeypatch.setattr("jaxgan.training.loop.train", lambda config, workdir: calls.append((config, workdir)))
+    return calls
+
+
+def test_train_first_prints_the_command_that_does_the_same(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        command("train")(["--config=cifar:unconditional", "--config.seed", "3", "--config.data.dir=my pictures"]) == 0
+    )
+    printed = capsys.readouterr().out.splitlines()[0]
+    _, _, typed = printed.partition(" train ")
+    assert command("train")(shlex.split(typed)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == printed
+    (first, workdir), (second, again) = trained
+    assert workdir == again == "runs/cifar"
+    assert first.to_dict() == second.to_dict()
+    assert (first.seed, first.data.dir, first.model.conditional) == (3, "my pictures", False)
+
+
+def test_a_run_resumes_with_its_own_settings(trained, fails, tmp_path):
+    config = jaxgan.config("digits")
+    config.checkpoint.allow_config_change = True
+    (tmp_path / "config.json").write_text(to_json(config))
+    assert command("train")([f"--workdir={tmp_path}", "--config.train_kimg=7"]) == 0
+    config.train_kimg, config.checkpoint.allow_config_change = 7.0, False
+    assert trained[0][0].to_dict() == config.to_dict()
+    assert "no run is there to resume" in fails(command("train"), ["--workdir=elsewhere"])
+
+
+def test_train_needs_a_config_or_a_run(fails):
+    assert "--config is not given" in fails(command("train"), [])
 
 
 FLAGS = flags.FlagValues()
@@ -176,6 +215,11 @@ def test_a_config_is_named_by_a_string_or_a_path():
 def test_importing_the_package_imports_nothing_that_takes_time():
     code = "import sys, jaxgan; print(*sys.modules)"
     assert not {"jax", "numpy", "flax", "absl"} & set(python("-c", code, check=True).stdout.split())
+
+
+def test_train_speaks_before_it_imports_jax():
+    code = "import sys, jaxgan.commands.train; print(*sys.modules)"
+    assert not {"jax", "flax"} & set(python("-c", code, check=True).stdout.split())
 
 
 def test_the_face_is_there_and_documented():

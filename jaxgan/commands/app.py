@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import functools
 import inspect
 import os
 import re
@@ -12,16 +13,14 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
 import jaxgan
 from jaxgan import config_files
-from jaxgan.core import compilation_cache, memory
 from jaxgan.core.errors import ConfigError
-from jaxgan.core.failures import explain, is_out_of_memory
-from jaxgan.settings import default_config, flatten, unknown_key
+
+# JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -54,6 +53,8 @@ class Command:
       required: flags that have to be given.
       cpu_devices: into how many devices a process of its own divides the CPU.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
+      first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
+      saved_config: returns the config where --config is not given, of the flags; None: there is none then.
     """
 
     function: Callable[..., int | None]
@@ -61,12 +62,15 @@ class Command:
     required: Sequence[str] = ()
     cpu_devices: int = 1
     less_memory: Callable[..., str] | None = None
+    first_line: Callable[..., str] | None = None
+    saved_config: Callable[..., object] = lambda flags: None
 
-    def __call__(self, arguments: Sequence[str]) -> int:
+    def __call__(self, arguments: Sequence[str], prepare: Callable[[], None] = lambda: None) -> int:
         """Runs the command.
 
         Args:
           arguments: as typed, without the program's name.
+          prepare: is called once the flags are read, before a config is.
 
         Returns:
           The exit status: 0, or the function's own; 2 for bad input, 1 for a failure, 130 after Ctrl-C, each with one
@@ -74,13 +78,15 @@ class Command:
         """
         parsed = ()
         try:
-            parsed = self._parse(arguments)
+            parsed = self._parse(arguments, prepare)
             return self.function(*parsed) or 0 if parsed else 0
         except (Exception, KeyboardInterrupt) as error:
             return self._fail(error, parsed)
 
     def _fail(self, error: BaseException, parsed: tuple) -> int:
         """Prints one line on stderr and returns the exit status."""
+        from jaxgan.core.failures import explain, is_out_of_memory
+
         advice = ""
         if parsed and self.less_memory and is_out_of_memory(error):
             advice = self.less_memory(error, *parsed)
@@ -89,7 +95,7 @@ class Command:
         print(f"error: {line}", file=sys.stderr, flush=True)
         return status
 
-    def _parse(self, arguments: Sequence[str]) -> tuple | None:
+    def _parse(self, arguments: Sequence[str], prepare: Callable[[], None]) -> tuple | None:
         """Returns the function's arguments, or None where --help or --version is answered already."""
         values = copy.deepcopy(self.flags)
         flags.DEFINE_bool("help", False, "Print this and exit.", flag_values=values)
@@ -101,13 +107,17 @@ class Command:
             raise ConfigError(_explain(error, values)) from error
         if values.version:
             return print(f"jaxgan {jaxgan.__version__}")
+        for name in () if values.help else self.required:
+            if values[name].value in (None, ""):
+                raise ConfigError(f"--{name} is not given: {values[name].help}")
+        if self.first_line and not values.help:
+            print(self.first_line(values, left_over), flush=True)
+        prepare()
         with naming_flags(["config"]):
             config = config_files.config(values.config) if "config" in values and values.config else None
         if values.help:
             return print(self._help(config))
-        for name in self.required:
-            if values[name].value in (None, ""):
-                raise ConfigError(f"--{name} is not given: {values[name].help}")
+        config = self.saved_config(values) if config is None else config
         if config is not None:
             left_over = _override(config, left_over, values)
         if left_over:
@@ -118,6 +128,8 @@ class Command:
 
     def _help(self, config) -> str:
         """Returns the command's docstring, its flags and, of a config that is given, all settings."""
+        from jaxgan.settings import flatten
+
         lines = [inspect.cleandoc(sys.modules[self.function.__module__].__doc__), "", "Flags:"]
         for name in self.flags:
             flag = self.flags[name]
@@ -160,14 +172,22 @@ def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
     logging.set_verbosity(logging.WARNING)  # the console is the program's own
     sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
-    compilation_cache.keep_compiled()
-    memory.retain_freed()
-    if main.cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
-        jax.config.update("jax_num_cpu_devices", main.cpu_devices)
-    status = main(sys.argv[1:])
-    if status and jax.distributed.is_initialized():
+    status = main(sys.argv[1:], functools.partial(_prepare_process, main.cpu_devices))
+    if status and sys.modules["jax"].distributed.is_initialized():
         os._exit(status)  # an orderly exit would wait for the other processes, which wait for this one
     sys.exit(status)
+
+
+def _prepare_process(cpu_devices: int) -> None:
+    """Sets what holds for the whole of a process: the compilation cache, the allocator, the devices of a CPU."""
+    import jax
+
+    from jaxgan.core import compilation_cache, memory
+
+    compilation_cache.keep_compiled()
+    memory.retain_freed()
+    if cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
 
 
 class _Unbroken:
@@ -194,6 +214,8 @@ class _Unbroken:
 
 def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -> list[str]:
     """Sets each --config.KEY=VALUE in `config` and returns the arguments that are none."""
+    from jaxgan.settings import default_config, flatten, unknown_key
+
     known = flatten(default_config())
     for key in re.findall(r"^--?(?:no)?config\.([^=\s]+)", "\n".join(arguments), re.MULTILINE):
         if key not in known:

@@ -1,14 +1,18 @@
 """Trains a GAN: jaxgan train --config=cifar [--workdir=DIR] [--config.KEY=VALUE ...]
 
-The same command again resumes the run.
+The same command again resumes the run, and so does jaxgan train --workdir=DIR, with the settings of the run.
 """
 
+import json
 import pathlib
 
 from absl import flags
 
 from jaxgan.commands import app
 from jaxgan.config_files import split_variant
+from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.files import as_path
+from jaxgan.core.shell import command_line
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("config", None, "A packaged config, such as cifar or cifar:unconditional, or FILE.py.", FLAGS)
@@ -28,14 +32,38 @@ def less_memory(error, flags, config) -> str:
     return memory.less_memory(recipe_from_config(config), wanted_bytes(error))
 
 
-@app.command(FLAGS, required=["config"], less_memory=less_memory)
-def main(flags, config) -> int:
-    from jaxgan.core import processes
-    from jaxgan.training import loop
-
-    if flags.workdir is None:
+def first_line(flags, settings) -> str:
+    """Returns the command that starts this run, or goes on with it, from anywhere in the history of a shell."""
+    if flags.config and not flags.workdir:
         flags.workdir = f"runs/{pathlib.Path(split_variant(flags.config)[0]).stem}"
+    given = [f"--{name}={flags[name].value}" for name in FLAGS if flags[name].value != flags[name].default]
+    return command_line("train", *given, *settings)
+
+
+def saved_config(flags):
+    """Returns the config of the run in --workdir."""
+    from jaxgan.settings import from_dict
+
+    if not flags.workdir:
+        raise ConfigError(f"--config is not given: {FLAGS['config'].help} To resume a run, --workdir is enough.")
+    file = as_path(flags.workdir, "--workdir", local=True) / "config.json"
+    require(file.is_file(), "--workdir", flags.workdir, "no run is there to resume: give --config too")
+    config = from_dict(json.loads(file.read_text()))
+    config.checkpoint.allow_config_change = False  # a permission for the start that it was given to
+    return config
+
+
+@app.command(FLAGS, less_memory=less_memory, first_line=first_line, saved_config=saved_config)
+def main(flags, config) -> int:
+    import jax
+
+    from jaxgan.core import processes
+
     with processes.joined(flags.coordinator, flags.processes, flags.process_id, flags.heartbeat):
         processes.require_devices()
+        if jax.process_index() == 0:
+            print(processes.describe_devices(), flush=True)
+        from jaxgan.training import loop
+
         with app.naming_flags(FLAGS):
             return loop.train(config, flags.workdir)

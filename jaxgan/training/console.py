@@ -6,7 +6,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from typing import NamedTuple, TextIO
+
+from jaxgan.core.compilation_cache import found_and_missed
 
 
 def format_duration(seconds: float) -> str:
@@ -85,6 +88,30 @@ class Progress:
         self._show("")
         self._write(text + "\n")
         self._show(shown)
+
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Shows what the run is busy with in here, on a terminal for how long, and in the end how long it took."""
+        begin, (found, missed), ended = time.perf_counter(), found_and_missed(), Event()
+
+        def count():
+            while not ended.wait(1.0):
+                self._show(f"{what} ... {format_duration(time.perf_counter() - begin)}")
+
+        self._show(f"{what} ...") if self._in_place else self.note(f"{what} ...")
+        counter = Thread(target=count, daemon=True)
+        if self._in_place:
+            counter.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if self._in_place:
+                counter.join()
+            self._show("")
+        now = found_and_missed()
+        cached = ", from the cache" if now[0] > found and now[1] == missed else ""
+        self.note(f"{what}: {format_duration(time.perf_counter() - begin)}{cached}")
 
     def close(self) -> None:
         """Leaves the last progress line standing, the cursor below it."""
