@@ -152,6 +152,15 @@ def test_throughput_leaves_out_compilation_and_pauses():
     assert np.isnan(speed.tick(210)).all()
 
 
+def test_the_seconds_of_a_run_go_on_over_its_starts():
+    now = [100.0]
+    speed = Throughput(total_images=1000, seconds=60.0, clock=lambda: now[0])
+    now[0] = 103.0
+    with speed.paused():
+        now[0] = 105.0
+        assert speed.seconds == 65.0
+
+
 def test_a_tick_within_a_pause_ends_the_interval_where_the_pause_began():
     now = [0.0]
     speed = Throughput(total_images=1000, clock=lambda: now[0])

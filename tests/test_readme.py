@@ -31,7 +31,7 @@ PAGES = {
 }
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
-COMMANDS = ("train", "sample", "evaluate", "plan")
+COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -51,8 +51,9 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
-LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS[1:]}  # python -m jaxgan.NAME: the command
+LAUNCHERS = {"main": "train", "sample": "sample", "evaluate": "evaluate", "plan": "plan"}  # python -m jaxgan.NAME
 STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
+STARTS += ["jaxgan configs"]  # the one without flags
 SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
 SETTINGS = dict.fromkeys(re.findall(r"`(--config(?!\.KEY)[.=][^`]*)`", TEXT))
 
@@ -150,7 +151,9 @@ def parse(line: str) -> tuple[str, list]:
 def test_commands(line, cwd):
     name, parsed = parse(line)
     if not parsed:
-        assert "--help" in line
+        assert "--help" in line or "--settings" in line
+    elif name == "configs":
+        assert len(parsed) == 1
     elif name in ("train", "plan"):
         flags, config = parsed
         recipe = jaxgan.recipe_from_config(config)
@@ -175,7 +178,7 @@ def test_settings(span, cwd):
 
 def test_every_flag_and_key_exists():
     commands = [importlib.import_module(f"jaxgan.commands.{name}").main for name in COMMANDS]
-    flags = {"help", "version"} | {flag for command in commands for flag in command.flags}
+    flags = {"help", "version", "settings"} | {flag for command in commands for flag in command.flags}
     named = set(re.findall(r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)", TEXT.replace("tensorboard --logdir", "")))
     assert {"workdir", "invert", "protocol", "topology"} <= named <= flags
     known = flatten(default_config())

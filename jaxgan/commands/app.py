@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -100,6 +101,8 @@ class Command:
         values = copy.deepcopy(self.flags)
         flags.DEFINE_bool("help", False, "Print this and exit.", flag_values=values)
         flags.DEFINE_bool("version", False, "Print the version and exit.", flag_values=values)
+        if "config" in values:
+            flags.DEFINE_bool("settings", False, "Print all settings and exit.", flag_values=values)
         arguments = ["--help" if argument == "-h" else argument for argument in arguments]
         try:
             left_over = values(["jaxgan", *arguments], known_only="config" in values)[1:]
@@ -107,16 +110,17 @@ class Command:
             raise ConfigError(_explain(error, values)) from error
         if values.version:
             return print(f"jaxgan {jaxgan.__version__}")
-        for name in () if values.help else self.required:
+        if values.help:
+            return print(self._help())
+        settings = "config" in values and values.settings
+        for name in ("config",) if settings and "config" in self.required else self.required:
             if values[name].value in (None, ""):
                 raise ConfigError(f"--{name} is not given: {values[name].help}")
-        if self.first_line and not values.help:
+        if self.first_line and not settings:
             print(self.first_line(values, left_over), flush=True)
         prepare()
         with naming_flags(["config"]):
             config = config_files.config(values.config) if "config" in values and values.config else None
-        if values.help:
-            return print(self._help(config))
         config = self.saved_config(values) if config is None else config
         if config is not None:
             left_over = _override(config, left_over, values)
@@ -124,25 +128,37 @@ class Command:
             raise ConfigError(
                 f"arguments that mean nothing here: {' '.join(left_over)} (settings are written --config.KEY=VALUE)"
             )
+        if settings:
+            return print(_settings(config))
         return (values,) if config is None else (values, config)
 
-    def _help(self, config) -> str:
-        """Returns the command's docstring, its flags and, of a config that is given, all settings."""
-        from jaxgan.settings import flatten
-
-        lines = [inspect.cleandoc(sys.modules[self.function.__module__].__doc__), "", "Flags:"]
+    def _help(self) -> str:
+        """Returns the command's docstring and its flags."""
+        lines = [inspect.cleandoc(sys.modules[self.function.__module__].__doc__), ""]
+        width = max((len(name) for name in self.flags), default=0) + 6
         for name in self.flags:
             flag = self.flags[name]
             default = "" if flag.default in (None, "", False) else f" Default: {flag.default}."
-            lines.append(f"  --{name}")
-            lines += textwrap.wrap(flag.help + default, 108, initial_indent=" " * 6, subsequent_indent=" " * 6)
-        if config is not None:
-            lines += ["", "Settings, as this config has them (their meaning is in jaxgan/settings.py):"]
-            lines += [f"  --config.{key}={value!r}" for key, value in flatten(config).items()]
-        elif "config" in self.flags:
-            lines += ["", *textwrap.wrap(f"Configs: {', '.join(config_files.packaged())}", 114, subsequent_indent="  ")]
-            lines += ["With --config=NAME, --help also lists its settings."]
+            first = f"  --{name}".ljust(width)
+            lines += textwrap.wrap(flag.help + default, 118, initial_indent=first, subsequent_indent=" " * width)
+        if "config" in self.flags:
+            lines += ["", *textwrap.wrap(f"Configs: {', '.join(config_files.packaged())}", 118, subsequent_indent="  ")]
+            lines += ["With --config=NAME, --settings lists its settings. `jaxgan configs` says more of each."]
         return "\n".join(lines)
+
+
+def _settings(config) -> str:
+    """Returns every setting of a config as it is typed, with what it means as a comment."""
+    from jaxgan.settings import flatten, meanings
+
+    means, flat, lines = meanings(), flatten(config), []
+    for key, value in flat.items():
+        if value is not None:
+            typed = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            line = f"--config.{key}={shlex.quote(typed)}" + (f"  # {means[key]}" if key in means else "")
+            lines += textwrap.wrap(line, 118, subsequent_indent="  # ", break_long_words=False, break_on_hyphens=False)
+    unset = ", ".join(f"config.{key}" for key, value in flat.items() if value is None)
+    return "\n".join([*lines, *textwrap.wrap(f"# Unset, the architecture's own: {unset}", 118, subsequent_indent="# ")])
 
 
 def command(flag_values: flags.FlagValues, **attributes):

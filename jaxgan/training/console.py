@@ -145,10 +145,14 @@ class Throughput:
     """Measures training speed between ticks; `clock` gives seconds.
 
     Call `start` when the first update, which is compiled, has finished; before it nothing is known.
+
+    Args:
+      total_images: real images that the run will have seen in the end.
+      seconds: what the run took before this start.
     """
 
-    def __init__(self, total_images: float, clock: Callable[[], float] = time.perf_counter):
-        self._total, self._clock = total_images, clock
+    def __init__(self, total_images: float, seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter):
+        self._total, self._clock, self._began = total_images, clock, clock() - seconds
         self._start = self._last = None  # (time, images)
         self._paused = self._waited = 0.0  # seconds since the last tick
         self._pause_began = None  # while in a pause
@@ -156,6 +160,11 @@ class Throughput:
     @property
     def started(self) -> bool:
         return self._start is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took up to now, over all its starts, compilation and pauses included."""
+        return self._clock() - self._began
 
     def start(self, images: float) -> None:
         """Starts the clock after so many real images."""

@@ -12,6 +12,7 @@ import math
 import pathlib
 import signal
 from collections.abc import Iterable
+from functools import partial
 
 import jax
 from ml_collections import ConfigDict
@@ -37,7 +38,7 @@ from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
-from jaxgan.training.standard import all_hooks, save_checkpoint
+from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -94,15 +95,18 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
             saved = checkpoints.restore_run() or {"rollbacks": 0, "log": (0, 0)}
             rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
-            log, speed = open_log(config, spec, workdir, step, saved), Throughput(total * recipe.images_per_step)
+            log = open_log(config, spec, workdir, step, saved)
+            before = [line["perf/seconds"] for line in log.history.lines() if "perf/seconds" in line]
+            speed = Throughput(total * recipe.images_per_step, seconds=max(before, default=0.0))
             mirror.push(step)  # which removes what is there of later steps
             parts = dict(log=log, console=console, speed=speed, mirror=mirror, rollbacks=rollbacks)
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
             called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
+            caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with contextlib.closing(log):
                 log_resume(run, step)
                 try:
-                    return loop(run, devices.replicate(state), step, dataset, HookCaller(run, called, step))
+                    return loop(run, devices.replicate(state), step, dataset, caller)
                 except TrainingDiverged as error:
                     if config.on_divergence != "rollback" or rollbacks == config.max_rollbacks:
                         raise
@@ -362,7 +366,7 @@ def log_resume(run: Run, step: int) -> None:
 def log_summary(run: Run, step: int) -> None:
     """Prints the last scores, and where to find everything."""
     facts = {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()} | {
-        "images": run.workdir / "samples" / f"{step:08d}.png",
+        "images": run.grid_file(step),
         "curves": run.workdir / "curves.png",
         "metrics": run.workdir / "metrics.jsonl",
         "checkpoint": run.checkpoints.directory / str(step),
