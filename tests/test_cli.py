@@ -144,6 +144,18 @@ def test_a_run_resumes_with_its_own_settings(trained, fails, tmp_path):
     assert "no run is there to resume" in fails(command("train"), ["--workdir=elsewhere"])
 
 
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = ["--config=digits", "--config.penalty.r1.interval=5", "--config.batch_size=64"]
+    assert command("train")([*config, "--dry_run"]) == 0
+    rows = [line.split("  ")[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    rows = {words[0]: words[-1].strip() for words in rows}
+    assert rows["generator"] == "248,256 parameters"
+    assert "GFLOP an image" in rows["operations"]
+    assert not trained
+    assert not list(tmp_path.iterdir())
+
+
 def test_train_needs_a_config_or_a_run(fails):
     assert "--config is not given" in fails(command("train"), [])
 

@@ -16,10 +16,8 @@ from PIL import Image
 
 import jaxgan
 from jaxgan import config_files, data
-from jaxgan.data.batches import batch_spec
 from jaxgan.evaluation import NETWORKS, PROTOCOLS
-from jaxgan.ops import flops
-from jaxgan.planning import chips, plan
+from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats
 from jaxgan.settings import default_config, flatten
 from jaxgan.training import loop
@@ -102,15 +100,7 @@ def train_step_shapes(config):
     if config.data.name != "cifar10":
         spec = jaxgan.DataSpec.from_dataset(data.load(config.data))
     recipe = jaxgan.recipe_from_config(config, spec)
-    return jax.eval_shape(jaxgan.train_step, *step_arguments(recipe))
-
-
-def step_arguments(recipe):
-    """Returns recipe, state, batch and key of a step on one device, as shapes."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    batch = batch_spec(recipe, recipe.image_shape)
-    batch = {name: jax.ShapeDtypeStruct(x.shape[2:], x.dtype) for name, x in batch.items()}
-    return recipe, jax.eval_shape(jaxgan.init_state, recipe, key), batch, key
+    return jax.eval_shape(jaxgan.train_step, recipe, *size.step_shapes(recipe))
 
 
 @pytest.mark.parametrize("where", PYTHON)
@@ -251,18 +241,11 @@ def test_parameters_and_operations_of_the_published_recipes():
     for name, parameters, images, operations, _ in rows:
         config = jaxgan.config(name.split("`")[1])
         recipe = jaxgan.recipe_from_config(config)
-        arguments = step_arguments(recipe)
-        counts = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (arguments[1].g, arguments[1].d)]
+        state, _, _ = size.step_shapes(recipe)
+        counts = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (state.g, state.d)]
         assert parameters == ", ".join(f"{count / 1e6:.1f}" for count in counts), name
         assert float(images.removesuffix(" M")) == config.train_kimg / 1e3, name
-        intervals = {penalty.interval for penalty in recipe.penalties_d.values()} or {1}
-        (interval,) = intervals
-        due = flops.count(jaxgan.train_step, *arguments)
-        others = due
-        if interval > 1:
-            others = flops.count(jaxgan.train_step, recipe.replace(penalties_d={}), *arguments[1:])
-        a_step = due / interval + others * (1 - 1 / interval)
-        total = a_step / recipe.images_per_step * config.train_kimg * 1e3 / 1e18
+        total = size.operations_per_image(recipe) * config.train_kimg * 1e3 / 1e18
         digits = len(operations.partition(".")[2])
         assert f"{total:.{digits}f}" == operations, name
 
@@ -289,5 +272,5 @@ def test_example_of_a_plan():
     planned = plan.Plan(recipe, 8, chip, hlo, 2**27, 2**26, 2**26, 2e11, 15.0)
     lines = plan.report(planned, planned)
     assert row_names(example) == row_names(lines)
-    gflop = flops.count(jaxgan.train_step, *step_arguments(recipe)) / recipe.images_per_step / 1e9
+    gflop = size.operations_per_image(recipe) / 1e9
     assert float(re.search(r"([\d.]+) GFLOP an image", example)[1]) == pytest.approx(gflop, abs=0.02)

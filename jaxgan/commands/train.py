@@ -21,6 +21,7 @@ flags.DEFINE_string("coordinator", "", "host:port of process 0; launchers need n
 flags.DEFINE_integer("processes", 0, "How many processes train together; 1: this one alone.", flag_values=FLAGS)
 flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.", flag_values=FLAGS)
 flags.DEFINE_integer("heartbeat", 8, "After how many silent seconds a process is lost.", flag_values=FLAGS)
+flags.DEFINE_bool("dry_run", False, "Check the settings and print what the run takes; write nothing.", FLAGS)
 
 
 def less_memory(error, flags, config) -> str:
@@ -54,7 +55,7 @@ def saved_config(flags):
 
 
 @app.command(FLAGS, less_memory=less_memory, first_line=first_line, saved_config=saved_config)
-def main(flags, config) -> int:
+def main(flags, config) -> int | None:
     import jax
 
     from jaxgan.core import processes
@@ -63,7 +64,13 @@ def main(flags, config) -> int:
         processes.require_devices()
         if jax.process_index() == 0:
             print(processes.describe_devices(), flush=True)
+        from jaxgan.gan.recipe import recipe_from_config
+        from jaxgan.planning import size
         from jaxgan.training import loop
 
+        if flags.dry_run:  # reads no data, so classes are those that the config knows of
+            recipe = recipe_from_config(config)
+            loop.check(config, recipe, jax.device_count())
+            return print(size.report(recipe, config.train_kimg, jax.devices()))
         with app.naming_flags(FLAGS):
             return loop.train(config, flags.workdir)
