@@ -44,13 +44,15 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
     parameters = [sum(x.size for x in jax.tree.leaves(net)) for net in (g, d)]
     gradients = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((g, d)))
     size, operations, chip = state_bytes(recipe), operations_per_image(recipe), chip_of(devices[0].device_kind)
+    total = 1e3 * kimg * operations
+    in_all = f"{total / 1e18:,.3g} EFLOP" if total > 1e17 else f"{total / 1e12:,.0f} TFLOP"
     lines = {
         "generator": f"{parameters[0]:,} parameters",
         "discriminator": f"{parameters[1]:,} parameters",
         "state": f"{describe_bytes(size)}: parameters, moments of the optimizers, averages",
         "memory": f"above {describe_bytes(size + gradients)} a device: state, gradients, and on top the activations of "
         f"{recipe.batch_size // len(devices)} images",
-        "operations": f"{operations / 1e9:,.3g} GFLOP an image, {operations * kimg / 1e12:,.0f} PFLOP in {kimg:,g} kimg",
+        "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
         "time": "not known for this device",
     }
     if chip:

@@ -80,8 +80,12 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     require_checkpoints(workdir, directory)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
-    with sole_user(places if primary else {}), open_checkpoints(config, directory) as checkpoints:
-        console = Progress(active=primary)
+    console = Progress(active=primary)
+    with (
+        sole_user(places if primary else {}),
+        open_checkpoints(config, directory) as checkpoints,
+        contextlib.closing(console),
+    ):
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
         changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
@@ -372,4 +376,5 @@ def log_summary(run: Run, step: int) -> None:
         "checkpoint": run.checkpoints.directory / str(step),
         "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),
     }
+    run.console.close()  # the last progress line stays above
     run.console.header(f"trained to step {step:,}", facts)
