@@ -34,7 +34,7 @@ def less_memory(error, flags, config) -> str:
 
 
 def first_line(flags, settings) -> str:
-    """Returns the command that starts this run, or goes on with it, from anywhere in the history of a shell."""
+    """Returns the whole command, --workdir included, which starts the same run elsewhere and resumes it here."""
     if flags.config and not flags.workdir:
         flags.workdir = f"runs/{pathlib.Path(split_variant(flags.config)[0]).stem}"
     given = [f"--{name}={flags[name].value}" for name in FLAGS if flags[name].value != flags[name].default]
