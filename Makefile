@@ -17,6 +17,7 @@ INSTALL := $(BIN)/uv pip install -q --python $(BIN)/python $(CONSTRAINTS)
 
 quickstart: .venv/run-$(VERSION)
 	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
+	@echo 'The commands of the README work in a shell after: source $(BIN)/activate'
 
 test: .venv/dev-$(VERSION)
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not slow and not chaos" $(ARGS)

@@ -1,5 +1,6 @@
 """Config files: the packaged ones by name, anyone's by path."""
 
+import ast
 import importlib.util
 import inspect
 import os
@@ -19,6 +20,18 @@ def packaged() -> dict[str, pathlib.Path]:
     """Returns name -> file of every packaged config; a wheel has them inside the package, a checkout beside it."""
     files = [*_ROOT.glob("configs/*.py")] or [*_ROOT.parent.glob("configs/*.py")]
     return {file.stem: file for file in sorted(files)}
+
+
+def describe(file: pathlib.Path) -> tuple[str, str]:
+    """Returns what the docstring of a config file says: its first paragraph, and the published FID or "".
+
+    Example:
+      >>> describe(packaged()["cifar_dcgan"])
+      ('CIFAR-10 with DCGAN (Radford et al. 2016), unconditional, as StudioGAN trains it.', '48.29')
+    """
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    published = re.search(r"Published: FID (\d+\.\d+)", " ".join(text.split()))
+    return " ".join(text.partition("\n\n")[0].split()), published[1] if published else ""
 
 
 def split_variant(name: str) -> tuple[str, str]:

@@ -6,9 +6,14 @@ batch size. A cadence (`every_kimg`) of 0 is "only at the end of the run".
 Beside a scalar that may change during the run stands `<name>_schedule`, in words: see jaxgan/gan/schedules.py.
 """
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import io
 import json
+import sys
+import tokenize
 import typing
 from collections.abc import Iterable
 
@@ -126,6 +131,7 @@ def default_config() -> Settings:
         "uniform"  # classes of fakes in training: uniform (drawn anew), or real (the batch's own)
     )
     config.model.san = False  # D's last layer has norm 1 and learns its direction by a loss of its own (SAN)
+
     # Fields of the nets' modules. None is the architecture's own value; `channels` has the widths from input to
     # output, () being the architecture's own at image_size.
     config.model.g = _net(0)
@@ -135,6 +141,7 @@ def default_config() -> Settings:
     config.d_steps = 1  # D steps for each G step
     config.top_k_fraction = 1.0  # G learns from this fraction of its fakes, those that D likes best (Sinha et al. 2020)
     config.top_k_fraction_schedule = "constant"
+
     # A penalty is added to D's loss, or to G's, with a weight; 0: off. A lazy one is applied in every interval-th step
     # and counts interval times as much then. R1 papers write gamma / 2 for the weight.
     config.penalty = Settings()
@@ -220,6 +227,40 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def meanings() -> dict[str, str]:
+    """Returns what the comments in this file say of settings, {"optim_g.lr": "learning rate", ...}.
+
+    A comment stands behind the setting, or begins there and goes on in the lines below it. A penalty's weight means
+    what the docstring of the penalty says that it returns.
+    """
+    source = inspect.getsource(sys.modules[__name__])
+    comments, alone = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.removeprefix("#").strip()
+            if not token.line[: token.start[1]].strip():
+                alone.add(token.start[0])
+    found = {}
+    for name, penalty in PENALTIES.items():
+        first = (inspect.getdoc(penalty.fn) or "").partition("\n")[0]
+        found[f"penalty.{name}.weight"] = first.removeprefix("Returns ")
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("config."):
+            names = [ast.unparse(target).removeprefix("config.") for target in node.targets]
+        elif isinstance(node, ast.keyword):  # of _optim
+            names = [f"{section}.{node.arg}" for section in ("optim_g", "optim_d")]
+        lines = [line for line in range(node.lineno, node.end_lineno + 1) if line in comments] if names else []
+        if lines:
+            last = node.end_lineno + 1
+            while last in alone:
+                lines.append(last)
+                last += 1
+            found |= dict.fromkeys(names, " ".join(comments[line] for line in lines))
+    known = flatten(default_config())
+    return {name: meaning for name, meaning in found.items() if name in known and meaning}
 
 
 def make_paths_absolute(config: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shlex
 import subprocess
 import sys
 
@@ -13,9 +14,10 @@ import jaxgan
 from jaxgan import config_files
 from jaxgan.commands import app
 from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.settings import meanings, to_json
 from tests.helpers import environment
 
-COMMANDS = ("train", "sample", "evaluate", "plan")
+COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
 
 
 def command(name):
@@ -65,18 +67,97 @@ def test_an_error_in_a_config_file_is_named_with_its_line(content, expected, fai
 def test_help_and_version(name, capsys):
     assert command(name)(["--help"]) == 0
     screen = capsys.readouterr().out
-    assert f"jaxgan {name} --" in screen
-    assert all(f"  --{flag}\n" in screen for flag in command(name).flags)
+    assert f"jaxgan {name}" in screen
+    assert all(f"\n  --{flag} " in screen for flag in command(name).flags)
+    assert len(screen.splitlines()) <= 40
     assert max(map(len, screen.splitlines())) <= 120
     assert command(name)(["--version"]) == 0
     assert capsys.readouterr().out == f"jaxgan {jaxgan.__version__}\n"
 
 
-def test_help_with_a_config_lists_its_settings(capsys):
-    assert command("train")(["--config=cifar:unconditional", "--help"]) == 0
+def test_settings_lists_every_setting_with_its_meaning(trained, capsys):
+    assert command("train")(["--config=cifar:unconditional", "--settings", "--config.seed=3"]) == 0
     screen = capsys.readouterr().out
-    assert "--config.model.conditional=False\n" in screen
-    assert "--config.optim_g.lr=0.0002\n" in screen
+    assert not trained
+    for line in (
+        "--config.seed=3\n",
+        "--config.model.conditional=False  # class-conditional G and D\n",
+        "--config.optim_g.lr=0.0002  # learning rate\n",
+        "--config.penalty.r1.interval=1\n",
+    ):
+        assert line in screen
+    assert max(map(len, screen.splitlines())) <= 120
+    assert command("train")(["--config=cifar", *shlex.split(screen, comments=True)]) == 0
+    config = jaxgan.config("cifar:unconditional")
+    config.seed = 3
+    assert trained[0][0].to_dict() == config.to_dict()
+
+
+def test_meanings_of_settings():
+    means = meanings()
+    assert means["data.dir"].endswith('tfds: where sets are kept ("": ~/tensorflow_datasets)')
+    assert means["model.san"] == "D's last layer has norm 1 and learns its direction by a loss of its own (SAN)"
+    assert means["model.fake_labels"].startswith("classes of fakes in training")
+    assert means["optim_d.b1"] == means["optim_g.b1"] == "adam, adamw: decay of the first moment"
+    assert all(means[f"penalty.{name}.weight"] for name in jaxgan.PENALTIES)
+
+
+def test_configs_are_listed(capsys):
+    assert command("configs")([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == list(config_files.packaged())
+    dcgan = lines.index(next(line for line in lines if line.startswith("cifar_dcgan ")))
+    assert lines[dcgan].split()[1:] == ["32x32", "batch", "64", "25,600", "kimg", "published", "FID", "48.29"]
+    assert lines[dcgan + 1] == "  CIFAR-10 with DCGAN (Radford et al. 2016), unconditional, as StudioGAN trains it."
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Where `train` would begin: what it is called with."""
+    calls = []
+    monkeypatch.setattr("jaxgan.training.loop.train", lambda config, workdir: calls.append((config, workdir)))
+    return calls
+
+
+def test_train_first_prints_the_command_that_does_the_same(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        command("train")(["--config=cifar:unconditional", "--config.seed", "3", "--config.data.dir=my pictures"]) == 0
+    )
+    printed = capsys.readouterr().out.splitlines()[0]
+    _, _, typed = printed.partition(" train ")
+    assert command("train")(shlex.split(typed)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == printed
+    (first, workdir), (second, again) = trained
+    assert workdir == again == "runs/cifar"
+    assert first.to_dict() == second.to_dict()
+    assert (first.seed, first.data.dir, first.model.conditional) == (3, "my pictures", False)
+
+
+def test_a_run_resumes_with_its_own_settings(trained, fails, tmp_path):
+    config = jaxgan.config("digits")
+    config.checkpoint.allow_config_change = True
+    (tmp_path / "config.json").write_text(to_json(config))
+    assert command("train")([f"--workdir={tmp_path}", "--config.train_kimg=7"]) == 0
+    config.train_kimg, config.checkpoint.allow_config_change = 7.0, False
+    assert trained[0][0].to_dict() == config.to_dict()
+    assert "no run is there to resume" in fails(command("train"), ["--workdir=elsewhere"])
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = ["--config=digits", "--config.penalty.r1.interval=5", "--config.batch_size=64"]
+    assert command("train")([*config, "--dry_run"]) == 0
+    rows = [line.split("  ")[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    rows = {words[0]: words[-1].strip() for words in rows}
+    assert rows["generator"] == "248,256 parameters"
+    assert "GFLOP an image" in rows["operations"]
+    assert not trained
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_needs_a_config_or_a_run(fails):
+    assert "--config is not given" in fails(command("train"), [])
 
 
 FLAGS = flags.FlagValues()
@@ -151,7 +232,7 @@ def python(*arguments, **options):
     ("arguments", "status", "expected"),
     [
         (["jaxgan", "--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
-        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, sample, evaluate, plan\n"),
+        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, sample, evaluate, configs, plan\n"),
         (["jaxgan.main", "--config=cifer"], 2, "choose one of"),
         (["jaxgan.sample", "--help"], 0, "--truncation"),
         (["jaxgan.evaluate", "--help"], 0, "--protocol"),
@@ -176,6 +257,11 @@ def test_a_config_is_named_by_a_string_or_a_path():
 def test_importing_the_package_imports_nothing_that_takes_time():
     code = "import sys, jaxgan; print(*sys.modules)"
     assert not {"jax", "numpy", "flax", "absl"} & set(python("-c", code, check=True).stdout.split())
+
+
+def test_train_speaks_before_it_imports_jax():
+    code = "import sys, jaxgan.commands.train; print(*sys.modules)"
+    assert not {"jax", "flax"} & set(python("-c", code, check=True).stdout.split())
 
 
 def test_the_face_is_there_and_documented():

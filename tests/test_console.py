@@ -106,6 +106,32 @@ def test_progress_inactive_is_silent(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_work_that_takes_time_says_how_much(terminal, monkeypatch):
+    waits = iter([False, False, True])  # a tick of the seconds, twice, and the end
+
+    class Event:
+        def wait(self, seconds):
+            return next(waits)
+
+        def set(self):
+            pass
+
+    counts = iter([(0, 0), (1, 0)])
+    times = iter([0.0, 1.0, 2.0, 12.0] if terminal else [0.0, 12.0])
+    monkeypatch.setattr("jaxgan.training.console.found_and_missed", lambda: next(counts))
+    monkeypatch.setattr("jaxgan.training.console.Event", Event)
+    monkeypatch.setattr("jaxgan.training.console.time.perf_counter", lambda: next(times))
+    stream = Terminal() if terminal else io.StringIO()
+    with Progress(stream).working("compiling"):
+        pass
+    if terminal:
+        assert "compiling ... 1 s\rcompiling ... 2 s\r" in stream.getvalue()
+        assert stream.screen() == ["compiling: 12 s, from the cache", ""]
+    else:
+        assert stream.getvalue() == "compiling ...\ncompiling: 12 s, from the cache\n"
+
+
 def test_throughput_leaves_out_compilation_and_pauses():
     now = [0.0]
     speed = Throughput(total_images=1000, clock=lambda: now[0])
@@ -124,6 +150,15 @@ def test_throughput_leaves_out_compilation_and_pauses():
     # 100 images in 5 s of training, but 200 in 25 s overall, and 790 are left.
     assert speed.tick(210) == (20.0, 98.75, 0.0)
     assert np.isnan(speed.tick(210)).all()
+
+
+def test_the_seconds_of_a_run_go_on_over_its_starts():
+    now = [100.0]
+    speed = Throughput(total_images=1000, seconds=60.0, clock=lambda: now[0])
+    now[0] = 103.0
+    with speed.paused():
+        now[0] = 105.0
+        assert speed.seconds == 65.0
 
 
 def test_a_tick_within_a_pause_ends_the_interval_where_the_pause_began():

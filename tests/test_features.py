@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgan.data import ArrayDataset
-from jaxgan.evaluation.features import FeatureExtractor, cached_features, identity, image_blocks
+from jaxgan.evaluation.features import FeatureExtractor, cached_features, identity, image_blocks, progress
 from jaxgan.evaluation.networks import FeatureNetwork
 from tests.helpers import run_processes
 
@@ -182,3 +182,16 @@ print(dataset.read - 51, "images were this process's")
 def test_two_processes_share_the_work_and_have_all_of_it():
     outputs = run_processes(TWO_PROCESSES)
     assert ["26 images" in outputs[0], "25 images" in outputs[1]] == [True, True]
+
+
+def test_a_log_file_gets_lines_and_no_bar(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("jaxgan.evaluation.features.time.monotonic", lambda: now[0])
+    with progress(4000, "fakes") as update:
+        for now[0] in (10.0, 31.0, 50.0, 62.0):
+            update(1000)
+    assert capsys.readouterr().err == "fakes: 2,000 of 4,000 images\nfakes: 4,000 of 4,000 images\n"
+    with progress(4000, "fakes", show=False) as update:
+        now[0] = 100.0
+        update(4000)
+    assert capsys.readouterr().err == ""

@@ -63,7 +63,7 @@ def go_on(workdir, place, resume_step, last_step, warn=pytest.fail, attempt="sam
         log.scalars(step, {"kimg": step, "loss/d": step**0.5})
         if step % SAVE_EVERY == 0:
             (workdir / "samples").mkdir(exist_ok=True)
-            (workdir / f"samples/{step:08d}.png").write_bytes(b"picture %d" % step)
+            (workdir / f"samples/{step:010.3f}kimg.png").write_bytes(b"picture %d" % step)
             (workdir / "curves.png").write_bytes(b"curves to %d" % step)
             mirror.push(step)
     log.close()
@@ -122,9 +122,9 @@ def test_only_what_changed_is_written_again(tmp_path, place, monkeypatch):
     mirror = Mirror(tmp_path / "run", place, pytest.fail)
     mirror.push(8)
     assert written == ["config.json", "curves.png"]  # a start writes these anew
-    (tmp_path / "run/samples/00000008.png").write_bytes(b"another picture")
+    (tmp_path / "run/samples/000008.000kimg.png").write_bytes(b"another picture")
     mirror.push(8)
-    assert written[2:] == ["samples/00000008.png"]
+    assert written[2:] == ["samples/000008.000kimg.png"]
 
 
 def test_a_bucket_that_cannot_be_written_costs_no_run(tmp_path, place, monkeypatch):

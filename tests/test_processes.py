@@ -267,7 +267,7 @@ MOMENTS = {
     "start": lambda folder: (folder / "run").exists(),  # all have come; who goes earlier has never been there
     "step": lambda folder: (folder / "run/metrics.jsonl").exists(),
     "save": lambda folder: any((folder / "run/checkpoints").glob("*tmp*")),
-    "evaluation": lambda folder: "fakes" in (folder / "0.err").read_text(),
+    "evaluation": lambda folder: (folder / "run/checkpoints/30").exists(),  # which is saved just before
 }
 
 

@@ -16,10 +16,8 @@ from PIL import Image
 
 import jaxgan
 from jaxgan import config_files, data
-from jaxgan.data.batches import batch_spec
 from jaxgan.evaluation import NETWORKS, PROTOCOLS
-from jaxgan.ops import flops
-from jaxgan.planning import chips, plan
+from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats
 from jaxgan.settings import default_config, flatten
 from jaxgan.training import loop
@@ -32,7 +30,7 @@ PAGES = {
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
-COMMANDS = ("train", "sample", "evaluate", "plan")
+COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -52,8 +50,9 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
-LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS[1:]}  # python -m jaxgan.NAME: the command
+LAUNCHERS = {"main": "train", "sample": "sample", "evaluate": "evaluate", "plan": "plan"}  # python -m jaxgan.NAME
 STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
+STARTS += ["jaxgan configs"]  # the one without flags
 SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
 SETTINGS = dict.fromkeys(re.findall(r"`(--config(?!\.KEY)[.=][^`]*)`", TEXT))
 
@@ -102,15 +101,7 @@ def train_step_shapes(config):
     if config.data.name != "cifar10":
         spec = jaxgan.DataSpec.from_dataset(data.load(config.data))
     recipe = jaxgan.recipe_from_config(config, spec)
-    return jax.eval_shape(jaxgan.train_step, *step_arguments(recipe))
-
-
-def step_arguments(recipe):
-    """Returns recipe, state, batch and key of a step on one device, as shapes."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    batch = batch_spec(recipe, recipe.image_shape)
-    batch = {name: jax.ShapeDtypeStruct(x.shape[2:], x.dtype) for name, x in batch.items()}
-    return recipe, jax.eval_shape(jaxgan.init_state, recipe, key), batch, key
+    return jax.eval_shape(jaxgan.train_step, recipe, *size.step_shapes(recipe))
 
 
 @pytest.mark.parametrize("where", PYTHON)
@@ -151,7 +142,9 @@ def parse(line: str) -> tuple[str, list]:
 def test_commands(line, cwd):
     name, parsed = parse(line)
     if not parsed:
-        assert "--help" in line
+        assert "--help" in line or "--settings" in line
+    elif name == "configs":
+        assert len(parsed) == 1
     elif name in ("train", "plan"):
         flags, config = parsed
         recipe = jaxgan.recipe_from_config(config)
@@ -184,7 +177,7 @@ def test_no_example_is_left_out():
 
 def test_every_flag_and_key_exists():
     commands = [importlib.import_module(f"jaxgan.commands.{name}").main for name in COMMANDS]
-    flags = {"help", "version"} | {flag for command in commands for flag in command.flags}
+    flags = {"help", "version", "settings"} | {flag for command in commands for flag in command.flags}
     named = set(re.findall(r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)", TEXT.replace("tensorboard --logdir", "")))
     assert {"workdir", "invert", "protocol", "topology"} <= named <= flags
     known = flatten(default_config())
@@ -270,18 +263,11 @@ def test_parameters_and_operations_of_the_published_recipes():
     for name, parameters, images, operations, _ in rows:
         config = jaxgan.config(name.split("`")[1])
         recipe = jaxgan.recipe_from_config(config)
-        arguments = step_arguments(recipe)
-        counts = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (arguments[1].g, arguments[1].d)]
+        state, _, _ = size.step_shapes(recipe)
+        counts = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (state.g, state.d)]
         assert parameters == ", ".join(f"{count / 1e6:.1f}" for count in counts), name
         assert float(images.removesuffix(" M")) == config.train_kimg / 1e3, name
-        intervals = {penalty.interval for penalty in recipe.penalties_d.values()} or {1}
-        (interval,) = intervals
-        due = flops.count(jaxgan.train_step, *arguments)
-        others = due
-        if interval > 1:
-            others = flops.count(jaxgan.train_step, recipe.replace(penalties_d={}), *arguments[1:])
-        a_step = due / interval + others * (1 - 1 / interval)
-        total = a_step / recipe.images_per_step * config.train_kimg * 1e3 / 1e18
+        total = size.operations_per_image(recipe) * config.train_kimg * 1e3 / 1e18
         digits = len(operations.partition(".")[2])
         assert f"{total:.{digits}f}" == operations, name
 
@@ -308,5 +294,5 @@ def test_example_of_a_plan():
     planned = plan.Plan(recipe, 8, chip, hlo, 2**27, 2**26, 2**26, 2e11, 15.0)
     lines = plan.report(planned, planned)
     assert row_names(example) == row_names(lines)
-    gflop = flops.count(jaxgan.train_step, *step_arguments(recipe)) / recipe.images_per_step / 1e9
+    gflop = size.operations_per_image(recipe) / 1e9
     assert float(re.search(r"([\d.]+) GFLOP an image", example)[1]) == pytest.approx(gflop, abs=0.02)

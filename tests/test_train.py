@@ -55,6 +55,10 @@ def tiny_config():
     return config
 
 
+def grid_name(step):
+    return f"{step * KIMG:010.3f}kimg.png"
+
+
 def images():
     """Returns 40 images of two classes, so few that the run is in its fifth epoch at the end."""
     rng = np.random.default_rng(0)
@@ -133,7 +137,10 @@ def test_what_a_run_leaves_behind(reference):
     assert [line["step"] for line in record if "penalty/r1" not in line] == [5]  # where it was not applied
     assert json.loads((reference / "config.json").read_text())["model"]["name"] == "mlp"
     assert json.loads((reference / "data.json").read_text())["num_images"] == 40
-    assert sorted(p.name for p in (reference / "samples").iterdir()) == ["00000006.png", "00000012.png"]
+    assert sorted(p.name for p in (reference / "samples").iterdir()) == [
+        *(grid_name(step) for step in (0, 6, 12)),
+        "reals.png",
+    ]
     with Image.open(reference / "curves.png") as curves:
         assert curves.size[0] > 300
     assert saved_steps(reference) == [8, 12]
@@ -154,6 +161,20 @@ def test_hooks_are_called_at_their_cadence_and_their_values_are_logged(reference
 
 def test_the_line_is_written_last(calls):
     assert [written for *_, written in calls["plain"]] == list(range(len(calls["plain"])))
+
+
+def test_a_grid_of_reals_has_a_class_in_each_column(reference):
+    dataset = ArrayDataset(np.arange(1, 6, dtype=np.uint8)[:, None, None, None].repeat(3, 3), np.array([0, 0, 0, 1, 1]))
+    assert standard.real_grid(dataset, 3, 2)[:, 0, 0, 0].tolist() == [1, 4, 1, 2, 5, 2, 3, 4, 3]
+    assert standard.real_grid(dataset, 3, 3)[:, 0, 0, 0].tolist() == [1, 4, 0, 2, 5, 0, 3, 4, 0]  # none of class 2
+    assert standard.real_grid(dataset, 2, 0)[:, 0, 0, 0].tolist() == [1, 2, 3, 5]
+    assert (reference / "samples/reals.png").exists()
+
+
+def test_seconds_grow_over_the_starts_of_a_run(reference):
+    seconds = [line["perf/seconds"] for line in read_metrics(reference / "metrics.jsonl")]
+    assert seconds[0] > 0
+    assert seconds == sorted(seconds)
 
 
 def test_a_finished_run_starts_and_ends_at_once(reference, capsys):
@@ -321,7 +342,7 @@ def test_cadence_0_is_the_end_of_the_run(tmp_path):
     assert (line["step"], line["a/b"], calls) == (STEPS, 1.0, [STEPS])
     assert "health/variety" in line
     assert saved_steps(tmp_path) == [STEPS]
-    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["00000012.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [grid_name(0), grid_name(STEPS), "reals.png"]
 
 
 def test_changed_settings_are_named(reference):
@@ -455,7 +476,10 @@ def test_a_run_goes_on_with_its_past_on_another_machine(tmp_path, reference):
     for line in lines(tmp_path / "second"):
         if line["step"] in named:
             assert line == {k: v for k, v in named[line["step"]].items() if k in line}
-    assert sorted(p.name for p in (tmp_path / "second/samples").iterdir()) == [f"{s:08d}.png" for s in (6, 7, 12)]
+    assert sorted(p.name for p in (tmp_path / "second/samples").iterdir()) == [
+        *(grid_name(step) for step in (0, 6, 7, 12)),
+        "reals.png",
+    ]
     (tmp_path / "disk").rename(tmp_path / "away")
     before = (tmp_path / "second/metrics.jsonl").read_bytes()
     with pytest.raises(ConfigError, match=r"this run had checkpoints in .*, and now there is none\. Bring them back"):
@@ -482,10 +506,10 @@ def test_what_is_due_at_a_checkpoint_is_made_by_the_next_start(tmp_path, undistu
         train(config, tmp_path, images(), hooks=[die])
     assert saved_steps(tmp_path)[-1] == 6
     assert [line["step"] for line in lines(tmp_path)] == [2, 4]
-    assert not (tmp_path / "samples/00000006.png").exists()
+    assert not (tmp_path / "samples" / grid_name(6)).exists()
     assert train(tiny_config(), tmp_path, images()) == 0
     assert lines(tmp_path) == lines(undisturbed)
-    for picture in ("samples/00000006.png", "samples/00000012.png"):
+    for picture in (f"samples/{grid_name(step)}" for step in (6, 12)):
         assert (tmp_path / picture).read_bytes() == (undisturbed / picture).read_bytes()
 
 
@@ -506,8 +530,9 @@ def test_a_failing_by_product_costs_nothing_else(tmp_path, undisturbed, monkeypa
     assert lines(tmp_path) == lines(undisturbed)
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert len(warnings) == 3
+    assert len(warnings) == 4
     for words in (
+        "draw_first failed at step 0, the run goes on: OSError: [Errno 28] No space left on device",
         "broken failed at step 2, the run goes on: ZeroDivisionError: by nothing (traceback in ",
         "wordy failed at step 2, the run goes on: ConfigError: returned['mine']='a word': must be one number",
         "draw_samples failed at step 6, the run goes on: OSError: [Errno 28] No space left on device",
@@ -570,5 +595,5 @@ def test_a_run_ends_when_its_score_does_not_improve(tmp_path, monkeypatch, capsy
         assert train(config, tmp_path) == 0
         assert "eval/kl was best at 0.1 kimg: the run ends here (config.stop)" in capsys.readouterr().out
     assert [line["step"] for line in lines(tmp_path)] == [2, 4, 6, 8]
-    assert (tmp_path / "samples/00000008.png").exists()  # the cadence 0 is the end of the run
+    assert (tmp_path / "samples" / grid_name(8)).exists()  # the cadence 0 is the end of the run
     assert load(tmp_path, step="best").step == 8  # of equals the later

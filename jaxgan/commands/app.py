@@ -4,24 +4,24 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import functools
 import inspect
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
 import jaxgan
 from jaxgan import config_files
-from jaxgan.core import compilation_cache, memory
 from jaxgan.core.errors import ConfigError
-from jaxgan.core.failures import explain, is_out_of_memory
-from jaxgan.settings import default_config, flatten, unknown_key
+
+# JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -54,6 +54,8 @@ class Command:
       required: flags that have to be given.
       cpu_devices: into how many devices a process of its own divides the CPU.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
+      first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
+      saved_config: returns the config where --config is not given, of the flags; None: there is none then.
     """
 
     function: Callable[..., int | None]
@@ -61,12 +63,15 @@ class Command:
     required: Sequence[str] = ()
     cpu_devices: int = 1
     less_memory: Callable[..., str] | None = None
+    first_line: Callable[..., str] | None = None
+    saved_config: Callable[..., object] = lambda flags: None
 
-    def __call__(self, arguments: Sequence[str]) -> int:
+    def __call__(self, arguments: Sequence[str], prepare: Callable[[], None] = lambda: None) -> int:
         """Runs the command.
 
         Args:
           arguments: as typed, without the program's name.
+          prepare: is called once the flags are read, before a config is.
 
         Returns:
           The exit status: 0, or the function's own; 2 for bad input, 1 for a failure, 130 after Ctrl-C, each with one
@@ -74,13 +79,15 @@ class Command:
         """
         parsed = ()
         try:
-            parsed = self._parse(arguments)
+            parsed = self._parse(arguments, prepare)
             return self.function(*parsed) or 0 if parsed else 0
         except (Exception, KeyboardInterrupt) as error:
             return self._fail(error, parsed)
 
     def _fail(self, error: BaseException, parsed: tuple) -> int:
         """Prints one line on stderr and returns the exit status."""
+        from jaxgan.core.failures import explain, is_out_of_memory
+
         advice = ""
         if parsed and self.less_memory and is_out_of_memory(error):
             advice = self.less_memory(error, *parsed)
@@ -89,11 +96,13 @@ class Command:
         print(f"error: {line}", file=sys.stderr, flush=True)
         return status
 
-    def _parse(self, arguments: Sequence[str]) -> tuple | None:
+    def _parse(self, arguments: Sequence[str], prepare: Callable[[], None]) -> tuple | None:
         """Returns the function's arguments, or None where --help or --version is answered already."""
         values = copy.deepcopy(self.flags)
         flags.DEFINE_bool("help", False, "Print this and exit.", flag_values=values)
         flags.DEFINE_bool("version", False, "Print the version and exit.", flag_values=values)
+        if "config" in values:
+            flags.DEFINE_bool("settings", False, "Print all settings and exit.", flag_values=values)
         arguments = ["--help" if argument == "-h" else argument for argument in arguments]
         try:
             left_over = values(["jaxgan", *arguments], known_only="config" in values)[1:]
@@ -101,36 +110,55 @@ class Command:
             raise ConfigError(_explain(error, values)) from error
         if values.version:
             return print(f"jaxgan {jaxgan.__version__}")
-        with naming_flags(["config"]):
-            config = config_files.config(values.config) if "config" in values and values.config else None
         if values.help:
-            return print(self._help(config))
-        for name in self.required:
+            return print(self._help())
+        settings = "config" in values and values.settings
+        for name in ("config",) if settings and "config" in self.required else self.required:
             if values[name].value in (None, ""):
                 raise ConfigError(f"--{name} is not given: {values[name].help}")
+        if self.first_line and not settings:
+            print(self.first_line(values, left_over), flush=True)
+        prepare()
+        with naming_flags(["config"]):
+            config = config_files.config(values.config) if "config" in values and values.config else None
+        config = self.saved_config(values) if config is None else config
         if config is not None:
             left_over = _override(config, left_over, values)
         if left_over:
             raise ConfigError(
                 f"arguments that mean nothing here: {' '.join(left_over)} (settings are written --config.KEY=VALUE)"
             )
+        if settings:
+            return print(_settings(config))
         return (values,) if config is None else (values, config)
 
-    def _help(self, config) -> str:
-        """Returns the command's docstring, its flags and, of a config that is given, all settings."""
-        lines = [inspect.cleandoc(sys.modules[self.function.__module__].__doc__), "", "Flags:"]
+    def _help(self) -> str:
+        """Returns the command's docstring and its flags."""
+        lines = [inspect.cleandoc(sys.modules[self.function.__module__].__doc__), ""]
+        width = max((len(name) for name in self.flags), default=0) + 6
         for name in self.flags:
             flag = self.flags[name]
             default = "" if flag.default in (None, "", False) else f" Default: {flag.default}."
-            lines.append(f"  --{name}")
-            lines += textwrap.wrap(flag.help + default, 108, initial_indent=" " * 6, subsequent_indent=" " * 6)
-        if config is not None:
-            lines += ["", "Settings, as this config has them (their meaning is in jaxgan/settings.py):"]
-            lines += [f"  --config.{key}={value!r}" for key, value in flatten(config).items()]
-        elif "config" in self.flags:
-            lines += ["", *textwrap.wrap(f"Configs: {', '.join(config_files.packaged())}", 114, subsequent_indent="  ")]
-            lines += ["With --config=NAME, --help also lists its settings."]
+            first = f"  --{name}".ljust(width)
+            lines += textwrap.wrap(flag.help + default, 118, initial_indent=first, subsequent_indent=" " * width)
+        if "config" in self.flags:
+            lines += ["", *textwrap.wrap(f"Configs: {', '.join(config_files.packaged())}", 118, subsequent_indent="  ")]
+            lines += ["With --config=NAME, --settings lists its settings. `jaxgan configs` says more of each."]
         return "\n".join(lines)
+
+
+def _settings(config) -> str:
+    """Returns every setting of a config as it is typed, with what it means as a comment."""
+    from jaxgan.settings import flatten, meanings
+
+    means, flat, lines = meanings(), flatten(config), []
+    for key, value in flat.items():
+        if value is not None:
+            typed = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            line = f"--config.{key}={shlex.quote(typed)}" + (f"  # {means[key]}" if key in means else "")
+            lines += textwrap.wrap(line, 118, subsequent_indent="  # ", break_long_words=False, break_on_hyphens=False)
+    unset = ", ".join(f"config.{key}" for key, value in flat.items() if value is None)
+    return "\n".join([*lines, *textwrap.wrap(f"# Unset, the architecture's own: {unset}", 118, subsequent_indent="# ")])
 
 
 def command(flag_values: flags.FlagValues, **attributes):
@@ -160,14 +188,22 @@ def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
     logging.set_verbosity(logging.WARNING)  # the console is the program's own
     sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
-    compilation_cache.keep_compiled()
-    memory.retain_freed()
-    if main.cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
-        jax.config.update("jax_num_cpu_devices", main.cpu_devices)
-    status = main(sys.argv[1:])
-    if status and jax.distributed.is_initialized():
+    status = main(sys.argv[1:], functools.partial(_prepare_process, main.cpu_devices))
+    if status and sys.modules["jax"].distributed.is_initialized():
         os._exit(status)  # an orderly exit would wait for the other processes, which wait for this one
     sys.exit(status)
+
+
+def _prepare_process(cpu_devices: int) -> None:
+    """Sets what holds for the whole of a process: the compilation cache, the allocator, the devices of a CPU."""
+    import jax
+
+    from jaxgan.core import compilation_cache, memory
+
+    compilation_cache.keep_compiled()
+    memory.retain_freed()
+    if cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
 
 
 class _Unbroken:
@@ -194,6 +230,8 @@ class _Unbroken:
 
 def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -> list[str]:
     """Sets each --config.KEY=VALUE in `config` and returns the arguments that are none."""
+    from jaxgan.settings import default_config, flatten, unknown_key
+
     known = flatten(default_config())
     for key in re.findall(r"^--?(?:no)?config\.([^=\s]+)", "\n".join(arguments), re.MULTILINE):
         if key not in known:

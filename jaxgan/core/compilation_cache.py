@@ -1,6 +1,8 @@
 """Keeps compiled programs between runs, and replaces those that are damaged on the disk."""
 
+import collections
 import contextlib
+import functools
 import glob
 import re
 import warnings
@@ -35,3 +37,16 @@ def keep_compiled() -> None:
         announce(f"compiled program {program} in {directory}: {what} ({' '.join(reason.split())})")
 
     warnings.showwarning = remove_damaged
+
+
+@functools.cache
+def _events() -> collections.Counter:
+    """Returns how often JAX found a program in its cache, and how often it did not; counted from the first call on."""
+    counts = collections.Counter()
+    jax.monitoring.register_event_listener(lambda event, **_: counts.update([event]))
+    return counts
+
+
+def found_and_missed() -> tuple[int, int]:
+    """Returns how many programs came from the cache and how many went into it, since the first call."""
+    return tuple(_events()[f"/jax/compilation_cache/cache_{what}"] for what in ("hits", "misses"))

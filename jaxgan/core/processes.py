@@ -4,6 +4,7 @@ JAX does both. What is added: which launchers are asked and when, one line in pl
 and an exit status in place of SIGABRT.
 """
 
+import collections
 import contextlib
 import ctypes
 import glob
@@ -316,3 +317,10 @@ def require_devices() -> None:
         reason = str(error).partition("\n")[0].partition(" (set JAX")[0] or "JAX has no plug-in for it"
         right = "install it with pip install 'jaxgan[cuda]' or 'jaxgan[tpu]', or set JAX_PLATFORMS=cpu"
         raise ConfigError(f"JAX_PLATFORMS={platforms!r}: {reason} ({right})") from error
+
+
+def describe_devices() -> str:
+    """Returns what all processes together have, such as "8 x TPU v5e in 2 processes"."""
+    kinds = collections.Counter(device.device_kind for device in jax.devices())
+    processes = jax.process_count()
+    return f"{', '.join(f'{n} x {kind}' for kind, n in kinds.items())} in {processes} process" + "es" * (processes > 1)

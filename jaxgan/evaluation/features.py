@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -89,12 +90,28 @@ class FeatureExtractor:
         return {name: outputs[name.split("/")[0]][name.split("/")[1]] for name in self.names}
 
 
+@contextlib.contextmanager
 def progress(total: int, what: str, done: int = 0, show: bool = True):
-    """Returns a bar on stderr that counts images; call its `update`."""
-    seconds = 0.2 if sys.stderr.isatty() else 30.0  # a log file gets a line each time
-    return tqdm.tqdm(
-        total=total, initial=done, desc=what, unit=" images", disable=not show, leave=False, mininterval=seconds
-    )
+    """Yields a function that is told how many more images are done.
+
+    It draws a bar on stderr if that is a terminal; a log file gets a line every half minute.
+    """
+    if not show:
+        yield lambda more: None
+    elif sys.stderr.isatty():
+        with tqdm.tqdm(total=total, initial=done, desc=what, unit=" images", leave=False, mininterval=0.2) as bar:
+            yield bar.update
+    else:
+        said = time.monotonic()
+
+        def update(more: int) -> None:
+            nonlocal done, said
+            done += more
+            if time.monotonic() - said >= 30:
+                announce(f"{what}: {done:,} of {total:,} images")
+                said = time.monotonic()
+
+        yield update
 
 
 def process_share(n: int) -> slice:
@@ -117,12 +134,12 @@ def collect(parts: Iterable[dict[str, np.ndarray]], widths: dict[str, int], n: i
     """Returns blocks of features, n rows in all, joined to {name: float32 [n, width]}; `what` names the bar."""
     features = {name: np.empty((n, width), np.float32) for name, width in widths.items()}
     done = 0
-    with progress(n, what, show=show) as bar:
+    with progress(n, what, show=show) as update:
         for part in parts:
             stop = done + len(next(iter(part.values())))
             for name, rows in part.items():
                 features[name][done:stop] = rows
-            bar.update(stop - done)
+            update(stop - done)
             done = stop
     return features
 
@@ -212,7 +229,7 @@ def _kept_features(dataset, indices, extractor, widths, what, show_progress, flu
                     atomic_write(directory / "about.txt", f"{what}\n{key}\n".encode())
         start = min(done.values())
         parts = extractor.from_images(dataset, indices, start) if start < len(indices) else ()
-        with progress(len(indices), what, start, show_progress and start < len(indices)) as bar:
+        with progress(len(indices), what, start, show_progress and start < len(indices)) as update:
             for part in parts:
                 stop = start + len(next(iter(part.values())))
                 for name, rows in part.items():
@@ -221,6 +238,6 @@ def _kept_features(dataset, indices, extractor, widths, what, show_progress, flu
                     done[name] += len(new)
                     if done[name] - files[name].safe >= flush_images or stop == len(indices):
                         files[name].flush()
-                bar.update(stop - start)
+                update(stop - start)
                 start = stop
         return {name: file.read() for name, file in files.items()}

@@ -4,6 +4,7 @@ import importlib.util
 import math
 import os
 import pathlib
+import re
 from typing import NamedTuple
 
 from jax.experimental import topologies
@@ -48,6 +49,18 @@ CHIPS = {
     "a100": Chip("A100 80GB", 312e12, 80e9, 2039e9, Gpu((8, 0), 108, 2048, 164 << 10, 40 << 20, 1.41)),
     "h100": Chip("H100 SXM", 989e12, 80e9, 3352e9, Gpu((9, 0), 132, 2048, 228 << 10, 50 << 20, 1.98)),
 }
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """Returns what is known of a device that JAX calls so, None if it is none of `CHIPS`.
+
+    Example:
+      >>> chip_of("NVIDIA H100 80GB HBM3").name, chip_of("TPU v5 lite").name, chip_of("cpu")
+      ('H100 SXM', 'TPU v5e', None)
+    """
+    names = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
+    word = re.match(r"(?:NVIDIA |TPU )?(\w*)", device_kind)[1].lower()
+    return CHIPS.get(names.get(device_kind, word))
 
 
 class Target(NamedTuple):

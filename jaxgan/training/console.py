@@ -6,7 +6,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from typing import NamedTuple, TextIO
+
+from jaxgan.core.compilation_cache import found_and_missed
 
 
 def format_duration(seconds: float) -> str:
@@ -86,6 +89,30 @@ class Progress:
         self._write(text + "\n")
         self._show(shown)
 
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Shows what the run is busy with in here, on a terminal for how long, and in the end how long it took."""
+        begin, (found, missed), ended = time.perf_counter(), found_and_missed(), Event()
+
+        def count():
+            while not ended.wait(1.0):
+                self._show(f"{what} ... {format_duration(time.perf_counter() - begin)}")
+
+        self._show(f"{what} ...") if self._in_place else self.note(f"{what} ...")
+        counter = Thread(target=count, daemon=True)
+        if self._in_place:
+            counter.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if self._in_place:
+                counter.join()
+            self._show("")
+        now = found_and_missed()
+        cached = ", from the cache" if now[0] > found and now[1] == missed else ""
+        self.note(f"{what}: {format_duration(time.perf_counter() - begin)}{cached}")
+
     def close(self) -> None:
         """Leaves the last progress line standing, the cursor below it."""
         if self._shown:
@@ -118,10 +145,14 @@ class Throughput:
     """Measures training speed between ticks; `clock` gives seconds.
 
     Call `start` when the first update, which is compiled, has finished; before it nothing is known.
+
+    Args:
+      total_images: real images that the run will have seen in the end.
+      seconds: what the run took before this start.
     """
 
-    def __init__(self, total_images: float, clock: Callable[[], float] = time.perf_counter):
-        self._total, self._clock = total_images, clock
+    def __init__(self, total_images: float, seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter):
+        self._total, self._clock, self._began = total_images, clock, clock() - seconds
         self._start = self._last = None  # (time, images)
         self._paused = self._waited = 0.0  # seconds since the last tick
         self._pause_began = None  # while in a pause
@@ -129,6 +160,11 @@ class Throughput:
     @property
     def started(self) -> bool:
         return self._start is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took up to now, over all its starts, compilation and pauses included."""
+        return self._clock() - self._began
 
     def start(self, images: float) -> None:
         """Starts the clock after so many real images."""

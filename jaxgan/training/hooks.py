@@ -106,10 +106,12 @@ class HookCaller:
     Args:
       hooks: as `standard.all_hooks` returns them: the first one saves the state, the last one keeps the past.
       step: the step that the run begins or resumes at.
+      first: a hook that is called before the first step only.
     """
 
-    def __init__(self, run: Run, hooks: Iterable[Hook], step: int):
+    def __init__(self, run: Run, hooks: Iterable[Hook], step: int, first: Hook):
         self._run, self._finite = run, step  # the last step whose metrics were looked at
+        self._first = first
         self._hooks = [(hook, [steps(run.config, kimg) for kimg in cadences([hook])]) for hook in hooks]
         self._failures = set()  # kinds of failures that were told
 
@@ -128,9 +130,14 @@ class HookCaller:
             self._call(due, step, state, self.means(step, metrics), leaving)
 
     def resume(self, step: int, state: TrainState, leaving=contextlib.nullcontext) -> None:
-        """Calls what is due at a step whose checkpoint was restored, unless the start before came to its line."""
+        """Calls what is due at a step whose checkpoint was restored, unless the start before came to its line.
+
+        Step 0 has no checkpoint: what the run begins with is due there.
+        """
         written = broadcast({"line": float(self._run.log.has_line(step))})["line"]
-        if step and not written and (due := self._due(step)):
+        if not step:
+            self._call([self._first], step, state, {}, leaving)
+        elif not written and (due := self._due(step)):
             self._call(due, step, state, self._run.checkpoints.read_metrics(step), leaving)
 
     def end(self, step: int, state: TrainState, metrics: dict, leaving=contextlib.nullcontext) -> None:
@@ -171,7 +178,7 @@ class HookCaller:
         except (RunFailed, CheckpointError):
             raise
         except Exception as error:
-            self._warn(hook.__qualname__, step, error)
+            self._warn(_named(hook).__qualname__, step, error)
             return {}
 
     def _warn(self, hook: str, step: int, error: Exception) -> None:

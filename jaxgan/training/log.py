@@ -1,9 +1,10 @@
 """What a run writes down: metrics.jsonl, TensorBoard and wandb.
 
-`metrics.jsonl` is the record: one JSON object a line, `{"step": 1200, "kimg": 76.8, "loss/d": 1.234, ...}`,
-where step counts finished updates. It survives a kill (each line is one write), and a resume cuts it back to
-the step resumed from, so it has neither gaps nor doubles if the caller, resumed at step N, writes the line of step N
-where `has_line(N)` says that it is missing. TensorBoard is held to the same rule.
+`metrics.jsonl` is the record: one JSON object a line, `{"step": 1200, "kimg": 76.8, "loss/d": 1.234, ...}`, where step
+counts finished updates, and perf/seconds what they took, over all starts of the run. It survives a kill (each line is
+one write), and a resume cuts it back to the step resumed from, so it has neither gaps nor doubles if the caller,
+resumed at step N, writes the line of step N where `has_line(N)` says that it is missing. TensorBoard is held to the
+same rule.
 """
 
 import errno

@@ -10,9 +10,9 @@ import importlib.util
 import json
 import math
 import pathlib
-import shlex
 import signal
 from collections.abc import Iterable
+from functools import partial
 
 import jax
 from ml_collections import ConfigDict
@@ -23,9 +23,11 @@ from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
+from jaxgan.core.processes import describe_devices
+from jaxgan.core.shell import command_line, from_here
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
-from jaxgan.gan.state import TrainState, check_memory
+from jaxgan.gan.state import TrainState, check_memory, init_state
 from jaxgan.gan.step import parallelize
 from jaxgan.sampling.generator import Generator
 from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
@@ -36,7 +38,7 @@ from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
-from jaxgan.training.standard import all_hooks, save_checkpoint
+from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -78,28 +80,37 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     require_checkpoints(workdir, directory)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
-    with sole_user(places if primary else {}), open_checkpoints(config, directory) as checkpoints:
-        console = Progress(active=primary)
+    console = Progress(active=primary)
+    with (
+        sole_user(places if primary else {}),
+        open_checkpoints(config, directory) as checkpoints,
+        contextlib.closing(console),
+    ):
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
         changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
+        log_run_header(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}))
         while True:
-            state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
+            with console.working("restoring the state" if checkpoints.latest_step() else "initialising the nets"):
+                state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
             step, total = int(state.step), steps(config, config.train_kimg)
             right = f"must divide step {step}, where the run resumes"
             good = step % config.steps_per_dispatch == 0
             require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
             saved = checkpoints.restore_run() or {"rollbacks": 0, "log": (0, 0)}
             rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
-            log, speed = open_log(config, spec, workdir, step, saved), Throughput(total * recipe.images_per_step)
+            log = open_log(config, spec, workdir, step, saved)
+            before = [line["perf/seconds"] for line in log.history.lines() if "perf/seconds" in line]
+            speed = Throughput(total * recipe.images_per_step, seconds=max(before, default=0.0))
             mirror.push(step)  # which removes what is there of later steps
             parts = dict(log=log, console=console, speed=speed, mirror=mirror, rollbacks=rollbacks)
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
             called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
+            caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with contextlib.closing(log):
-                log_run_header(run, state, changed, getattr(dataset, "facts", {}))
+                log_resume(run, step)
                 try:
-                    return loop(run, devices.replicate(state), step, dataset, HookCaller(run, called, step))
+                    return loop(run, devices.replicate(state), step, dataset, caller)
                 except TrainingDiverged as error:
                     if config.on_divergence != "rollback" or rollbacks == config.max_rollbacks:
                         raise
@@ -143,23 +154,24 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
         try:
             call_hooks.resume(step, state, interrupt.leaving)
             ended = has_stopped_improving(run, step)
-            if step < run.total_steps and not ended:
-                run.console.note("compiling the training step ...")
             while step < run.total_steps and not ended:
                 if must_stop(interrupt, run.checkpoints, step, dispatch):
                     raise StopRequested
                 with run.speed.waiting(), interrupt.leaving():
                     batch = next(batches)
-                if not run.speed.started:
-                    update.compile(state, batch, run.key)
-                state, metrics = update(state, batch, run.key)
+                if run.speed.started:
+                    state, metrics = update(state, batch, run.key)
+                else:
+                    with run.console.working("compiling the training step"):
+                        update.compile(state, batch, run.key)
+                        state, metrics = update(state, batch, run.key)
+                        jax.block_until_ready(metrics)  # several processes compile in the first call
                 step += dispatch
+                if not run.speed.started:
+                    run.speed.start(step * run.recipe.images_per_step)
                 pending.append(metrics)
                 if len(pending) > IN_FLIGHT:
                     jax.block_until_ready(pending.popleft())
-                if not run.speed.started:  # the first call may still compile, so the clock starts after it
-                    jax.block_until_ready(metrics)
-                    run.speed.start(step * run.recipe.images_per_step)
                 call_hooks(step, state, metrics, interrupt.leaving)
                 ended = has_stopped_improving(run, step)
             if ended and metrics and step < run.total_steps:
@@ -322,28 +334,32 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
     return status
 
 
-def log_run_header(run: Run, state: TrainState, changed: list[str], facts: dict) -> None:
+def log_run_header(
+    console: Progress, config, recipe: Recipe, spec: data.DataSpec, workdir: pathlib.Path, changed: list, facts: dict
+) -> None:
     """Prints what is trained on what, what is known of the images, and what changed since the checkpoint."""
-    config, size, step = run.config, run.data.image_size, int(state.step)
-    kinds = collections.Counter(device.device_kind for device in run.devices.devices)
-    parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (state.g, state.d)]
-    run.console.header(
+    nets = jax.eval_shape(init_state, recipe, jax.random.key(0))
+    parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (nets.g, nets.d)]
+    console.header(
         f"{config.model.name}, {config.loss} loss, on {config.data.name}",
         {
             "generator": f"{parameters[0]:,} parameters",
             "discriminator": f"{parameters[1]:,} parameters",
-            "images": f"{run.data.num_images:,} of {size}x{size}",
-            "devices": ", ".join(f"{n} x {kind}" for kind, n in kinds.items())
-            + f" in {jax.process_count()} process(es), {config.parallel}, {config.dtype}",
+            "images": f"{spec.num_images:,} of {spec.image_size}x{spec.image_size}",
+            "devices": f"{describe_devices()}, {config.parallel}, {config.dtype}",
             "batch": f"{config.batch_size}, {config.d_steps} D step(s) for each G step",
-            "length": f"{run.total_steps:,} steps, {config.train_kimg:,g} kimg",
-            "workdir": run.workdir,
+            "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
+            "workdir": workdir,
         },
     )
     if facts:
-        run.console.header(f"the images in {config.data.dir}", facts)
+        console.header(f"the images in {config.data.dir}", facts)
     for line in changed:
-        run.console.note(f"changed since the checkpoint: {line}")
+        console.note(f"changed since the checkpoint: {line}")
+
+
+def log_resume(run: Run, step: int) -> None:
+    """Prints where a run goes on, and whether its log is what it wrote."""
     if step:
         run.console.note(f"resumed from step {step}")
         if not run.log.is_as_marked:
@@ -354,10 +370,11 @@ def log_run_header(run: Run, state: TrainState, changed: list[str], facts: dict)
 def log_summary(run: Run, step: int) -> None:
     """Prints the last scores, and where to find everything."""
     facts = {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()} | {
-        "images": run.workdir / "samples" / f"{step:08d}.png",
+        "images": run.grid_file(step),
         "curves": run.workdir / "curves.png",
         "metrics": run.workdir / "metrics.jsonl",
         "checkpoint": run.checkpoints.directory / str(step),
-        "more images": shlex.join(["jaxgan", "sample", f"--workdir={run.workdir}", "--out=more.png"]),
+        "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),
     }
+    run.console.close()  # the last progress line stays above
     run.console.header(f"trained to step {step:,}", facts)

@@ -50,6 +50,10 @@ class Run:
     def per_device_batch(self) -> int:
         return self.recipe.batch_size // len(self.devices.devices)
 
+    def grid_file(self, step: int) -> pathlib.Path:
+        """Returns where the grid of a step is, such as samples/000064.000kimg.png, which says it to an image."""
+        return self.workdir / "samples" / f"{step * self.recipe.images_per_step / 1e3:010.3f}kimg.png"
+
     def ema_generator(self, state: TrainState, step: int) -> Generator:
         """Returns the EMA generator of this step, on this process's first device."""
         return Generator(

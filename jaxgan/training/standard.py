@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxgan.core.integrity import all_finite
 from jaxgan.core.parallel import assert_replicated, broadcast, first_replica, is_primary_process
-from jaxgan.data import to_float
+from jaxgan.data import Dataset, evenly_spaced, read, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.nets import split_answer
 from jaxgan.gan.recipe import Recipe
@@ -110,26 +110,59 @@ def health_metrics(
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
+def draw_first(run: Run, dataset: Dataset, step, state, metrics, generator) -> None:
+    """Draws what the run begins with: a grid of real images, and the one that all later grids compare with."""
+    if is_primary_process():
+        rows = run.config.sample.grid
+        reals = show_grid(real_grid(dataset, rows, generator.num_classes), rows, *_labelling(run, generator))
+        save_png(run.workdir / "samples" / "reals.png", reals)
+        with run.console.working("drawing the first samples"):
+            draw_grid(run, step, generator)
+
+
 def draw_samples(run: Run, step, state, metrics, generator) -> None:
-    """Draws a grid of fixed latents, a class in each column, and the curves so far."""
-    if not is_primary_process():
-        return
+    """Draws a grid of fixed latents and the curves so far."""
+    if is_primary_process():
+        draw_grid(run, step, generator)
+        lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
+        config = run.config
+        title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
+        plots.curves(lines, run.workdir / "curves.png", title=title)
+
+
+def draw_grid(run: Run, step: int, generator: Generator) -> None:
+    """Draws a grid of fixed latents, a class in each column."""
     rows = run.config.sample.grid
     labels = generator.class_columns(rows, rows) if generator.num_classes else None
-    titles = generator.column_titles(rows) if generator.num_classes else ()
-    picture = show_grid(generator.sample(rows * rows, labels=labels), rows, run.config.data.name, titles)
-    save_png(run.workdir / "samples" / f"{step:08d}.png", picture)
+    picture = show_grid(generator.sample(rows * rows, labels=labels), rows, *_labelling(run, generator))
+    save_png(run.grid_file(step), picture)
     run.log.images(step, "samples", picture)
-    lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
-    config = run.config
-    title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
-    plots.curves(lines, run.workdir / "curves.png", title=title)
+
+
+def _labelling(run: Run, generator: Generator) -> tuple[str, tuple[str, ...]]:
+    """Returns the name of the data set and the titles of a grid's columns."""
+    return run.config.data.name, generator.column_titles(run.config.sample.grid) if generator.num_classes else ()
+
+
+def real_grid(dataset: Dataset, rows: int, num_classes: int) -> np.ndarray:
+    """Returns real images for a grid like that of samples, uint8 [rows * rows, H, W, C].
+
+    Args:
+      num_classes: of the generator: each column is a class, black where the set has none of it; 0: from all over the
+        set.
+    """
+    if not num_classes:
+        return read(dataset, np.resize(evenly_spaced(len(dataset), rows * rows), rows * rows))[0]
+    members = [np.flatnonzero(dataset.labels == column % num_classes) for column in range(rows)]
+    images, _ = read(dataset, np.stack([np.resize(found, rows) for found in members], axis=1).ravel())
+    return images * np.tile([len(found) > 0 for found in members], rows)[:, None, None, None]
 
 
 def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
     """Writes a line of the log and shows one on the console."""
     speed = run.speed.tick(1e3 * metrics["kimg"])
     measured = {"perf/images_per_second": speed.images_per_second, "perf/data_wait": speed.data_wait}
+    measured["perf/seconds"] = run.speed.seconds
     measured = {name: value for name, value in measured.items() if np.isfinite(value)}
     run.console.line(
         step, run.total_steps, metrics["kimg"], speed.images_per_second, speed.seconds_left,

@@ -1,0 +1,62 @@
+"""What a training run takes, by arithmetic alone: nothing is compiled."""
+
+import jax
+
+from jaxgan.core.memory import describe_bytes
+from jaxgan.data.batches import batch_spec
+from jaxgan.gan.recipe import Recipe
+from jaxgan.gan.state import init_state, state_bytes
+from jaxgan.gan.step import train_step
+from jaxgan.ops import flops
+from jaxgan.planning.chips import chip_of
+
+
+def step_shapes(recipe: Recipe) -> tuple:
+    """Returns state, batch and key of a step on one device, as shapes."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = batch_spec(recipe, recipe.image_shape)
+    batch = {name: jax.ShapeDtypeStruct(x.shape[2:], x.dtype) for name, x in batch.items()}
+    return jax.eval_shape(init_state, recipe, key), batch, key
+
+
+def operations_per_image(recipe: Recipe) -> float:
+    """Returns how many operations a real image costs, lazy penalties in their share of the steps; see ops/flops.py."""
+
+    def count(recipe):
+        return flops.count(train_step, recipe, *step_shapes(recipe))
+
+    nets = {"penalties_d": recipe.penalties_d, "penalties_g": recipe.penalties_g}
+    always = {net: {k: p for k, p in table.items() if p.interval == 1} for net, table in nets.items()}
+    recipe = recipe.replace(**always)
+    total = base = count(recipe)
+    for net, table in nets.items():
+        for name, penalty in table.items():
+            if penalty.interval > 1:
+                with_it = recipe.replace(**{net: always[net] | {name: penalty}})
+                total += (count(with_it) - base) / penalty.interval
+    return total / recipe.images_per_step
+
+
+def report(recipe: Recipe, kimg: float, devices: list) -> str:
+    """Returns in lines what a run of so many kimg takes on these devices."""
+    state = step_shapes(recipe)[0]
+    g, d = (net.params for net in (state.g, state.d))
+    parameters = [sum(x.size for x in jax.tree.leaves(net)) for net in (g, d)]
+    gradients = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((g, d)))
+    size, operations, chip = state_bytes(recipe), operations_per_image(recipe), chip_of(devices[0].device_kind)
+    total = 1e3 * kimg * operations
+    in_all = f"{total / 1e18:,.3g} EFLOP" if total > 1e17 else f"{total / 1e12:,.0f} TFLOP"
+    lines = {
+        "generator": f"{parameters[0]:,} parameters",
+        "discriminator": f"{parameters[1]:,} parameters",
+        "state": f"{describe_bytes(size)}: parameters, moments of the optimizers, averages",
+        "memory": f"above {describe_bytes(size + gradients)} a device: state, gradients, and on top the activations of "
+        f"{recipe.batch_size // len(devices)} images",
+        "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
+        "time": "not known for this device",
+    }
+    if chip:
+        seconds = 1e3 * operations / chip.flops / len(devices)
+        lines["time"] = f"at best {seconds:.3g} s a kimg, {seconds * kimg / 3600:,.3g} h in all, at the peak of "
+        lines["time"] += f"{len(devices)} x {chip.name}, {chip.flops / 1e12:g} TFLOP/s in bfloat16"
+    return "\n".join(f"  {name:14} {text}" for name, text in lines.items())
