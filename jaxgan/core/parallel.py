@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxgan.core import memory
-from jaxgan.core.errors import require
+from jaxgan.core.errors import require, summary
 
 AXIS = "batch"
 
@@ -192,18 +192,25 @@ def any_process(flag: bool) -> bool:
     return bool(flag) if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
+class Agreed(RuntimeError):
+    """Says that work failed on one of several processes, and that all of them know."""
+
+
 def agree(work):
     """Returns `work()`; where it fails on one process it fails on all of them, which must call this together.
 
-    Otherwise the others would wait for the one that failed wherever they exchange something next.
+    Otherwise the others would wait for the one that failed wherever they exchange something next. With several
+    processes the failure is `Agreed`: anything else that they meet in an exchange is the loss of a process.
     """
+    if jax.process_count() == 1:
+        return work()
     result = error = None
     try:
         result = work()
     except Exception as raised:
         error = raised
     if any_process(error is not None):
-        raise error or RuntimeError("another process failed")
+        raise Agreed(summary(error) if error else "another process failed") from error
     return result
 
 

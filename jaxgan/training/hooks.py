@@ -31,7 +31,7 @@ import jax
 import numpy as np
 
 from jaxgan.core.checkpoint import CheckpointError
-from jaxgan.core.errors import RunFailed, require, summary
+from jaxgan.core.errors import ConfigError, RunFailed, require, summary
 from jaxgan.core.failures import write_traceback
 from jaxgan.core.files import announce
 from jaxgan.core.parallel import broadcast, first_replica, is_primary_process
@@ -178,6 +178,9 @@ class HookCaller:
         except (RunFailed, CheckpointError):
             raise
         except Exception as error:
+            broken = isinstance(error, jax.errors.JaxRuntimeError | ValueError) and not isinstance(error, ConfigError)
+            if broken and jax.process_count() > 1:  # an exchange with a process that is lost
+                raise
             self._warn(_named(hook).__qualname__, step, error)
             return {}
 
