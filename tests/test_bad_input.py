@@ -234,6 +234,10 @@ train --config=digits --config.sample.grid=0
     config.sample.grid=0: must be above 0
 train --config=digits --config.sample.grid=1000000
     config.sample.grid=1000000: the images take
+train --config=digits --config.steps_per_dispatch=1000000 --config.log.every_kimg=64000
+    config.steps_per_dispatch=1000000: the batches of images take
+train --config=digits --config.batch_size=100000000
+    config.batch_size=100000000: the batches of images take
 train --config=digits --config.eval.every_kimg=inf
     config.eval.every_kimg=inf: must be a finite number, 0 or above
 train --config=digits --config.eval.metrics=modes,kidd

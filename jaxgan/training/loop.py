@@ -222,6 +222,11 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require(not patience or scored, "config.stop.after_kimg_without_improvement", patience, right)
     pixels = config.sample.grid**2 * math.prod(recipe.image_shape)
     require_memory("config.sample.grid", config.sample.grid, pixels, "the images")
+    # Two batches are made ahead, one is on its way to the devices, and one is there.
+    images = config.steps_per_dispatch * recipe.real_batches_per_step * recipe.batch_size
+    count = 4 * images * math.prod(recipe.image_shape) // jax.process_count()
+    key = max(("batch_size", "steps_per_dispatch"), key=config.get)
+    require_memory(f"config.{key}", config[key], count, "the batches of images")
     has_wandb = importlib.util.find_spec("wandb") is not None
     require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):
