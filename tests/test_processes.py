@@ -332,7 +332,7 @@ def commands(text: str) -> list[list[str]]:
 
 def check(arguments: list[str]) -> None:
     """Raises unless `jaxgan train` understands its arguments."""
-    flags, config = train.main._parse([word for word in arguments if word != "$@"])
+    flags, config = train.main._parse([word for word in arguments if word != "$@"], lambda: None)
     assert flags.config == "cifar"
     assert config.checkpoint.dir or flags.workdir
 

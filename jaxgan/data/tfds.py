@@ -23,6 +23,8 @@ from jaxgan.core.files import as_path
 from jaxgan.data.arrays import ArrayDataset
 from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_image, open_source
 
+_TAKES_TENSORFLOW = "that takes TensorFlow, once; to read it afterwards does not (pip install tensorflow-cpu)"
+
 
 class TfdsSource:
     """A split of a prepared set. tfds hands out the encoded images, so that decoding is ours alone."""
@@ -169,6 +171,10 @@ def find_builder(name: str, other_names: tuple[str, ...], root: Path):
 
     try:
         return tfds.builder(name, data_dir=root)
+    except ImportError as error:
+        if "tensorflow" not in str(error):
+            raise
+        raise ConfigError(f"config.data.name={name!r}: {_TAKES_TENSORFLOW}") from error
     except ValueError as error:
         known = [*tfds.list_builders(with_community_datasets=False), *other_names]
         near = difflib.get_close_matches(name, known)
@@ -195,7 +201,7 @@ def _download_and_prepare(builder, downloads: Path, data_config) -> None:
     except Exception as error:
         message = f"{type(error).__name__}: {_first_line(error)}"
         if isinstance(error, ImportError) and "tensorflow" in str(error):
-            message = "that takes TensorFlow, once; to read it afterwards does not (pip install tensorflow-cpu)"
+            message = _TAKES_TENSORFLOW
         raise ConfigError(f"config.data.name={data_config.name!r}: cannot be prepared: {message}") from error
     finally:
         retries.setLevel(level)
