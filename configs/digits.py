@@ -1,4 +1,4 @@
-"""Handwritten digits in two minutes on a laptop: no download, any machine.
+"""Handwritten digits in four minutes on a laptop: no download, any machine.
 
     jaxgan train --config=digits
 

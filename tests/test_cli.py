@@ -275,6 +275,14 @@ def test_the_face_is_there_and_documented():
         _ = jaxgan.tarin
 
 
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_command_needs_no_console(closed, tmp_path):
+    """As a daemon starts it."""
+    script = f'exec "$0" -m jaxgan configs {closed}>&-'
+    done = subprocess.run(["bash", "-c", script, sys.executable], env=environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_command_goes_on_when_nobody_reads_any_more():
     code = "import sys; from jaxgan.commands import app; from absl import flags\n"
     code += "sys.argv = ['jaxgan']; FLAGS = flags.FlagValues()\n"

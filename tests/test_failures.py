@@ -1,6 +1,7 @@
 """A traceback is in a file beside the run, or else in the temporary directory."""
 
 import errno
+import os
 import tempfile
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.failures import explain, write_traceback
+from jaxgan.core.memory import require_memory
 
 
 @pytest.fixture
@@ -71,3 +73,8 @@ def test_a_run_that_failed_by_another_error_has_a_traceback(tmp_path):
     error = RunFailed("the hook failed")
     error.__cause__ = ValueError("why")
     assert "traceback" in explain(error, tmp_path)[1]
+
+
+def test_memory_that_nothing_tells_of_is_no_limit(monkeypatch):
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    require_memory("config.batch_size", 10**9, 2**60, "the images")

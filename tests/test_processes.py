@@ -124,7 +124,18 @@ def test_what_a_launcher_left_out(environ, words):
         processes.detect(environ)
 
 
-@pytest.mark.parametrize("flags", [("localhost:1", 2, 2), ("localhost", 2, 0), ("", 2, 0), ("localhost:1", 0, -1)])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("localhost:1", 2, 2),
+        ("localhost", 2, 0),
+        ("", 2, 0),
+        ("localhost:1", 0, -1),
+        ("localhost:70000", 2, 0),
+        (":1", 2, 0),
+        ("localhost:x", 2, 0),
+    ],
+)
 def test_half_of_the_flags_of_several_processes_is_an_error(flags):
     with pytest.raises(ConfigError, match=rf"--processes={flags[1]} --process_id={flags[2]}: give all three"):
         processes.by_flags(*flags)

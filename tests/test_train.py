@@ -29,7 +29,7 @@ from jaxgan.settings import default_config
 from jaxgan.training import loop as training_loop
 from jaxgan.training import standard
 from jaxgan.training.hooks import HookCaller, checked, every
-from jaxgan.training.log import read_metrics
+from jaxgan.training.log import MetricsLog, read_metrics
 from jaxgan.training.loop import make_directories, train
 from jaxgan.training.resume import changes, restore_or_init
 from jaxgan.training.run import TrainingDiverged
@@ -538,6 +538,17 @@ def test_a_failing_by_product_costs_nothing_else(tmp_path, undisturbed, monkeypa
         "draw_samples failed at step 6, the run goes on: OSError: [Errno 28] No space left on device",
     ):
         assert sum(words in line for line in warnings) == 1, words
+
+
+def test_a_log_that_lacks_its_end_ends_no_run(tmp_path, monkeypatch, capsys):
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MetricsLog, "flush", full)
+    assert train(tiny_config(), tmp_path, images()) == 0
+    output = capsys.readouterr().out
+    assert output.count("warning: keep_past failed at step 2, the run goes on: OSError: [Errno 28]") == 1
+    assert output.splitlines()[-1].startswith("warning: the log lacks its end: OSError: [Errno 28]")
 
 
 def test_a_hook_may_end_the_run(tmp_path):

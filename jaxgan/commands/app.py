@@ -209,8 +209,9 @@ def _prepare_process(cpu_devices: int) -> None:
 class _Unbroken:
     """Wraps a stream so that a run goes on when nobody reads any more, as after `jaxgan train ... | head`."""
 
-    def __init__(self, stream: TextIO):
-        self._stream = stream
+    def __init__(self, stream: TextIO | None):
+        # A daemon may have closed it: what is said goes nowhere then.
+        self._stream = stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)

@@ -3,7 +3,6 @@
 The same command again resumes the run, and so does jaxgan train --workdir=DIR, with the settings of the run.
 """
 
-import json
 import pathlib
 
 from absl import flags
@@ -11,7 +10,7 @@ from absl import flags
 from jaxgan.commands import app
 from jaxgan.config_files import split_variant
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path
+from jaxgan.core.files import as_path, read_json
 from jaxgan.core.shell import command_line
 
 FLAGS = flags.FlagValues()
@@ -49,7 +48,7 @@ def saved_config(flags):
         raise ConfigError(f"--config is not given: {FLAGS['config'].help} To resume a run, --workdir is enough.")
     file = as_path(flags.workdir, "--workdir", local=True) / "config.json"
     require(file.is_file(), "--workdir", flags.workdir, "no run is there to resume: give --config too")
-    config = from_dict(json.loads(file.read_text()))
+    config = from_dict(read_json(file))
     config.checkpoint.allow_config_change = False  # a permission for the start that it was given to
     return config
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 from pathlib import Path
 
@@ -10,15 +11,17 @@ import jax
 from jaxgan.core.errors import require
 
 
-def host_bytes() -> int:
-    """Returns the memory of this machine, or of the container that the process runs in."""
+def host_bytes() -> float:
+    """Returns the memory of this machine, or of the container that the process runs in; inf where nothing says it."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return math.inf
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):  # no container, or "max"
         there = min(there, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return there
 
 
-def device_bytes(device: jax.Device) -> int:
+def device_bytes(device: jax.Device) -> float:
     """Returns the memory that a device has for arrays; that of the host where the device is its CPU."""
     return (device.memory_stats() or {}).get("bytes_limit") or host_bytes()
 

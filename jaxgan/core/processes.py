@@ -141,10 +141,12 @@ def by_flags(coordinator: str, processes: int, process_id: int) -> Cluster:
     """Returns the cluster that the three flags describe, one process without a coordinator included."""
     if not coordinator and processes == 1 and process_id <= 0:
         return Cluster("--processes", 1)
-    if not (":" in coordinator and processes > 0 and 0 <= process_id < processes):
+    host, _, port = coordinator.rpartition(":")
+    is_address = bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+    if not (is_address and processes > 0 and 0 <= process_id < processes):
         raise ConfigError(
             f"--coordinator={coordinator!r} --processes={processes} --process_id={process_id}: give all three, "
-            "host:port, a count, and an index below the count; or --processes=1 alone"
+            "host:port (a port is below 65536), a count, and an index below the count; or --processes=1 alone"
         )
     return Cluster("--processes", processes, process_id, coordinator)
 

@@ -39,7 +39,7 @@ def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
 
 def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> None:
     """Raises a ValueError unless a discriminator returns what the losses take of it."""
-    logits, outputs = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
+    logits, outputs = split_answer(returned)
     if getattr(logits, "shape", None) != (batch_size,) or not isinstance(outputs, dict):
         right = f"it must return logits [{batch_size}], or (logits, a dict) as self.head does"
         raise ValueError(f"the discriminator returns {_describe(returned)}; {right}")
@@ -56,7 +56,7 @@ def _describe(tree) -> str:
 
 def split_answer(answer) -> tuple:
     """Returns the logits and the outputs of what a discriminator returned, both or logits alone."""
-    return answer if isinstance(answer, tuple) else (answer, {})
+    return answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, {})
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import to_uint8
+from jaxgan.gan.recipe import Recipe
+from jaxgan.gan.state import TrainState
 from jaxgan.sampling.interpolation import lerp, slerp
 from jaxgan.sampling.statistics import batch_norm_moments, standing_statistics
 
@@ -121,9 +123,8 @@ class Generator:
           fields: `batch_size`, `config` or `data`, see the class.
         """
         given = type(recipe).__name__, type(state).__name__
-        require(
-            given == ("Recipe", "TrainState"), "recipe, state", given, "give a Recipe and a TrainState, in this order"
-        )
+        good = isinstance(recipe, Recipe) and isinstance(state, TrainState)
+        require(good, "recipe, state", given, "give a Recipe and a TrainState, in this order")
         variables = jax.tree.map(jnp.copy, first_replica(state.ema))
         return cls(recipe.generator, variables, z_dim=recipe.z_dim, step=int(state.step), **fields)
 

@@ -7,6 +7,7 @@ resumed at step N, writes the line of step N where `has_line(N)` says that it is
 same rule.
 """
 
+import contextlib
 import errno
 import json
 import math
@@ -176,22 +177,22 @@ class MetricsLog:
             self._wandb.config.update(config, allow_val_change=True)
 
     def flush(self) -> None:
-        """Brings everything logged so far onto the disk; call it before a checkpoint."""
+        """Brings everything logged so far onto the disk."""
         if self._file:
             os.fsync(self._file.fileno())
         if self._events:
             self._events.flush()
 
     def close(self) -> None:
-        """Flushes and closes; a second call does nothing."""
-        self.flush()
-        if self._file:
-            self._file.close()
-        if self._events:
-            self._events.close()
-        if self._wandb:
-            self._wandb.finish()
-        self._file = self._events = self._wandb = None
+        """Flushes and closes all, also where one of them fails; a second call does nothing."""
+        with contextlib.ExitStack() as stack:
+            for part, end in ((self._wandb, "finish"), (self._events, "close"), (self._file, "close")):
+                if part:
+                    stack.callback(getattr(part, end))
+            try:
+                self.flush()
+            finally:
+                self._file = self._events = self._wandb = None
 
 
 class _EventFile:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, require, summary
 from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
@@ -107,7 +107,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
             called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
             caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
-            with contextlib.closing(log):
+            with closing(log, console):
                 log_resume(run, step)
                 try:
                     return loop(run, devices.replicate(state), step, dataset, caller)
@@ -117,6 +117,18 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
                     checkpoints.wait()
                     rollbacks += 1
                     console.note(f"{error.symptom}: rollback {rollbacks} of {config.max_rollbacks} to step {run.saved}")
+
+
+@contextlib.contextmanager
+def closing(log: MetricsLog, console: Progress):
+    """Closes a log in the end; where the disk does not take the rest of it, a warning says so."""
+    try:
+        yield
+    finally:
+        try:
+            log.close()
+        except OSError as error:
+            console.note(f"warning: the log lacks its end: {summary(error)}")
 
 
 def open_data(config, dataset) -> tuple[data.Dataset, data.Dataset | None, data.DataSpec]:

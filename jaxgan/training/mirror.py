@@ -13,7 +13,7 @@ from pathlib import Path
 
 from etils import epath
 
-from jaxgan.core.errors import RunFailed
+from jaxgan.core.errors import RunFailed, summary
 from jaxgan.core.files import atomic_write
 from jaxgan.training.resume import WHERE_CHECKPOINTS_ARE
 
@@ -70,7 +70,7 @@ class Mirror:
                     atomic_write(self._workdir / name, content)
             atomic_write(log, b"".join(_in_order(lines)))  # last: a start that is killed before this fetches again
         except Exception as error:  # a bucket's libraries raise all kinds
-            raise RunFailed(f"cannot fetch the past of this run from {self._directory}: {_brief(error)}") from error
+            raise RunFailed(f"cannot fetch the past of this run from {self._directory}: {summary(error)}") from error
 
     def push(self, step: int) -> None:
         """Makes the mirror hold the run as it is at `step`; what cannot be written now is written with the next call.
@@ -86,7 +86,7 @@ class Mirror:
             self._failing = False
         except Exception as error:  # the run itself needs none of this
             if not self._failing:
-                self._warn(f"cannot write to {self._directory}, the next save tries again: {_brief(error)}")
+                self._warn(f"cannot write to {self._directory}, the next save tries again: {summary(error)}")
             self._failing = True
 
     def _push(self, step: int) -> None:
@@ -158,7 +158,3 @@ def _in_order(pieces: Iterable[bytes]) -> Iterable[bytes]:
             if (step := _step(line)) > last:
                 yield line
                 last = step
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

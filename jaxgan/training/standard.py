@@ -192,8 +192,9 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
 
 
 def keep_past(run: Run, step, state=None, metrics=None, generator=None) -> None:
-    """Notes that there are checkpoints, and brings what came with the newest one to where they are."""
+    """Notes that there are checkpoints, and brings the log to the disk and what came with the newest one to them."""
     if is_primary_process():
+        run.log.flush()
         note_checkpoints(run.workdir, run.checkpoints.directory)
         if step == run.saved:
             run.mirror.push(step)
