@@ -97,9 +97,9 @@ train --config=digits --config.dtype=
 train --config=digits --config.data.flip=maybe
     --config.data.flip=maybe: must be True or False
 train --config=digits --config.data.name=
-    config.data.name='': Parsing builder name string failed.
+    config.data.name='': Parsing builder name string failed; one of your own must be in jaxgan.DATASETS first
 train --config=digits --config.data.name=nosuch
-    config.data.name='nosuch': Dataset nosuch not found.
+    config.data.name='nosuch': Dataset nosuch not found; one of your own must be in jaxgan.DATASETS first
 train --config=digits --config.data.name=folder
     config.data.dir='': there is no such directory; name one of images
 train --config=digits --config.data.name=folder --config.data.dir=/nowhere
@@ -463,7 +463,7 @@ evaluate --workdir={run} --metrics=modes --neighbours=x.gif
 evaluate --workdir={run} --metrics=modes --neighbours=x.png
     --neighbours='{here}/x.png': takes a metric that compares with reals
 evaluate --workdir={run} --metrics=prdc_cifar --num=50 --reals=mnistt
-    --reals='mnistt': Dataset mnistt not found.; nearest: mnist, kmnist, emnist
+    --reals='mnistt': Dataset mnistt not found; nearest: mnist, kmnist, emnist; one of your own
 evaluate --workdir={run} --metrics=prdc_cifar --num=50 --reals={large}
     --reals='{large}': has images of 32x32 pixels
 evaluate --workdir={run} --metrics=modes --num=50 --reals={large}

@@ -331,3 +331,10 @@ def test_a_run_is_no_set_of_images(tmp_path):
         (tmp_path / name).write_text("{}")
     with pytest.raises(ConfigError, match=r"^generator_or_images='.*': is a run; give its generator, jaxgan\.load"):
         evaluate(tmp_path, metrics=["modes"])
+
+
+def test_a_feature_that_a_network_does_not_have_is_named(monkeypatch):
+    monkeypatch.setitem(METRICS, "mine", METRICS["is_cifar"]._replace(features="cifar/pol"))
+    images = ArrayDataset(np.zeros((4, 8, 8, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"^features of cifar='pol': choose one of "):
+        Evaluator(["mine"], Protocol(num=4, is_splits=1)).evaluate(images)

@@ -29,11 +29,18 @@ def require(good: bool, setting: str, value, right: str) -> None:
 
     Args:
       setting: as the user writes it, such as "config.batch_size" or "--num".
-      value: what it is now.
+      value: what it is now; the message has its type where it would take several lines.
       right: what would be right, or why this is not.
+
+    Example:
+      >>> require(False, "--num", 0, "must be 1 or above")
+      Traceback (most recent call last):
+      jaxgan.core.errors.ConfigError: --num=0: must be 1 or above
     """
     if not good:
-        raise ConfigError(f"{setting}={value!r}: {right}")
+        text = repr(value)
+        text = text if len(text) <= 200 and "\n" not in text else repr(type(value))
+        raise ConfigError(f"{setting}={text}: {right}")
 
 
 def is_whole(value, least: int = 0, most: float = math.inf) -> bool:

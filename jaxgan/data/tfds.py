@@ -178,8 +178,9 @@ def find_builder(name: str, other_names: tuple[str, ...], root: Path):
     except ValueError as error:
         known = [*tfds.list_builders(with_community_datasets=False), *other_names]
         near = difflib.get_close_matches(name, known)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise ConfigError(f"config.data.name={name!r}: {_first_line(error)}{hint}") from error
+        hint = f"nearest: {', '.join(near)}; " if near else ""
+        hint += "one of your own must be in jaxgan.DATASETS first"
+        raise ConfigError(f"config.data.name={name!r}: {_first_line(error).rstrip('.')}; {hint}") from error
 
 
 def _download_and_prepare(builder, downloads: Path, data_config) -> None:

@@ -18,6 +18,7 @@ import tqdm
 from jax.experimental import multihost_utils
 
 from jaxgan.core.array_file import ArrayFile, NotKept, keeping, locked_to_keep
+from jaxgan.core.errors import lookup
 from jaxgan.core.files import announce, atomic_write, keyed_cache_directory
 from jaxgan.core.integrity import Damaged
 from jaxgan.core.parallel import DeviceMap, agree
@@ -87,7 +88,8 @@ class FeatureExtractor:
             images = jnp.repeat(images, 3, axis=-1)
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs round to fewer bits otherwise
             outputs = {name: network.apply(variables[name], images) for name, network in self.networks.items()}
-        return {name: outputs[name.split("/")[0]][name.split("/")[1]] for name in self.names}
+        split = {name: name.split("/") for name in self.names}
+        return {name: lookup(outputs[net], output, f"features of {net}") for name, (net, output) in split.items()}
 
 
 @contextlib.contextmanager

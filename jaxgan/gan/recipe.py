@@ -42,12 +42,6 @@ _KINDS = {
 }
 
 
-def _shown(value):
-    """Returns what an error shows of a value: itself, or its type where it would take several lines."""
-    text = repr(value)
-    return value if len(text) <= 100 and "\n" not in text else type(value)
-
-
 def _static(**options):
     return flax.struct.field(pytree_node=False, **options)
 
@@ -104,7 +98,7 @@ class Recipe:
         object.__setattr__(self, "top_k_fraction", as_schedule(self.top_k_fraction))
         for name, (kind, right) in _KINDS.items():
             value = getattr(self, name)
-            require(isinstance(value, kind), f"Recipe.{name}", _shown(value), f"give {right}")
+            require(isinstance(value, kind), f"Recipe.{name}", value, f"give {right}")
         for name in ("z_dim", "batch_size", "d_steps"):
             require_whole(f"Recipe.{name}", getattr(self, name), 1)
         require(self.fake_labels in FAKE_LABELS, "Recipe.fake_labels", self.fake_labels, "choose uniform or real")
@@ -115,14 +109,14 @@ class Recipe:
             for key, penalty in penalties.items():
                 right = f"give a Penalty with net={net!r}"
                 good = isinstance(penalty, Penalty) and penalty.net == net
-                require(good, f"Recipe.penalties_{net}[{key!r}]", _shown(penalty), right)
+                require(good, f"Recipe.penalties_{net}[{key!r}]", penalty, right)
         for key in self.penalties_g:
             right = "penalties_d has this name too; each penalty has one of its own"
             require(key not in self.penalties_d, "Recipe.penalties_g", key, right)
         right = "names the running scalars of the augmentation; call the penalty otherwise"
         require("augment" not in {**self.penalties_d, **self.penalties_g}, "Recipe.penalties", "augment", right)
         for name, average in self.posthoc_ema.items():
-            require(isinstance(average, PowerEma), f"Recipe.posthoc_ema[{name!r}]", _shown(average), "give a PowerEma")
+            require(isinstance(average, PowerEma), f"Recipe.posthoc_ema[{name!r}]", average, "give a PowerEma")
         if self.top_k_fraction is not None:
             require_range("Recipe.top_k_fraction", self.top_k_fraction, most=1.0, above=True)
 
