@@ -2,7 +2,8 @@
 
 Each net has the layers and widths of the Flax module that it stands for, the step has the losses, D steps and Adam of
 its config; channels_last, spectral norm by PyTorch's own parametrization, autocast to bfloat16 where the config
-computes in it. Augmentation, averages and logs are left out.
+computes in it; penalties share D's pass with the loss, as in R3GAN's own trainer. On a GPU, cuDNN chooses by trying,
+float32 products are rounded as JAX's are (to TF32), and Adam is fused. Augmentation, averages and logs are left out.
 """
 
 import torch
@@ -212,7 +213,7 @@ class R3GANBlock(nn.Module):
 
 def blur(x, up):
     """Doubles or halves the size with the filter [1, 3, 3, 1] in both directions."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8
     kernel = (torch.outer(taps, taps) * (4 if up else 1)).expand(x.shape[1], 1, 4, 4)
     convolve = F.conv_transpose2d if up else F.conv2d
     return convolve(x, kernel, stride=2, padding=1, groups=x.shape[1])
@@ -275,7 +276,7 @@ class Equal(nn.Module):
 
 
 def blur_alone(x, gain, padding):
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 8
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8
     kernel = (torch.outer(taps, taps) * gain).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
@@ -319,7 +320,7 @@ class StyleConv(nn.Module):
         else:
             x = F.conv2d(x, weight, padding=1)
         x = x * demodulation[:, :, None, None].to(x.dtype)
-        x = x + (self.noise * torch.randn(len(x), 1, *x.shape[2:])).to(x.dtype)
+        x = x + (self.noise * torch.randn(len(x), 1, *x.shape[2:], device=x.device)).to(x.dtype)
         return lrelu(x + self.conv.bias[:, None, None].to(x.dtype))
 
 
@@ -388,52 +389,60 @@ MODELS = {
 }
 
 
-def make_step(config, recipe):
-    """Returns a function that runs one update of a config and its recipe, on random reals, on the CPU."""
+def make_step(config, recipe, device="cpu"):
+    """Returns a function that runs one update of a config's recipe, on random reals; on a GPU it only starts it."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     make_g, make_d = MODELS[config.model.name]
-    g = make_g(recipe.generator, recipe.z_dim).to(memory_format=torch.channels_last)
-    d = make_d(recipe.discriminator).to(memory_format=torch.channels_last)
+    g = make_g(recipe.generator, recipe.z_dim).to(device, memory_format=torch.channels_last)
+    d = make_d(recipe.discriminator).to(device, memory_format=torch.channels_last)
     optimizers = [
-        torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps)
+        torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps, fused=device != "cpu")
         for net, o in ((g, config.optim_g), (d, config.optim_d))
     ]
     loss_d, loss_g = LOSSES[config.loss]
     batch, num_classes, (height, width, channels) = recipe.batch_size, recipe.generator.num_classes, recipe.image_shape
-    real = torch.rand(batch, channels, height, width).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(num_classes, (batch,)) if num_classes else None
-    half = torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
+    real = torch.rand(batch, channels, height, width, device=device).mul(2).sub(1)
+    real = real.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(num_classes, (batch,), device=device) if num_classes else None
+    half = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
 
     penalties, relativistic = (config.penalty.r1, config.penalty.r2), recipe.loss.relativistic
     count = 0
 
-    def discriminate(fake):
+    def discriminate(real, fake):
         """Returns the logits of reals and of fakes."""
         if not d.together:
             return d(real, labels), d(fake, labels)
         return d(torch.cat([real, fake]), None if labels is None else labels.repeat(2)).chunk(2)
 
-    def penalty(images, weight):
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(d(images, labels).sum(), images, create_graph=True)
-        return weight * gradient.square().sum((1, 2, 3)).mean()
+    def add_penalties(images, logits, due):
+        """Returns the zero-centered gradient penalties that are due, of one pass back for all of them."""
+        sides = [i for i, weight in enumerate(due) if weight]
+        total = sum(logits[i].sum() for i in sides)
+        gradients = torch.autograd.grad(total, [images[i] for i in sides], create_graph=True)
+        return sum(due[i] * x.square().sum((1, 2, 3)).mean() for i, x in zip(sides, gradients))
 
     def run():
         nonlocal count
         with half:
             for _ in range(recipe.d_steps):
                 with torch.no_grad():
-                    fake = g(torch.randn(batch, recipe.z_dim), labels)
-                loss = loss_d(*discriminate(fake)).mean()
+                    fake = g(torch.randn(batch, recipe.z_dim, device=device), labels)
                 count += 1
-                for images, term in zip((real, fake), penalties):
-                    if term.weight and count % term.interval == 0:
-                        loss = loss + penalty(images, term.weight * term.interval)
+                due = [term.weight * term.interval if count % term.interval == 0 else 0 for term in penalties]
+                images = [x.detach().requires_grad_() if w else x for x, w in zip((real, fake), due)]
+                # A penalty at one side alone costs no pass back through the other.
+                logits = discriminate(*images) if all(due) or not any(due) else [d(x, labels) for x in images]
+                loss = loss_d(*logits).mean()
+                if any(due):
+                    loss = loss + add_penalties(images, logits, due)
                 optimizers[1].zero_grad()
                 loss.backward()
                 optimizers[1].step()
             d.requires_grad_(False)
-            fake = g(torch.randn(batch, recipe.z_dim), labels)
-            loss = loss_g(*(discriminate(fake) if relativistic else (None, d(fake, labels)))).mean()
+            fake = g(torch.randn(batch, recipe.z_dim, device=device), labels)
+            loss = loss_g(*(discriminate(real, fake) if relativistic else (None, d(fake, labels)))).mean()
             optimizers[0].zero_grad()
             loss.backward()
             optimizers[0].step()

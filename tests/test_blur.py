@@ -7,6 +7,7 @@ import pytest
 import scipy.signal
 
 from jaxgan.ops.blur import BINOMIAL, conv_down, conv_up, downsample, upfirdn, upsample
+from jaxgan.ops.fir import fir
 
 SIX = (0.5, -1.0, 2.0, 0.25, 0.0, 3.0)  # no symmetry, so that a flip shows
 
@@ -26,6 +27,22 @@ def test_upfirdn_is_scipys(taps, up, down):
     out = upfirdn(x, taps, up=up, down=down, padding=(len(taps) - 1, len(taps) - up))
     assert out.shape == expected.shape
     np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2), (2, 4)])
+@pytest.mark.parametrize(("before", "size"), [(0, 3), (4, 9), (-2, 2)])
+def test_both_ways_to_filter_and_their_gradients_are_one(axis, up, down, before, size):
+    x, y = normal(0, 2, 5, 6, 3), None
+    results = []
+    for impl in ("shifts", "convolution"):
+        options = dict(up=up, down=down, before=before, size=size, impl=impl)
+        out, pull = jax.vjp(lambda x, options=options: fir(x, SIX, axis, **options), x)
+        y = normal(1, *out.shape)
+        results.append((out, *pull(y)))
+    for shifts, convolution in zip(*results, strict=True):
+        np.testing.assert_allclose(shifts, convolution, atol=1e-5)
+    np.testing.assert_allclose(np.vdot(results[0][0], y), np.vdot(x, results[0][1]), rtol=1e-4)  # an adjoint
 
 
 @pytest.mark.parametrize("padding", [(3, 1), (-1, 2), (0, -2)])

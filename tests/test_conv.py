@@ -1,5 +1,6 @@
 """conv, conv_transpose and their derivatives are XLA's, however they are computed and wherever they are used."""
 
+import functools
 import itertools
 
 import jax
@@ -10,7 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxgan.ops.conv import conv, conv_transpose, cpu
+from jaxgan.ops.conv import conv, conv_transpose, cpu, gpu
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 ASYMMETRIC = ((2, 0), (1, 3))
@@ -69,6 +70,25 @@ def assert_same(x, kernel, tolerance=1e-5, **options):
 )
 def test_matches_lax(taps, stride, padding):
     assert_same(normal(0, 2, 7, 8, 4), normal(1, *taps, 4, 5), stride=stride, padding=padding)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "groups", "stride", "padding"),
+    [
+        ((1, 1, 6, 4), 1, (1, 1), ((0, 0), (0, 0))),
+        ((3, 3, 2, 6), 3, (1, 1), ((1, 1), (1, 1))),
+        ((3, 2, 2, 9), 3, (2, 1), ASYMMETRIC),
+        ((4, 4, 1, 12), 6, (1, 1), ((0, 0), (0, 0))),
+    ],
+)
+def test_what_a_gpu_does_otherwise_is_the_same(kernel, groups, stride, padding):
+    """Only the arithmetic can be tested on a CPU: batched products are made of float32 that is not rounded."""
+    options = dict(stride=stride, padding=padding, groups=groups)
+    x, kernel = normal(0, 2, 5, 6, 6), normal(1, *kernel)
+    actual = value_and_gradients(functools.partial(gpu.conv, precision=lax.Precision.HIGHEST), x, kernel, **options)
+    assert_close(actual, value_and_gradients(lax_conv, x, kernel, **options))
+    text = jax.jit(functools.partial(gpu.conv, precision="highest", **options)).lower(x, kernel).as_text()
+    assert "stablehlo.convolution" not in text
 
 
 @pytest.mark.parametrize(("groups", "features", "stride"), [(2, 4, 1), (2, 4, 2), (6, 6, 1), (6, 6, 2), (6, 12, 2)])
@@ -276,3 +296,12 @@ def test_bad_arguments(options, expected):
     with pytest.raises(ValueError, match=expected) as error:
         conv(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 4)), **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_programs_for_other_platforms_are_theirs(platform):
+    """A 1x1 convolution is a product on a GPU alone; no platform but a CPU has the CPU's formulation."""
+    x, kernel = normal(0, 2, 8, 8, 4), normal(1, 1, 1, 4, 5)
+    text = jax.jit(conv).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.convolution" in text) == (platform == "tpu")
+    assert ("stablehlo.dot_general" in text) == (platform == "cuda")

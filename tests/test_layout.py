@@ -17,7 +17,7 @@ ROOMS = {
     "ops": set(),
     "models": {"core", "ops"},
     "data": {"core"},
-    "gan": {"core", "models", "data"},
+    "gan": {"core", "models", "data", "ops"},
     "settings": {"core", "gan", "models"},
     "config_files": {"core"},
     "sampling": {"core", "data", "gan", "settings"},

@@ -15,10 +15,11 @@ from jaxgan.data.pixels import to_float
 from jaxgan.gan.augment import Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
+from jaxgan.gan.metrics import Mean, logit_metrics
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import Schedule
-from jaxgan.gan.step import Mean, logit_metrics, train_step
+from jaxgan.gan.step import train_step
 from jaxgan.models import MODELS
 from jaxgan.models.layers import unit
 from jaxgan.ops import flops
@@ -170,6 +171,17 @@ def test_two_devices_agree_with_one(parts, kinds):
         for name, mean in expected.items():
             assert mean.count == means[name].count
             np.testing.assert_allclose(means[name].total, mean.total, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_a_step_that_takes_less_memory_is_the_same():
+    """Draws belong to examples, averages move once a step by the mean of all parts, and activations come out anew."""
+    recipe = tiny_recipe(**RELATIVISTIC | {"generator": StyledGenerator()})
+    (whole, means), (parts, means_of_parts) = run(recipe, 2), run(recipe.replace(accumulate=4, remat=True), 2)
+    assert relative_distance(whole.replace(step=0.0), parts.replace(step=0.0)) <= 1e-5
+    for mean, of_parts in zip(means, means_of_parts, strict=True):
+        for name in mean:
+            assert mean[name].count == of_parts[name].count
+            np.testing.assert_allclose(of_parts[name].total, mean[name].total, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a generator and a discriminator must return, checked before anything is computed."""
+"""What a generator and a discriminator must return, checked before anything is computed; and what a pass back keeps."""
 
 import contextlib
 import functools
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxgan.core.errors import ConfigError
 from jaxgan.models.layers import BaseDiscriminator
+from jaxgan.ops.conv.primitives import conv_input_p, conv_kernel_p, conv_p
 
 
 @functools.lru_cache(maxsize=256)
@@ -73,3 +74,15 @@ def naming_setting(config, net: str):
             raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
         setting = elsewhere.get(field, f"model.{net}.{field}")
         raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
+
+
+_PRODUCTS = ("dot_general", conv_p.name, conv_input_p.name, conv_kernel_p.name)
+
+
+def rematerialise(function, on: bool):
+    """Returns `function`, of which, if `on`, a pass back finds only products and convolutions kept.
+
+    All else is computed again then: activations, norms, resampling. It takes no product twice.
+    """
+    keep = lambda primitive, *_, **__: primitive.name in _PRODUCTS  # noqa: E731
+    return jax.checkpoint(function, policy=keep) if on else function

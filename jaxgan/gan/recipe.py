@@ -39,6 +39,7 @@ _KINDS = {
     "posthoc_ema": (Mapping, '{"name": PowerEma(...), ...}'),
     "top_k_fraction": (Schedule | None, "a Schedule, a number or None"),
     "flip": (bool, "True or False"),
+    "remat": (bool, "True or False"),
 }
 
 
@@ -68,6 +69,8 @@ class Recipe:
       posthoc_ema: further averages to store, by name.
       top_k_fraction: schedule of the fraction of its fakes that G learns from, those that D likes best; None: all.
       flip: whether each real image is flipped horizontally with probability 1/2.
+      accumulate: into how many parts a device's share of the batch is split, to take one after the other.
+      remat: whether a pass back computes activations anew and finds only products and convolutions kept: less memory.
       fake_labels: classes of the fakes, "uniform": drawn anew, or "real": those of the reals beside them.
       axis_name: the mapped axis of the devices that share a batch; `parallelize` sets it. None: there is one device.
     """
@@ -88,6 +91,8 @@ class Recipe:
     posthoc_ema: Mapping[str, PowerEma] = flax.struct.field(default_factory=dict)
     top_k_fraction: Schedule | None = None
     flip: bool = _static(default=False)
+    accumulate: int = _static(default=1)
+    remat: bool = _static(default=False)
     fake_labels: str = _static(default="uniform")
     axis_name: str | None = _static(default=None)
 
@@ -99,7 +104,7 @@ class Recipe:
         for name, (kind, right) in _KINDS.items():
             value = getattr(self, name)
             require(isinstance(value, kind), f"Recipe.{name}", value, f"give {right}")
-        for name in ("z_dim", "batch_size", "d_steps"):
+        for name in ("z_dim", "batch_size", "d_steps", "accumulate"):
             require_whole(f"Recipe.{name}", getattr(self, name), 1)
         require(self.fake_labels in FAKE_LABELS, "Recipe.fake_labels", self.fake_labels, "choose uniform or real")
         for name in ("image_size", "image_channels", "num_classes"):
@@ -178,7 +183,7 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     require(hasattr(config, "model"), "config", type(config), right)
     require(isinstance(data, DataSpec | None), "data", type(data), "give DataSpec.from_dataset(dataset)")
     _require_set(config)
-    for key in ("batch_size", "d_steps", "train_kimg"):
+    for key in ("batch_size", "d_steps", "accumulate", "train_kimg"):
         require(config[key] > 0, f"config.{key}", config[key], "must be above 0")
     require(config.model.z_dim > 0, "config.model.z_dim", config.model.z_dim, "must be above 0")
     generator, discriminator = make_nets(config, data)
@@ -207,6 +212,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
         posthoc_ema=_posthoc_ema(config),
         top_k_fraction=top_k if top_k.varies or top_k.start < 1 else None,
         flip=config.data.flip,
+        accumulate=config.accumulate,
+        remat=config.remat,
         fake_labels=fake_labels,
     )
 

@@ -12,10 +12,8 @@ changes nothing but rounding (whose differences grow as training goes on, as any
 """
 
 import functools
-import math
 from collections.abc import Mapping
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +27,8 @@ from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip, to_float
 from jaxgan.gan import ema
 from jaxgan.gan.losses import explain_absent_reals, per_example, top_k_weights, wasserstein_d
+from jaxgan.gan.metrics import Mean, as_means, logit_metrics, sum_metrics
+from jaxgan.gan.nets import rematerialise
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import NetState, TrainState, check_key, check_recipe, check_state
 from jaxgan.gan.views import (
@@ -40,27 +40,6 @@ from jaxgan.gan.views import (
     PenaltyInputs,
     StepContext,
 )
-
-
-@flax.struct.dataclass
-class Mean:
-    """A metric as a sum over steps and their number, which is 0 where a lazy penalty was applied in none of them.
-
-    Example:
-      >>> float(Mean(6.0, 2.0))
-      3.0
-    """
-
-    total: jax.Array
-    count: jax.Array
-
-    @property
-    def value(self) -> jax.Array:
-        """The mean as an array, also where a population was trained by `vmap`."""
-        return self.total / self.count
-
-    def __float__(self) -> float:
-        return float(self.total) / float(self.count) if float(self.count) else math.nan
 
 
 def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict[str, Mean]]:
@@ -118,6 +97,8 @@ def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -
 def check_batch(recipe: Recipe, batch: dict) -> None:
     """Raises a ConfigError unless a batch has the shapes and types that the recipe takes."""
     local = recipe.batch_size // axis_size(recipe.axis_name)
+    right = f"must divide the {local} examples of a device"
+    require(local % recipe.accumulate == 0, "Recipe.accumulate", recipe.accumulate, right)
     wanted = (recipe.real_batches_per_step, local, *recipe.image_shape)
     for name, shape, kind in (("images", wanted, np.uint8), ("labels", wanted[:2], np.integer)):
         array = batch.get(name) if isinstance(batch, Mapping) else None
@@ -134,76 +115,90 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
 
     G does not learn here, but what its forward pass moves (batch statistics, vectors of spectral norm) moves.
     """
-    discriminator = augmented_discriminator(recipe, state, context)
-    fakes, fake_labels, g_model_state = generate_fakes(recipe, state.g.params, state.g.model_state, labels, context)
-    inputs = d_inputs(recipe, images, labels, lax.stop_gradient(fakes), fake_labels, context)
     groups = penalty_groups(recipe.penalties_d)
-    # Where the same steps take gradients at reals and at fakes (R1 and R2), one pass does both. Otherwise reals and
-    # fakes go through D apart, so that a gradient at reals alone (R1) costs no pass back through the fakes.
-    intervals = {side: {i for i, group in groups.items() if side in gradients_of(group)} for side in inputs}
-    together = intervals["real"] == intervals["fake"]
 
-    def objective(params):
-        views, model_state, image_gradients = discriminator.view_both(
-            params, state.d.model_state, inputs, gradients_of(recipe.penalties_d), together
-        )
-        real, fake = views["real"], views["fake"]
-        values = recipe.loss.d(real.logits, fake.logits)
-        loss = jnp.mean(per_example(values, len(fake.logits), "Loss.d", recipe.loss.d))
-        metrics = {"loss/d": loss} | logit_metrics(recipe, real.logits, fake.logits)
-        total = loss
-        if "direction" in real.outputs:  # SAN: the loss of omega is Wasserstein's, whatever that of the features
-            metrics["san/direction"] = jnp.mean(wasserstein_d(real.outputs["direction"], fake.outputs["direction"]))
-            total += metrics["san/direction"]
-        if recipe.class_loss is not None:
-            class_loss = jnp.mean(recipe.class_loss.fn(real.outputs, real.labels, context.gather))
-            if recipe.class_loss.on_fakes:
-                class_loss += jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
-            metrics["classes/d"] = class_loss
-            total += recipe.class_loss.weight_d * class_loss
-        penalty, running, penalty_metrics = add_up_penalties(groups, views, image_gradients, state.running, context)
-        return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
+    def gradients(context, images, labels):
+        discriminator = augmented_discriminator(recipe, state, context)
+        fakes, fake_labels, g_model_state = generate_fakes(recipe, state.g.params, state.g.model_state, labels, context)
+        inputs = d_inputs(recipe, images, labels, lax.stop_gradient(fakes), fake_labels, context)
+        # Where the same steps take gradients at reals and at fakes (R1 and R2), one pass does both. Otherwise reals and
+        # fakes go through D apart, so that a gradient at reals alone (R1) costs no pass back through the fakes.
+        intervals = {side: {i for i, group in groups.items() if side in gradients_of(group)} for side in inputs}
+        together = intervals["real"] == intervals["fake"]
 
-    grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.d.params)
+        def objective(params):
+            views, model_state, image_gradients = discriminator.view_both(
+                params, state.d.model_state, inputs, gradients_of(recipe.penalties_d), together
+            )
+            real, fake = views["real"], views["fake"]
+            values = recipe.loss.d(real.logits, fake.logits)
+            loss = jnp.mean(per_example(values, len(fake.logits), "Loss.d", recipe.loss.d))
+            metrics = {"loss/d": loss} | logit_metrics(recipe, real.logits, fake.logits)
+            total = loss
+            if "direction" in real.outputs:  # SAN: the loss of omega is Wasserstein's, whatever that of the features
+                direction = wasserstein_d(real.outputs["direction"], fake.outputs["direction"])
+                metrics["san/direction"] = jnp.mean(direction)
+                total += metrics["san/direction"]
+            if recipe.class_loss is not None:
+                class_loss = jnp.mean(recipe.class_loss.fn(real.outputs, real.labels, context.gather))
+                if recipe.class_loss.on_fakes:
+                    class_loss += jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
+                metrics["classes/d"] = class_loss
+                total += recipe.class_loss.weight_d * class_loss
+            penalty, running, penalty_metrics = add_up_penalties(groups, views, image_gradients, state.running, context)
+            return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
+
+        grads, aux = jax.grad(objective, has_aux=True)(state.d.params)
+        return grads, g_model_state, *aux
+
+    accumulated = over_microbatches(gradients, recipe.accumulate, context, images, labels)
+    grads, g_model_state, model_state, running, metrics = accumulated
     d, metrics = apply_gradients(recipe, "d", state.d, grads, model_state, metrics, context)
     return state.replace(d=d, g=state.g.replace(model_state=g_model_state), running=running), metrics
 
 
 def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepContext):
     """Returns the state after one optimizer step of G, and metrics; the reals are for losses that compare with them."""
-    discriminator = augmented_discriminator(recipe, state, context)
     groups = penalty_groups(recipe.penalties_g)
 
-    def objective(params):
-        fakes, fake_labels, model_state = generate_fakes(recipe, params, state.g.model_state, labels, context)
-        inputs = d_inputs(recipe, images, labels, fakes, fake_labels, context)
-        views, _, image_gradients = discriminator.view_both(
-            state.d.params,
-            state.d.model_state,
-            inputs if recipe.g_needs_reals else {"fake": inputs["fake"]},
-            gradients_of(recipe.penalties_g),
-            together=False,  # no gradient goes through the reals
-        )
-        fake, logits_real = views["fake"], views["real"].logits if recipe.loss.relativistic else None
-        with explain_absent_reals("Loss.g", logits_real is None, "G's side has reals where relativistic=True"):
-            values = recipe.loss.g(logits_real, fake.logits)
-        values = per_example(values, len(fake.logits), "Loss.g", recipe.loss.g)
-        if recipe.top_k_fraction is not None:
-            logits = lax.stop_gradient(fake.logits)
-            values *= top_k_weights(logits, context.gather(logits), recipe.top_k_fraction(context.images_seen))
-        loss = jnp.mean(values)
-        metrics, total = {"loss/g": loss}, loss
-        if recipe.class_loss is not None:
-            metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
-            total += recipe.class_loss.weight_g * metrics["classes/g"]
-        bound = bind_generator(recipe, params, state.g.model_state)
-        added = add_up_penalties(groups, views, image_gradients, state.running, context, bound)
-        penalty, running, penalty_metrics = added
-        return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
+    def gradients(context, images, labels):
+        discriminator = augmented_discriminator(recipe, state, context)
 
-    grads, (model_state, running, metrics) = jax.grad(objective, has_aux=True)(state.g.params)
-    if recipe.augment is not None:
-        metrics |= as_means({"ada/p": discriminator.strength})
+        def objective(params):
+            fakes, fake_labels, model_state = generate_fakes(recipe, params, state.g.model_state, labels, context)
+            inputs = d_inputs(recipe, images, labels, fakes, fake_labels, context)
+            views, _, image_gradients = discriminator.view_both(
+                state.d.params,
+                state.d.model_state,
+                inputs if recipe.g_needs_reals else {"fake": inputs["fake"]},
+                gradients_of(recipe.penalties_g),
+                together=False,  # no gradient goes through the reals
+            )
+            fake, logits_real = views["fake"], views["real"].logits if recipe.loss.relativistic else None
+            with explain_absent_reals("Loss.g", logits_real is None, "G's side has reals where relativistic=True"):
+                values = recipe.loss.g(logits_real, fake.logits)
+            values = per_example(values, len(fake.logits), "Loss.g", recipe.loss.g)
+            if recipe.top_k_fraction is not None:
+                logits = lax.stop_gradient(fake.logits)
+                values *= top_k_weights(logits, context.gather(logits), recipe.top_k_fraction(context.images_seen))
+            loss = jnp.mean(values)
+            metrics, total = {"loss/g": loss}, loss
+            if recipe.class_loss is not None:
+                metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
+                total += recipe.class_loss.weight_g * metrics["classes/g"]
+            bound = bind_generator(recipe, params, state.g.model_state)
+            added = add_up_penalties(groups, views, image_gradients, state.running, context, bound)
+            penalty, running, penalty_metrics = added
+            return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
+
+        grads, aux = jax.grad(objective, has_aux=True)(state.g.params)
+        if recipe.augment is not None:
+            model_state, running, metrics = aux
+            aux = model_state, running, metrics | as_means({"ada/p": discriminator.strength})
+        return grads, *aux
+
+    accumulated = over_microbatches(gradients, recipe.accumulate, context, images, labels)
+    grads, model_state, running, metrics = accumulated
     g, metrics = apply_gradients(recipe, "g", state.g, grads, model_state, metrics, context)
     return state.replace(g=g, running=running), metrics
 
@@ -220,6 +215,28 @@ def ema_step(recipe: Recipe, state: TrainState) -> TrainState:
 
     posthoc = {name: averaged(kind, state.posthoc_ema[name]) for name, kind in recipe.posthoc_ema.items()}
     return state.replace(ema=averaged(recipe.ema, state.ema), posthoc_ema=posthoc)
+
+
+def over_microbatches(function, count: int, context: StepContext, images, labels):
+    """Returns the mean of function(context, images, labels) over `count` parts of this device's examples, one by one.
+
+    Every draw belongs to its example, so the mean of gradients is that of the whole batch, up to rounding; only what
+    looks at several examples at once (batch statistics, minibatch standard deviation, top-k) sees those of its part.
+    Each part begins with the same model state: where a forward pass moves an average, it moves by the mean of all.
+    """
+    if count == 1:
+        return function(context, images, labels)
+
+    def one_part(total, part):
+        index, *examples = part
+        return jax.tree.map(jnp.add, total, function(context._replace(index=index), *examples)), None
+
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), (context.index, images, labels))
+    index, *examples = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(lambda: function(context._replace(index=index), *examples))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = lax.scan(one_part, zeros, parts)
+    return jax.tree.map(lambda x: (x / count).astype(x.dtype), total)
 
 
 def apply_gradients(recipe: Recipe, name: str, net: NetState, grads, model_state, metrics, context: StepContext):
@@ -246,14 +263,13 @@ def generate_fakes(recipe: Recipe, params, model_state: dict, labels, context: S
     if recipe.conditional and recipe.fake_labels == "uniform":
         labels = rng.randint(context.keys(context.streams.labels), recipe.generator.num_classes)
     z = rng.normal(context.keys(context.streams.z), (recipe.z_dim,))
-    images, model_state = recipe.generator.apply(
-        {"params": params, **model_state},
-        z,
-        labels,
-        train=True,
-        keys=context.keys(context.streams.noise_generator),
-        mutable=list(model_state),
-    )
+    keys = context.keys(context.streams.noise_generator)
+
+    def apply(params):
+        variables = {"params": params, **model_state}
+        return recipe.generator.apply(variables, z, labels, train=True, keys=keys, mutable=list(model_state))
+
+    images, model_state = rematerialise(apply, recipe.remat)(params)
     return images, labels, model_state
 
 
@@ -271,7 +287,7 @@ def augmented_discriminator(recipe: Recipe, state: TrainState, context: StepCont
     strength = None
     if recipe.augment is not None:
         strength = recipe.augment.strength(state.running.get("augment"), context.images_seen)
-    return AugmentedDiscriminator(recipe.discriminator, recipe.augment, strength)
+    return AugmentedDiscriminator(recipe.discriminator, recipe.augment, strength, recipe.remat)
 
 
 def d_inputs(recipe: Recipe, images, labels, fakes, fake_labels, context: StepContext) -> dict[str, DInputs]:
@@ -283,22 +299,6 @@ def d_inputs(recipe: Recipe, images, labels, fakes, fake_labels, context: StepCo
         "real": DInputs(images, labels, context.keys(streams.noise_real), context.keys(streams.augment_real)),
         "fake": DInputs(fakes, fake_labels, context.keys(streams.noise_fake), context.keys(augment_fake)),
     }
-
-
-def logit_metrics(recipe: Recipe, logits_real, logits_fake) -> dict[str, jax.Array]:
-    """Returns means of D's logits, and how often they are on the right side of the decision threshold."""
-    threshold = recipe.loss.decision_threshold
-    if threshold is None:
-        threshold = 0.5 * (logits_real + logits_fake)  # only differences of a pair mean something
-    metrics = {
-        "logits/real": jnp.mean(logits_real),
-        "logits/fake": jnp.mean(logits_fake),
-        "acc/real": jnp.mean(logits_real > threshold),
-        "acc/fake": jnp.mean(logits_fake < threshold),
-    }
-    if recipe.augment is not None and recipe.augment.adaptive:
-        metrics["ada/sign"] = jnp.mean(jnp.sign(logits_real - threshold))
-    return metrics
 
 
 def penalty_groups(penalties) -> dict[int, dict]:
@@ -346,16 +346,6 @@ def add_up_penalties(groups, views, image_gradients, running: dict, context: Ste
             total += penalties[name].weight(context.images_seen) * interval * mean
             metrics[f"penalty/{name}"] = Mean(mean, applied.astype(jnp.float32))
     return total, after, metrics
-
-
-def as_means(metrics: dict[str, jax.Array]) -> dict[str, Mean]:
-    """Returns metrics of one step as means."""
-    return {name: Mean(jnp.asarray(value, jnp.float32), jnp.float32(1.0)) for name, value in metrics.items()}
-
-
-def sum_metrics(metrics: dict[str, Mean]) -> dict[str, Mean]:
-    """Returns the means over the leading axis of steps."""
-    return jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
 
 
 def scan_steps(recipe: Recipe, state: TrainState, batches: dict, key: jax.Array):

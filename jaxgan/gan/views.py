@@ -12,7 +12,7 @@ from jaxgan.core.errors import require
 from jaxgan.core.parallel import all_gather, pmean
 from jaxgan.core.rng import Stream
 from jaxgan.gan.augment import Augmentation
-from jaxgan.gan.nets import split_answer
+from jaxgan.gan.nets import rematerialise, split_answer
 
 
 class StepStreams(NamedTuple):
@@ -142,20 +142,25 @@ class AugmentedDiscriminator(NamedTuple):
     module: nn.Module
     augment: Augmentation | None
     strength: jax.Array | None
+    remat: bool = False
 
     def __call__(self, params, model_state: dict, inputs: DInputs) -> tuple[jax.Array, dict, dict]:
         """Returns logits [b], what D returns beside them, and the new model state."""
         images = inputs.images
         if self.augment is not None:
             images = self.augment.fn(inputs.augment_keys, images, self.strength)
-        answer, new_state = self.module.apply(
-            {"params": params, **model_state},
-            images,
-            inputs.labels,
-            train=True,
-            keys=inputs.noise_keys,
-            mutable=list(model_state),
-        )
+
+        def apply(params, images):
+            return self.module.apply(
+                {"params": params, **model_state},
+                images,
+                inputs.labels,
+                train=True,
+                keys=inputs.noise_keys,
+                mutable=list(model_state),
+            )
+
+        answer, new_state = rematerialise(apply, self.remat)(params, images)
         logits, outputs = split_answer(answer)
         return logits, outputs, new_state
 

@@ -1,14 +1,13 @@
 """Resamples with a separable low-pass filter (Zhang 2019), alone and around a convolution as in StyleGAN2.
 
-All of it is linear in the images and made of `jaxgan.ops.conv`, so that derivatives of any order exist. Images are
-[B, H, W, C], pixels outside count as zero, and a filter is a sequence of taps for both axes.
+All of it is linear in the images and made of `jaxgan.ops.conv` and `jaxgan.ops.fir`, so that derivatives of any order
+exist. Images are [B, H, W, C], pixels outside count as zero, and a filter is a sequence of taps for both axes.
 """
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxgan.ops.conv import conv, conv_transpose
+from jaxgan.ops.fir import fir
 
 BINOMIAL = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
 
@@ -33,12 +32,9 @@ def upfirdn(x, taps, *, up: int = 1, down: int = 1, padding: tuple[int, int] = (
     smallest = min(x.shape[1:3]) * up + before + after
     if smallest < len(taps):
         raise ValueError(f"{x.shape}, up={up}, padding={padding}: {smallest} pixels for {len(taps)} taps")
-    grid = (before, after + up - 1, up - 1)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), grid, grid, (0, 0, 0)])
-    column = jnp.tile(jnp.asarray(np.asarray(taps)[::-1, None, None, None], x.dtype), x.shape[3])  # [taps, 1, 1, C]
-    for kernel, stride in ((column, (down, 1)), (column.swapaxes(0, 1), (1, down))):
-        # The highest precision: an accelerator would round float32 images to fewer bits than a filter is worth.
-        x = conv(x, kernel, stride=stride, padding="VALID", groups=x.shape[3], precision=lax.Precision.HIGHEST)
+    for axis in (1, 2):
+        size = (x.shape[axis] * up + before + after - len(taps)) // down + 1
+        x = fir(x, tuple(taps)[::-1], axis, up=up, down=down, before=before, size=size)
     return x
 
 

@@ -5,10 +5,11 @@ import math
 import jax
 
 from jaxgan.ops.conv import primitives
+from jaxgan.ops.fir import fir_p
 
 
 def count(function, *args) -> float:
-    """Returns 2 x the multiply-adds of all matrix products and convolutions in function(*args).
+    """Returns 2 x the multiply-adds of all matrix products, convolutions and filters in function(*args).
 
     Arguments may be `jax.ShapeDtypeStruct`s. A scan counts as often as it runs, a while loop once, a conditional as its
     dearest branch, a shard_map or pmap for one device. A convolution's padding counts as pixels.
@@ -32,6 +33,9 @@ def _count_equation(equation) -> float:
             return 2.0 * math.prod(shape(y)) * math.prod(shape(kernel)[:3])
         case primitives.conv_kernel_p.name, [_, y], [kernel]:
             return 2.0 * math.prod(shape(y)) * math.prod(shape(kernel)[:3])
+        case fir_p.name, _, [y]:
+            params = equation.params
+            return 2.0 * math.prod(shape(y)) * len(params["taps"]) / params["up"]
         case "conv_general_dilated", [_, kernel], [y]:
             numbers, dilation = equation.params["dimension_numbers"], equation.params["lhs_dilation"]
             multiply_adds = math.prod(shape(y)) * math.prod(shape(kernel)) / shape(kernel)[numbers.rhs_spec[0]]

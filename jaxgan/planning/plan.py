@@ -88,7 +88,7 @@ def plan(recipe: Recipe, topology: str, thorough: bool = False) -> Plan | None:
     devices = Devices("shard_map", target.devices)  # pmap's program is equal, but for one host only
     step, arguments = devices.parallelize(scan_steps), abstract_arguments(recipe, devices)
     options = dict(target.options)
-    if not thorough:
+    if not (thorough or target.chip.gpu):  # the compiler for GPUs has no such options
         options |= {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
     start = time.perf_counter()
     try:

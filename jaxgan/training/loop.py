@@ -225,6 +225,9 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require(total < 2**31, "config.train_kimg", config.train_kimg, right)
     right = f"must be a multiple of the {num_devices} devices"
     require(config.batch_size % num_devices == 0, "config.batch_size", config.batch_size, right)
+    local = config.batch_size // num_devices
+    right = f"must divide the {local} images of a device"
+    require(local % config.accumulate == 0, "config.accumulate", config.accumulate, right)
     right = "choose stop or rollback"
     require(config.on_divergence in ("stop", "rollback"), "config.on_divergence", config.on_divergence, right)
     require(config.max_rollbacks >= 0, "config.max_rollbacks", config.max_rollbacks, "must be 0 or above")

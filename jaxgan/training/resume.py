@@ -16,8 +16,9 @@ from jaxgan.gan.state import TrainState, init_state
 
 # How long, how often, where and how fast are free to change, but not what the arrays mean.
 _FREE_ON_RESUME = (
-    "train_kimg", "steps_per_dispatch", "parallel", "data.dir", "data.manual_dir", "data.cache_gb",
-    "data.eval_split", "log.", "sample.", "eval.", "health.", "checkpoint.", "on_divergence", "max_rollbacks", "stop.",
+    "train_kimg", "steps_per_dispatch", "accumulate", "remat", "parallel", "data.dir", "data.manual_dir",
+    "data.cache_gb", "data.eval_split", "log.", "sample.", "eval.", "health.", "checkpoint.", "on_divergence",
+    "max_rollbacks", "stop.",
 )  # fmt: skip
 
 WHERE_CHECKPOINTS_ARE = "checkpoints.txt"  # a file of the workdir, see `note_checkpoints`

@@ -3,6 +3,7 @@
 api.py         `conv` and `conv_transpose`: all that someone on a GPU ever reads
 primitives.py  the three JAX primitives that both are made of, their derivatives, and XLA's implementation of each
 cpu.py         the implementation for CPUs
+gpu.py         what is not XLA's own on NVIDIA GPUs
 """
 
 from jaxgan.ops.conv.api import conv as conv

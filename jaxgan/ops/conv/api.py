@@ -1,7 +1,8 @@
 """Defines `conv` and `conv_transpose`, in the place of `lax.conv_general_dilated` and `lax.conv_transpose`.
 
-On a GPU or TPU both are XLA's own convolution and nothing else: the compiled program has the `convolution` that
-`lax.conv_general_dilated` would have put there, in its gradients of any order too. Only before it is lowered (in
+On a TPU both are XLA's own convolution and nothing else: the compiled program has the `convolution` that
+`lax.conv_general_dilated` would have put there, in its gradients of any order too. On an NVIDIA GPU the same is true
+but for two kinds that are matrix products (`gpu.py`). Only before it is lowered (in
 `jax.make_jaxpr`, say) does a convolution appear as one of three primitives, `conv`, `conv_input` and `conv_kernel`, in
 the place of `conv_general_dilated`. On a CPU, where XLA is slow at what training needs, the same primitives are lowered
 to matrix products; the results differ by rounding alone. Images are [B, H, W, C] and kernels [kh, kw, in, out].
@@ -24,8 +25,8 @@ def conv(x, kernel, *, stride=1, padding="SAME", groups=1, precision=None, impl=
         where a negative number crops.
       groups: into how many groups C and O are split; the o-th group of outputs sees the o-th group of inputs alone.
       precision: as for `lax.conv_general_dilated`. The CPU's implementation ignores it: it never rounds its factors.
-      impl: "auto" is the implementation for CPUs on a CPU and XLA's convolution elsewhere; "fast" and "xla" insist on
-        one of them.
+      impl: "auto" is what is fast on the platform; "fast" and "xla" insist on the implementation for CPUs, and on XLA's
+        convolution.
 
     Returns:
       [B, H', W', O] with H' = (H + top + bottom - kh) // sh + 1, of the type of x. Sums are in float32 at least.

@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxgan.ops.conv import cpu
+from jaxgan.ops.conv import cpu, gpu
 
 
 def bind(primitive, a, b, size, stride, padding, groups, precision, impl):
@@ -42,23 +42,31 @@ def _vary_alike(a, b):
     return vary(a, tuple(axes_b - axes_a)), vary(b, tuple(axes_a - axes_b))
 
 
-def _define(name, shape, on_cpu, by_xla):
-    """Returns a primitive of two arrays, with shape(a.shape, b.shape, size, groups) and its two implementations."""
+def _define(name, shape, on_cpu, transposed):
+    """Returns a primitive of two arrays, with shape(a.shape, b.shape, size, groups).
+
+    Args:
+      on_cpu: its implementation for CPUs.
+      transposed: makes one of a, b, size and a function convolve(x, kernel) -> y.
+    """
     primitive = Primitive(name)
 
     def abstract(a, b, *, size, groups, **_):
         return a.update(shape=shape(a.shape, b.shape, size, groups), weak_type=False)
 
-    def lower(platform_is_cpu, a, b, *, size, stride, padding, groups, precision, impl):
-        if impl == "fast" or (impl == "auto" and platform_is_cpu):
+    def lower(platform, a, b, *, size, stride, padding, groups, precision, impl):
+        if impl == "fast" or (impl == "auto" and platform == "cpu"):
             return on_cpu(a, b, size, stride, padding, groups)
-        return by_xla(a, b, size, stride, padding, groups, precision)
+        function = gpu.conv if impl == "auto" and platform == "cuda" else _xla_conv
+        options = dict(stride=stride, padding=padding, groups=groups, precision=precision)
+        return transposed(a, b, size, groups, partial(function, **options))
 
     primitive.def_abstract_eval(abstract)
     params = ("size", "stride", "padding", "groups", "precision", "impl")
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=params))
-    mlir.register_lowering(primitive, mlir.lower_fun(partial(lower, False), multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(partial(lower, True), multiple_results=False), "cpu")
+    for platform in (None, "cpu", "cuda"):
+        rule = mlir.lower_fun(partial(lower, platform), multiple_results=False)
+        mlir.register_lowering(primitive, rule, platform)
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     return primitive
 
@@ -80,27 +88,29 @@ def _batch(primitive, args, dims, *, groups, **params):
     return out.reshape(*out.shape[:3], n, -1), 3
 
 
-def _xla_conv(x, kernel, size, stride, padding, groups, precision):
+def _xla_conv(x, kernel, stride, padding, groups, precision):
     options = dict(dimension_numbers=cpu.DIMENSIONS, feature_group_count=groups, precision=precision)
     return lax.conv_general_dilated(x, kernel, stride, padding, **options)
 
 
-def _xla_conv_input(y, kernel, size, stride, padding, groups, precision):
+def _y(x, kernel, size, groups, convolve):
+    return convolve(x, kernel)
+
+
+def _x(y, kernel, size, groups, convolve):
     x = jax.ShapeDtypeStruct((y.shape[0], *size, kernel.shape[2] * groups), y.dtype)
-    return jax.linear_transpose(lambda x: _xla_conv(x, kernel, None, stride, padding, groups, precision), x)(y)[0]
+    return jax.linear_transpose(lambda x: convolve(x, kernel), x)(y)[0]
 
 
-def _xla_conv_kernel(x, y, size, stride, padding, groups, precision):
+def _kernel(x, y, size, groups, convolve):
     kernel = jax.ShapeDtypeStruct((*size, x.shape[3] // groups, y.shape[3]), x.dtype)
-    return jax.linear_transpose(lambda k: _xla_conv(x, k, None, stride, padding, groups, precision), kernel)(y)[0]
+    return jax.linear_transpose(lambda kernel: convolve(x, kernel), kernel)(y)[0]
 
 
-conv_p = _define("conv", lambda x, k, size, groups: (x[0], *size, k[3]), cpu.conv, _xla_conv)
-conv_input_p = _define(
-    "conv_input", lambda y, k, size, groups: (y[0], *size, k[2] * groups), cpu.conv_input, _xla_conv_input
-)
+conv_p = _define("conv", lambda x, k, size, groups: (x[0], *size, k[3]), cpu.conv, _y)
+conv_input_p = _define("conv_input", lambda y, k, size, groups: (y[0], *size, k[2] * groups), cpu.conv_input, _x)
 conv_kernel_p = _define(
-    "conv_kernel", lambda x, y, size, groups: (*size, x[3] // groups, y[3]), cpu.conv_kernel, _xla_conv_kernel
+    "conv_kernel", lambda x, y, size, groups: (*size, x[3] // groups, y[3]), cpu.conv_kernel, _kernel
 )
 
 
