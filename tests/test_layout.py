@@ -22,7 +22,7 @@ ROOMS = {
     "config_files": {"core"},
     "sampling": {"core", "data", "gan", "settings"},
     "evaluation": {"core", "data", "models", "sampling", "settings"},
-    "training": {"core", "data", "gan", "settings", "sampling", "evaluation"},
+    "training": {"core", "data", "gan", "settings", "sampling", "evaluation", "planning"},
     "planning": {"core", "data", "gan", "ops"},
     "commands": {
         "core",

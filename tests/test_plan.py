@@ -10,8 +10,10 @@ from jax import lax
 import jaxgan
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.parallel import AXIS, Devices
-from jaxgan.planning import chips, plan
+from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats, read_hlo
+from jaxgan.planning.liveness import peak_bytes
+from tests.helpers import tiny_recipe
 
 KNOWN = ', backend_config={"known_trip_count":{"n":"5"}}'
 PROGRAM = """HloModule step, is_scheduled=true
@@ -181,3 +183,27 @@ def test_the_step_compiles_for_eight_chips(name, changes, all_reduces):
     assert made.hlo.all_gathers == 0
     assert made.hlo.all_reduces == all_reduces
     assert 0 < made.roofline_seconds < 1
+
+
+def test_arrays_alive_at_once():
+    """Of a chain two arrays live at a time, however long it is; what is used at the end lives until then."""
+    x = jax.ShapeDtypeStruct((1000,), jnp.float32)
+    chain = lambda x: jnp.sum(jnp.sin(jnp.cos(jnp.exp(x))))  # noqa: E731
+    assert 2 * 4000 <= peak_bytes(chain, x) <= 2 * 4000 + 8
+    # The gradient keeps what each of three functions needs: sin, cos, exp's own result.
+    assert 3 * 4000 <= peak_bytes(jax.grad(chain), x) <= 6 * 4000
+    scan = lambda x: jax.lax.scan(lambda total, y: (total + jnp.sum(jnp.cos(y * x)), None), 0.0, x)[0]  # noqa: E731
+    assert 2 * 4000 <= peak_bytes(scan, x) <= 2 * 4000 + 100
+
+
+def test_the_batch_is_split_into_as_few_parts_as_fit():
+    recipe = tiny_recipe(batch_size=64)
+    whole, halves = (size.step_bytes(recipe.replace(accumulate=n)) for n in (1, 2))
+    assert halves < whole
+    assert size.fit(recipe, 1, whole).accumulate == 1
+    assert size.fit(recipe, 1, halves).accumulate == 2
+    assert size.fit(recipe, 2, size.step_bytes(recipe, 2)).accumulate == 1
+    with pytest.raises(
+        ConfigError, match=r"^config\.accumulate=0: not even one image at a time fits into the 1000 bytes"
+    ):
+        size.fit(recipe, 1, 1000.0)

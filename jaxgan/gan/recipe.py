@@ -183,7 +183,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     require(hasattr(config, "model"), "config", type(config), right)
     require(isinstance(data, DataSpec | None), "data", type(data), "give DataSpec.from_dataset(dataset)")
     _require_set(config)
-    for key in ("batch_size", "d_steps", "accumulate", "train_kimg"):
+    require_whole("config.accumulate", config.accumulate)
+    for key in ("batch_size", "d_steps", "train_kimg"):
         require(config[key] > 0, f"config.{key}", config[key], "must be above 0")
     require(config.model.z_dim > 0, "config.model.z_dim", config.model.z_dim, "must be above 0")
     generator, discriminator = make_nets(config, data)
@@ -212,7 +213,7 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
         posthoc_ema=_posthoc_ema(config),
         top_k_fraction=top_k if top_k.varies or top_k.start < 1 else None,
         flip=config.data.flip,
-        accumulate=config.accumulate,
+        accumulate=config.accumulate or 1,  # 0: `train` chooses by the memory of the devices
         remat=config.remat,
         fake_labels=fake_labels,
     )

@@ -18,7 +18,8 @@ def less_memory(recipe: Recipe, wanted: float | None) -> str:
     device = jax.local_devices()[0]
     there, size = device_bytes(device), state_bytes(recipe)
     facts = f"a device has {describe_bytes(there)}, of which the state takes {describe_bytes(size)}"
-    advice = "a smaller config.batch_size, narrower nets (config.model.g.channels) or config.dtype=bfloat16 need less"
+    advice = "config.accumulate=0 (the batch in parts), config.remat=True, a smaller config.batch_size, narrower nets "
+    advice += "(config.model.g.channels) or config.dtype=bfloat16 need less"
     if wanted and wanted > there - size > 0:
         advice += f"; config.batch_size={recipe.batch_size} may be at most about "
         advice += f"{max(1, int(recipe.batch_size * (there - size) / wanted))}"

@@ -2,6 +2,7 @@
 
 import jax
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.core.memory import describe_bytes
 from jaxgan.data.batches import batch_spec
 from jaxgan.gan.recipe import Recipe
@@ -9,6 +10,7 @@ from jaxgan.gan.state import init_state, state_bytes
 from jaxgan.gan.step import train_step
 from jaxgan.ops import flops
 from jaxgan.planning.chips import chip_of
+from jaxgan.planning.liveness import peak_bytes
 
 
 def step_shapes(recipe: Recipe) -> tuple:
@@ -37,6 +39,27 @@ def operations_per_image(recipe: Recipe) -> float:
     return total / recipe.images_per_step
 
 
+def step_bytes(recipe: Recipe, num_devices: int = 1) -> int:
+    """Returns about how much memory a step takes on each of these devices, and rather too much; see `peak_bytes`."""
+    local = recipe.replace(batch_size=recipe.batch_size // num_devices)
+    return state_bytes(local) + peak_bytes(train_step, local, *step_shapes(local))
+
+
+def fit(recipe: Recipe, num_devices: int, there: float) -> Recipe:
+    """Returns the recipe with the smallest `accumulate` whose step takes at most `there` bytes of a device.
+
+    Raises:
+      ConfigError: one image at a time does not fit.
+    """
+    local = recipe.batch_size // num_devices
+    for parts in (n for n in range(1, local + 1) if local % n == 0):
+        smaller = recipe.replace(accumulate=parts)
+        if step_bytes(smaller, num_devices) <= there:
+            return smaller
+    right = f"not even one image at a time fits into the {describe_bytes(there)} of a device; choose narrower nets"
+    raise ConfigError(f"config.accumulate=0: {right}")
+
+
 def report(recipe: Recipe, kimg: float, devices: list) -> str:
     """Returns in lines what a run of so many kimg takes on these devices."""
     state = step_shapes(recipe)[0]
@@ -50,8 +73,8 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         "generator": f"{parameters[0]:,} parameters",
         "discriminator": f"{parameters[1]:,} parameters",
         "state": f"{describe_bytes(size)}: parameters, moments of the optimizers, averages",
-        "memory": f"above {describe_bytes(size + gradients)} a device: state, gradients, and on top the activations of "
-        f"{recipe.batch_size // len(devices)} images",
+        "memory": f"{describe_bytes(size + gradients)} to {describe_bytes(step_bytes(recipe, len(devices)))} a device: "
+        f"state, gradients, and the activations of {recipe.batch_size // len(devices) // recipe.accumulate} images",
         "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
         "time": "not known for this device",
     }

@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require, summary
-from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
-from jaxgan.core.memory import require_memory
+from jaxgan.core.files import as_path, atomic_write, make_directories, sole_user
+from jaxgan.core.memory import device_bytes, require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.core.processes import describe_devices
 from jaxgan.core.shell import command_line, from_here
@@ -29,6 +29,7 @@ from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_bett
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState, check_memory, init_state
 from jaxgan.gan.step import parallelize
+from jaxgan.planning.size import fit
 from jaxgan.sampling.generator import Generator
 from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
 from jaxgan.training.console import Progress, Throughput
@@ -73,7 +74,9 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     directory, primary = checkpoint_directory(config, workdir), is_primary_process()
     dataset, held_out, spec = open_data(config, dataset)
     recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
-    evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices))
+    if config.accumulate == 0:
+        recipe = fit(recipe, len(devices.devices), 0.9 * device_bytes(jax.local_devices()[0]))
+    evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices) // recipe.accumulate)
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
@@ -227,7 +230,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require(config.batch_size % num_devices == 0, "config.batch_size", config.batch_size, right)
     local = config.batch_size // num_devices
     right = f"must divide the {local} images of a device"
-    require(local % config.accumulate == 0, "config.accumulate", config.accumulate, right)
+    require(local % recipe.accumulate == 0, "config.accumulate", config.accumulate, right)
     right = "choose stop or rollback"
     require(config.on_divergence in ("stop", "rollback"), "config.on_divergence", config.on_divergence, right)
     require(config.max_rollbacks >= 0, "config.max_rollbacks", config.max_rollbacks, "must be 0 or above")
@@ -318,23 +321,6 @@ def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int, save
     return log
 
 
-def make_directories(directories: dict) -> None:
-    """Makes local directories, {setting: path}; where one cannot be, a ConfigError names it and none is left behind."""
-    made = []
-    for setting, directory in directories.items():
-        if is_remote(directory):  # a bucket has none
-            continue
-        path = pathlib.Path(directory)
-        try:
-            missing = [parent for parent in (path, *path.parents) if not parent.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            for empty in made:
-                empty.rmdir()
-            raise ConfigError(f"{setting}={str(directory)!r}: cannot be made: {error.strerror}") from error
-        made = missing + made
-
-
 def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatch: int) -> bool:
     """Returns whether a signal came, the same answer on all processes."""
     if jax.process_count() == 1:
@@ -367,7 +353,9 @@ def log_run_header(
             "discriminator": f"{parameters[1]:,} parameters",
             "images": f"{spec.num_images:,} of {spec.image_size}x{spec.image_size}",
             "devices": f"{describe_devices()}, {config.parallel}, {config.dtype}",
-            "batch": f"{config.batch_size}, {config.d_steps} D step(s) for each G step",
+            "batch": f"{config.batch_size}"
+            + f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)
+            + f", {config.d_steps} D step(s) for each G step",
             "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
             "workdir": workdir,
         },
