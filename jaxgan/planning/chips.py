@@ -144,7 +144,7 @@ def _describe_gpus(topology: str, chip: Chip, dims: list[int]):
     config += "dnn_version_info { major: 9 minor: 8 patch: 0 }\n"
     hosts, count = (1, *dims)[-2:]
     described = topologies.get_topology_desc(platform="cuda", target_config=config, topology=f"1x{hosts}x{count}")
-    options = {"xla_gpu_autotune_level": 0}  # which would need the GPU
+    options = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}  # both would need the GPU
     nvidia = importlib.util.find_spec("nvidia")  # where pip puts NVIDIA's compiler
     for directory in nvidia.submodule_search_locations if nvidia else ():
         for tools in pathlib.Path(directory).glob("cu*/bin"):
