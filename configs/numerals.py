@@ -1,6 +1,6 @@
 """Coloured numerals in three minutes on a laptop: no download, any machine.
 
-    jaxgan train --config=numerals
+jaxgan train --config=numerals
 """
 
 from jaxgan.settings import default_config
@@ -25,13 +25,14 @@ def get_config():
         optim.b2 = 0.99
         optim.lr_schedule = "linear to 0"
     config.ema.half_life_kimg = 1.0
-    config.train_kimg = 40.0
+    config.train_kimg = 48.0
     config.log.every_kimg = 1.6
-    config.sample.every_kimg = 8.0
+    config.sample.every_kimg = 6.4
     config.sample.grid = 10
     config.eval.every_kimg = 16.0
     config.eval.metrics = ("fd_numerals", "accuracy_numerals")
-    config.eval.num_samples = 5000
+    config.eval.num_samples = 2000
+    config.eval.num_reals = 10_000
     config.health.every_kimg = 16.0
     config.checkpoint.every_kimg = 16.0
     config.checkpoint.best_metric = "eval/fd_numerals"
