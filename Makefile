@@ -16,7 +16,7 @@ INSTALL := $(BIN)/uv pip install -q --python $(BIN)/python $(CONSTRAINTS)
 .PHONY: quickstart test test-all chaos lint format docs clean
 
 quickstart: .venv/run-$(VERSION)
-	$(BIN)/python -m jaxgan train --config=digits $(ARGS)
+	$(BIN)/python -m jaxgan train --config=numerals $(ARGS)
 	@echo 'The commands of the README work in a shell after: source $(BIN)/activate'
 
 test: .venv/dev-$(VERSION)

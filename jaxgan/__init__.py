@@ -2,9 +2,9 @@
 
     import jaxgan
 
-    config = jaxgan.config("digits")              # a packaged recipe; jaxgan.default_config() has every setting
-    jaxgan.train(config, "runs/digits")           # the same call again resumes
-    generator = jaxgan.load("runs/digits")
+    config = jaxgan.config("numerals")            # a packaged recipe; jaxgan.default_config() has every setting
+    jaxgan.train(config, "runs/numerals")         # the same call again resumes
+    generator = jaxgan.load("runs/numerals")
     images = generator.sample(64)                 # uint8 [64, H, W, C]
 
 One's own loop is made of `recipe_from_config` (or `Recipe`), `init_state` and `train_step`, on many devices with

@@ -113,7 +113,7 @@ def default_config() -> Settings:
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
     config.data = Settings()
-    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, folder, npz
+    config.data.name = "cifar10"  # cifar10 or another tfds image set, numerals, stacked_digits, folder, npz
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
     config.data.image_size = 32  # pixels; larger or smaller sets are centre-cropped and resized

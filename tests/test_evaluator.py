@@ -37,12 +37,15 @@ def _stand_ins(tmp_path_factory, monkeypatch):
         def apply(variables, images):
             x = images.reshape(len(images), -1).astype(jnp.float32) / 255.0
             rows = variables["matrix"][: x.shape[1]]
-            return {"pool": x @ rows[:, :4], "spatial": x @ rows[:, 4:7], "logits": x @ rows[:, :width]}
+            pool = x @ rows[:, :4]
+            return {"pool": pool, "pixels": pool, "spatial": x @ rows[:, 4:7], "logits": x @ rows[:, :width]}
 
         matrix = np.random.default_rng(seed).normal(size=(192, 30)).astype(np.float32)
         return FeatureNetwork("stand-in", apply, {"matrix": matrix}, f"weights {seed}", "none")
 
-    for seed, (name, width) in enumerate({"inception": 10, "dinov2": 0, "cifar": 10, "digits": 30}.items()):
+    for seed, (name, width) in enumerate(
+        {"inception": 10, "dinov2": 0, "cifar": 10, "digits": 30, "numerals": 10}.items()
+    ):
         monkeypatch.setitem(NETWORKS, name, lambda file, seed=seed, width=width: stand_in(seed, width))
 
 
@@ -97,6 +100,7 @@ def test_every_metric_gives_finite_numbers_under_its_keys():
         assert METRICS[name].compute == model.compute
         assert [*METRICS[name].keys.values()] == [*model.keys.values()]
     by_class = {f"{kind}_of_{c}_cifar" for kind in ("fraction", "accuracy") for c in cifar.CLASSES}
+    by_class |= {f"accuracy_of_{i}_numerals" for i in range(10)}
     by_class |= {f"{fid}_of_class_{i}{end}" for fid, end in (("fid", ""), ("fd", "_cifar")) for i in range(4)}
     assert by_class <= set(result)
     assert sum(result[f"fraction_of_{c}_cifar"] for c in cifar.CLASSES) == pytest.approx(1.0)

@@ -29,6 +29,8 @@ PAGES = {
 }
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+COLAB = PROJECT["urls"]["Repository"].replace("github.com", "colab.research.google.com/github") + "/blob/main/"
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
 COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
 
@@ -199,6 +201,7 @@ def test_links_and_paths(page):
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", prose)
     for link in map("".join, links):
+        link = re.sub(f"^{re.escape(COLAB)}", "../" * page.count("/"), link)
         target, _, anchor = link.partition("#")
         file = ((ROOT / page).parent / target).resolve() if target else ROOT / page
         assert file.exists(), link
@@ -212,7 +215,7 @@ def test_make_and_pip():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", TEXT, re.MULTILINE))
     assert {"quickstart", "lint", "test"} <= named <= targets
-    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    extras = set(PROJECT["optional-dependencies"])
     named = set(re.findall(r"'\.\[(\w+)\]'", TEXT)) | set(re.findall(r"\bextra\s+`(\w+)`", TEXT))
     assert {"cuda", "tpu", "plan", "gcs"} <= named <= extras
 

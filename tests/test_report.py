@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxgan
 from jaxgan.commands import evaluate, sample
@@ -77,7 +78,13 @@ def test_reals_and_the_picture_of_neighbours(tmp_path, monkeypatch, capsys):
     (line,) = scores(capsys)
     assert (line["scores"]["precision_cifar"], line["scores"]["recall_cifar"]) == (1.0, 1.0)
     assert line["protocol"]["n_real"] == 40
-    assert (tmp_path / "n.png").exists()
+    picture = np.asarray(Image.open(tmp_path / "n.png"))
+    below = picture[-(8 * 98 + 2) :]  # rows of four pairs of 96 pixels each, under the titles
+    tiles = np.stack([below[2:, 2 + 98 * i : 98 * (i + 1)] for i in range(8)])
+    assert np.array_equal(tiles[::2], tiles[1::2])
+    ink = [(picture[: -(8 * 98 + 2), 98 * i + 2 : 98 * (i + 1)] < 128).sum() for i in range(8)]
+    assert ink == [ink[0], ink[1]] * 4  # "fake" and "nearest real" above each pair of columns
+    assert 0 < ink[0] < ink[1]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_no_network_and_no_archive_is_one_line_of_advice(tmp_path, monkeypatch, 
             data.load(config)
         message = str(error.value)
         assert "\n" not in message
-        for part in (URL, "config.data.manual_dir", "configs/digits.py needs no download"):
+        for part in (URL, "config.data.manual_dir", "configs/numerals.py needs no download"):
             assert part in message
     seen = capfd.readouterr()
     assert seen.out == ""

@@ -1,9 +1,9 @@
 """Real images, from where they are stored to the batches of a training step.
 
 Here live the `Dataset` protocol and the facts about a data set (spec), arrays as a data set (arrays), the named ones
-and anyone's files (sources; cifar10, tfds, digits, folder), what a directory holds (scan), the decoding of image files
-(decoding), the order of the images and their batches (batches), and pixels between uint8 and [-1, 1] (pixels). Nothing
-here knows networks, losses or metrics; the augmentation of what D sees is in jaxgan/gan/augment.py.
+and anyone's files (sources; cifar10, tfds, numerals, digits, folder), what a directory holds (scan), the decoding of
+image files (decoding), the order of the images and their batches (batches), and pixels between uint8 and [-1, 1]
+(pixels). Nothing here knows networks, losses or metrics; the augmentation of what D sees is in jaxgan/gan/augment.py.
 """
 
 from jaxgan.data.arrays import ArrayDataset

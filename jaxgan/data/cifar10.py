@@ -22,7 +22,7 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE = URL.rpartition("/")[2]
 _ADVICE = (
     f"Without a network: fetch {URL} elsewhere and set config.data.manual_dir to the directory that "
-    "holds it. configs/digits.py needs no download"
+    "holds it. configs/numerals.py needs no download"
 )
 
 

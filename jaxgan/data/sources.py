@@ -10,6 +10,7 @@ from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
 from jaxgan.data.folder import image_directory, scan_folder
+from jaxgan.data.numerals import Numerals
 from jaxgan.data.spec import Dataset
 from jaxgan.data.tfds import data_root, find_builder, open_tfds
 
@@ -17,6 +18,11 @@ from jaxgan.data.tfds import data_root, find_builder, open_tfds
 def open_stacked_digits(data_config, split: str, setting: str) -> Dataset:
     """Opens a split of the 1,000 modes, see `StackedDigits`."""
     return StackedDigits(split, data_config.image_size, setting)
+
+
+def open_numerals(data_config, split: str, setting: str) -> Dataset:
+    """Opens a split of the numerals in colour, see `Numerals`."""
+    return Numerals(split, data_config.image_size, setting)
 
 
 def open_folder(data_config, split: str, setting: str) -> Dataset | None:
@@ -62,6 +68,7 @@ def open_custom(data_config, split: str, setting: str) -> None:
 #     jaxgan.DATASETS["mine"] = open_mine
 DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "cifar10": open_cifar10,
+    "numerals": open_numerals,
     "stacked_digits": open_stacked_digits,
     "folder": open_folder,
     "npz": open_npz,

@@ -80,9 +80,12 @@ def _balance(fakes, reference, protocol):
     return kl, dict(zip(cifar.CLASSES, fractions))
 
 
-def _accuracy(fakes, reference, protocol):
-    mean, each = class_accuracy(fakes.features, fakes.labels)
-    return mean, dict(zip(cifar.CLASSES, each))
+def _accuracy(names):
+    def compute(fakes, reference, protocol):
+        mean, each = class_accuracy(fakes.features, fakes.labels)
+        return mean, dict(zip(names, each))
+
+    return compute
 
 
 def _modes(fakes, reference, protocol):
@@ -90,8 +93,8 @@ def _modes(fakes, reference, protocol):
     return [values[name] for name in ("modes", "kl")]
 
 
-def _cifar_labels(labels, reference_labels):
-    check_label_range(labels, len(cifar.CLASSES))
+def _ten_classes(labels, reference_labels):
+    check_label_range(labels, 10)
 
 
 HIGHER, LOWER = True, False
@@ -191,12 +194,21 @@ METRICS = {
     "accuracy_cifar": Metric(
         "cifar/logits",
         {"accuracy_cifar": HIGHER},
-        _accuracy,
+        _accuracy(cifar.CLASSES),
         class_key="accuracy_of_{}_cifar",
-        check_labels=_cifar_labels,
+        check_labels=_ten_classes,
         dataset="cifar10",
     ),
     #
+    "fd_numerals": Metric("numerals/pixels", {"fd_numerals": LOWER}, _fid, _gaussian, dataset="numerals"),
+    "accuracy_numerals": Metric(
+        "numerals/logits",
+        {"accuracy_numerals": HIGHER},
+        _accuracy(range(10)),
+        class_key="accuracy_of_{}_numerals",
+        check_labels=_ten_classes,
+        dataset="numerals",
+    ),
     "modes": Metric("digits/logits", {"modes": HIGHER, "kl": LOWER}, _modes, dataset="stacked_digits"),
 }
 

@@ -156,7 +156,7 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
 
 
 def save_neighbours(path: str, evaluator: Evaluator, features: dict, images_at: Callable) -> None:
-    """Draws the fakes that are nearest to a real, nearest first, each beside that real.
+    """Draws the fakes that are nearest to a real, nearest first, each beside that real, with titles.
 
     Args:
       path: FILE.png.
@@ -166,7 +166,10 @@ def save_neighbours(path: str, evaluator: Evaluator, features: dict, images_at: 
     """
     fakes, reals = evaluator.nearest_reals(features, PAIRS)
     pairs = np.stack([images_at(fakes), data.read(evaluator.reals, reals)[0]], axis=1)
-    pictures.save_png(path, pictures.show_grid(pairs.reshape(-1, *pairs.shape[2:]), 8, evaluator.reals_name))
+    across = min(4, len(pairs))
+    titles = ("fake", "nearest real") * across
+    picture = pictures.show_grid(pairs.reshape(-1, *pairs.shape[2:]), 2 * across, evaluator.reals_name, titles)
+    pictures.save_png(path, picture)
     print(f"{len(fakes)} fakes, each beside its nearest real: {path}")
 
 
