@@ -100,12 +100,20 @@ train --config=digits --config.data.name=
     config.data.name='': Parsing builder name string failed; one of your own must be in jaxgan.DATASETS first
 train --config=digits --config.data.name=nosuch
     config.data.name='nosuch': Dataset nosuch not found; one of your own must be in jaxgan.DATASETS first
-train --config=digits --config.data.name=folder
-    config.data.dir='': there is no such directory; name one of images
-train --config=digits --config.data.name=folder --config.data.dir=/nowhere
-    config.data.dir='/nowhere': there is no such directory; name one of images
-train --config=digits --config.data.name=npz --config.data.dir=/nowhere.npz
-    config.data.dir='/nowhere.npz': there is no such file
+train --config=digits --config.data.name=images
+    config.data.dir='': name a directory of images, a FILE.zip, a FILE.tar
+train --config=digits --config.data.name=images --config.data.dir=/nowhere
+    config.data.dir='/nowhere': there is no such directory or file
+train --config=digits --config.data.name=images --config.data.dir=/nowhere.npz
+    config.data.dir='/nowhere.npz': there is no such directory or file
+train --config=digits --config.data.channels=2
+    config.data.channels=2: choose auto, 1, 3 or 4
+train --config=digits --config.data.crop=middle
+    config.data.crop='middle': choose one of center, random, none
+train --config=digits --config.data.alpha=reddish
+    config.data.alpha='reddish': must be a colour, such as white, black or #ff8000
+train --config=digits --config.data.held_out=1
+    config.data.held_out=1.0: must be below 1
 train --config=digits --config.data.image_size=0
     config.data.image_size=0: must be a whole number, 1 or above
 train --config=digits --config.data.image_size=-8

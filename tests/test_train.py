@@ -376,8 +376,8 @@ def test_a_second_start_is_refused_while_one_trains(tmp_path):
 
 def test_a_source_of_images_is_named_before_what_depends_on_it(tmp_path):
     config = tiny_config()
-    config.data.name, config.eval.metrics = "foldr", ("modes",)  # those are of stacked_digits
-    with pytest.raises(ConfigError, match=r"^config\.data\.name='foldr': .*nearest: folder"):
+    config.data.name, config.eval.metrics = "imagess", ("modes",)  # those are of stacked_digits
+    with pytest.raises(ConfigError, match=r"^config\.data\.name='imagess': .*nearest: .*images"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxgan import data
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
 from jaxgan.evaluation.registry import METRICS, check_metrics
@@ -145,7 +144,7 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
       split: of a named data set.
       changes: settings of config.data to change; a value of None changes nothing.
     """
-    if name and (name.endswith(".npz") or as_path(name, "--reals", local=True).is_dir()):
+    if name and data.names_images(name, "--reals"):
         return data.open_images(name, "--reals"), name
     settings = own.copy_and_resolve_references()
     settings.update({key: value for key, value in (changes or {}).items() if value is not None})

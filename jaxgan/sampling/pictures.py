@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import as_path, atomic_write
-from jaxgan.data.decoding import decode_image
+from jaxgan.data.image_file import Form, decode_image
 from jaxgan.data.scan import SUFFIXES, readable_suffixes
 
 COMFORTABLE = 96  # pixels; an image is enlarged until a side has this many
@@ -152,4 +152,4 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
     suffixes = readable_suffixes()
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
-    return np.stack([decode_image(file, size, channels) for file in files])
+    return np.stack([decode_image(file, Form(size, size, channels)) for file in files])
