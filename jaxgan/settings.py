@@ -125,7 +125,7 @@ def default_config() -> Settings:
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
     config.data = Settings()
-    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, images (of one's own)
+    config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, images (of one's own), synthetic
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
     config.data.image_size = 32  # pixels; larger or smaller images are cropped and resized
@@ -139,6 +139,7 @@ def default_config() -> Settings:
     config.data.held_out = 0.02  # images: the share that is not trained on, for the over-fitting check; 0: none
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
+    config.data.num_classes = 10  # synthetic: as many as are wanted; 0: no labels
     config.data.skip_unreadable = False  # images: leave files out that cannot be decoded, and say how many
     config.data.cache_gb = 64.0  # disk for a set's decoded copy; one that takes more is decoded whenever it is read
 

@@ -477,6 +477,34 @@ def test_folder_settings(folder, tmp_path):
         data.load(folder)
 
 
+# ---- Noise
+
+
+@pytest.mark.parametrize(("channels", "shape"), [("auto", (8, 8, 3)), (1, (8, 8, 1)), (4, (8, 8, 4))])
+def test_synthetic_images(channels, shape):
+    config = default_config().data
+    config.update(dict(name="synthetic", image_size=8, channels=channels, num_classes=7))
+    dataset = data.load(config)
+    spec = data.DataSpec.from_dataset(dataset)
+    assert (dataset.image_shape, spec.num_classes, spec.num_images) == (shape, 7, 50_000)
+    assert spec.fingerprint == data.DataSpec.from_dataset(data.load(config)).fingerprint
+    images, labels = dataset.get(np.array([0, 1, 49_999]))
+    assert labels.tolist() == [0, 1, 49_999 % 7]
+    assert np.ptp(images) > 200
+    assert (images[0] != images[1]).mean() > 0.9
+    assert data.load_held_out(config) is None
+    config.num_classes = 0
+    assert data.load(config).num_classes == 0
+
+
+def test_large_synthetic_images_are_few(monkeypatch):
+    monkeypatch.setattr("jaxgan.data.synthetic.MOST_BYTES", 3000)
+    config = default_config().data
+    config.update(dict(name="synthetic", image_size=16))
+    images, _ = data.load(config).get(np.arange(8))
+    assert np.array_equal(images[:3], images[3:6])
+
+
 # ---- A file of arrays
 
 

@@ -369,6 +369,16 @@ def test_length_is_free_unless_a_schedule_follows_it():
     assert fixed.startswith("config.train_kimg: 0.192 -> 0.384 (config.optim_g.lr_schedule='linear to 0' ")
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_transparent_images_are_trained_on(tmp_path, channels):
+    config = tiny_config()
+    config.update(dict(data=dict(name="synthetic", channels=channels), augment=dict(name="bgc"), train_kimg=2 * KIMG))
+    assert train(config, tmp_path / "run") == 0
+    images = load(tmp_path / "run").sample(3)
+    assert images.shape == (3, 8, 8, channels)
+    assert (tmp_path / "run/samples/reals.png").exists()
+
+
 def test_a_second_start_is_refused_while_one_trains(tmp_path):
     with sole_user({"x": tmp_path}), pytest.raises(ConfigError, match="another process is training there"):
         train(tiny_config(), tmp_path, images())

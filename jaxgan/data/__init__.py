@@ -1,10 +1,10 @@
 """Real images, from where they are stored to the batches of a training step.
 
 Here live the `Dataset` protocol and the facts about a data set (spec), arrays as a data set (arrays), the named ones
-and anyone's files (sources; cifar10, tfds, digits, images). Images of one's own are found in directories (scan) and
-archives (stores), with their labels (labels), and become pixels (image_file), once for all (decoding). Then come the
-order of the images and their batches (batches), and pixels between uint8 and [-1, 1] (pixels). Nothing here knows
-networks, losses or metrics; the augmentation of what D sees is in jaxgan/gan/augment.py.
+and anyone's files (sources; cifar10, tfds, digits, synthetic, images). Images of one's own are found in directories
+(scan) and archives (stores), with their labels (labels), and become pixels (image_file), once for all (decoding). Then
+come the order of the images and their batches (batches), and pixels between uint8 and [-1, 1] (pixels). Nothing here
+knows networks, losses or metrics; the augmentation of what D sees is in jaxgan/gan/augment.py.
 """
 
 from jaxgan.data.arrays import ArrayDataset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
 from jaxgan.core.files import as_path
-from jaxgan.data.arrays import ArrayDataset, converted
+from jaxgan.data.arrays import LARGEST_LABEL, ArrayDataset, converted
 from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
@@ -14,12 +14,21 @@ from jaxgan.data.image_file import CROPS, check_colour
 from jaxgan.data.images import image_source, is_held_out
 from jaxgan.data.spec import Dataset
 from jaxgan.data.stores import check_place, open_store
+from jaxgan.data.synthetic import Synthetic
 from jaxgan.data.tfds import data_root, find_builder, open_tfds
 
 
 def open_stacked_digits(data_config, split: str, setting: str) -> Dataset:
     """Opens a split of the 1,000 modes, see `StackedDigits`."""
     return StackedDigits(split, data_config.image_size, setting)
+
+
+def open_synthetic(data_config, split: str, setting: str) -> Dataset | None:
+    """Opens noise of config.data.image_size, see `Synthetic`."""
+    if split != data_config.split:
+        return None
+    channels = 3 if data_config.channels == "auto" else data_config.channels
+    return Synthetic((data_config.image_size, data_config.image_size, channels), data_config.num_classes)
 
 
 def open_own_images(data_config, split: str, setting: str) -> Dataset | None:
@@ -86,6 +95,7 @@ DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "cifar10": open_cifar10,
     "stacked_digits": open_stacked_digits,
     "images": open_own_images,
+    "synthetic": open_synthetic,
     "custom": open_custom,
 }
 
@@ -105,6 +115,7 @@ def check_source(data_config) -> None:
     check_colour(data_config.alpha, "config.data.alpha")
     require_finite("config.data.held_out", data_config.held_out, 0)
     require(data_config.held_out < 1, "config.data.held_out", data_config.held_out, "must be below 1")
+    require_whole("config.data.num_classes", data_config.num_classes, 0, LARGEST_LABEL)
     if name == "images":
         check_place(directory, "config.data.dir")
     elif name == "stacked_digits":

@@ -37,7 +37,7 @@ class FeatureSet(NamedTuple):
 class FeatureExtractor:
     """Computes features of images, or of a generator's samples, in one program on all devices of this process.
 
-    Grey images become RGB by repetition. All products are in full float32, whatever the device.
+    Grey images become RGB by repetition where a network takes colours. All products are in full float32 on any device.
 
     Args:
       networks: at least those that `names` begin with.
@@ -82,10 +82,12 @@ class FeatureExtractor:
         return {name: x.shape[1] for name, x in jax.eval_shape(self._features, self._variables, images).items()}
 
     def _features(self, variables, images) -> dict[str, jax.Array]:
-        if images.shape[-1] == 1:
-            images = jnp.repeat(images, 3, axis=-1)
+        rgb = jnp.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs round to fewer bits otherwise
-            outputs = {name: network.apply(variables[name], images) for name, network in self.networks.items()}
+            outputs = {
+                name: network.apply(variables[name], rgb if network.colours else images)
+                for name, network in self.networks.items()
+            }
         split = {name: name.split("/") for name in self.names}
         return {name: lookup(outputs[net], output, f"features of {net}") for name, (net, output) in split.items()}
 

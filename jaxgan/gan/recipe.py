@@ -168,8 +168,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
 
     Args:
       config: a ConfigDict as `default_config` makes it; nothing below this function knows one.
-      data: facts about the data set; None, before it is there: images are of config.data.image_size with 3 channels
-        and, if G and D are conditional, 10 classes.
+      data: facts about the data set; None, before it is there: images are of config.data.image_size with
+        config.data.channels (auto: 3) and, if G and D are conditional, 10 classes.
 
     Raises:
       ConfigError: for the first setting that cannot work.
@@ -248,6 +248,7 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
     architecture = lookup(MODELS, config.model.name, "config.model.name")["gd".index(name)]
     dtype = lookup({"float32": jnp.float32, "bfloat16": jnp.bfloat16}, config.dtype, "config.dtype")
     classes = 10 if data is None else data.num_classes
+    channels = config.data.channels if config.data.channels in (1, 3, 4) else 3
     if config.model.conditional:
         require(classes > 0, "config.model.conditional", True, f"{config.data.name} has no labels; set it to False")
     given = {key: value for key, value in config.model[name].items() if value is not None and key != "channels"}
@@ -258,7 +259,7 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
     with naming_setting(config, name):
         return architecture(
             image_size=config.data.image_size if data is None else data.image_size,
-            image_channels=3 if data is None else data.channels,
+            image_channels=channels if data is None else data.channels,
             num_classes=classes if config.model.conditional else 0,
             channels=tuple(config.model[name].channels),
             dtype=dtype,

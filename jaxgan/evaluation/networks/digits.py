@@ -28,7 +28,7 @@ def load() -> FeatureNetwork:
     fitted = KernelRidge(alpha=0.1, kernel="rbf", gamma=GAMMA).fit(digits, one_hot)
     variables = {"digits": digits, "weights": np.asarray(fitted.dual_coef_, np.float32)}
     weights = hashlib.sha256(b"".join(variables[name].tobytes() for name in sorted(variables))).hexdigest()
-    return FeatureNetwork("digits", apply, variables, weights, "8x8 by averaging areas")
+    return FeatureNetwork("digits", apply, variables, weights, "8x8 by averaging areas", colours=False)
 
 
 def apply(variables, images: jax.Array) -> dict[str, jax.Array]:
