@@ -121,7 +121,7 @@ train --config=digits --config.data.image_size=-8
 train --config=cifar_dcgan --config.data.image_size=8
     config.data.image_size=8: dcgan works at 16, 32, 64
 train --config=r3gan
-    config.data.dir='': there is no such directory; name one of images
+    config.data.dir='': name a directory of images, a FILE.zip, a FILE.tar
 train --config=digits --config.model.name=stylegan9
     config.model.name='stylegan9': choose one of mlp, dcgan, dcgan_strided
 train --config=digits --config.model.name=
@@ -487,11 +487,11 @@ evaluate --workdir={run} --metrics=fd_per_class_cifar --num=50 --reals={small}
 evaluate --images={small}
     --metrics is not given: choose from fid, sfid, fid_infinity, fid_per_class
 evaluate --images=/nowhere --metrics=modes
-    --images='/nowhere': name a directory of images or a FILE.npz
+    --images='/nowhere': there is no such directory or file
 evaluate --images=/nowhere.npz --metrics=modes
-    --images='/nowhere.npz': name a directory of images or a FILE.npz
+    --images='/nowhere.npz': there is no such directory or file
 evaluate --images={broken} --metrics=modes
-    --images='{broken}': name a directory of images or a FILE.npz
+    --images='{broken}': name a directory of images, a FILE.zip, a FILE.tar
 evaluate --images={small} --metrics=is_cifar --num=41
     --num=41: there are 40 images
 evaluate --images={small} --metrics=modes --step=3
