@@ -128,7 +128,7 @@ def default_config() -> Settings:
     config.data.name = "cifar10"  # cifar10 or another tfds image set, stacked_digits, images (of one's own), synthetic
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
-    config.data.image_size = 32  # pixels; larger or smaller images are cropped and resized
+    config.data.image_size = 32  # pixels, or height and width (64, 128); other images are cropped and resized
     config.data.crop = "center"  # what is kept of an image of another shape: its center, a part drawn once from its
     # name (random), or all of it, stretched (none)
     config.data.channels = "auto"  # auto: grey if all images are, else RGB; 1: grey, 3: RGB, 4: RGBA

@@ -141,7 +141,7 @@ train --config=digits --config.model.conditioning=ac
 train --config=digits --config.model.conditioning=cproj
     config.model.conditioning='cproj': choose one of projection, ac
 train --config=digits --config.model.g.channels=16
-    config.model.g.channels=(16,): 8 pixels take 2 widths, such as (128, 1024)
+    config.model.g.channels=(16,): 8x8 pixels take 2 widths, such as (128, 1024)
 train --config=digits --config.model.g.channels=16,-1
     config.model.g.channels=(16, -1): widths are whole numbers from 1 on
 train --config=digits --config.model.g.channels=16,0
@@ -155,7 +155,7 @@ train --config=digits --config.model.g.channels=16,wide
 train --config=digits --config.model.g.channels=250000,250000
     config.model.g.channels=(250000, 250000), config.model.d.channels=(64
 train --config=digits --config.model.d.channels=16,16,16
-    config.model.d.channels=(16, 16, 16): 8 pixels take 2 widths, such as (64
+    config.model.d.channels=(16, 16, 16): 8x8 pixels take 2 widths, such as (64
 train --config=digits --config.model.g.shared_dim=8
     config.model.g.shared_dim=8: mlp has no such field; it has none of its own
 train --config=digits --config.model.g.wings=2

@@ -96,9 +96,15 @@ def test_what_is_wrong_with_a_data_set(name):
 def test_no_data_set_at_all():
     with pytest.raises(ConfigError, match=r"dataset=ndarray: lacks get, labels, image_shape, num_classes; .*ArrayData"):
         data.check_dataset(np.zeros((5, 8, 8, 3), np.uint8))
-    tall = data.ArrayDataset(np.zeros((5, 8, 6, 3), np.uint8))
-    with pytest.raises(ConfigError, match=r"image_shape=\(8, 6, 3\): images must be square"):
-        data.DataSpec.from_dataset(tall)
+
+
+def test_spec_of_rectangles():
+    spec = data.DataSpec.from_dataset(data.ArrayDataset(np.zeros((5, 8, 6, 3), np.uint8)))
+    assert spec.image_size == (8, 6)
+    saved = spec._asdict()
+    assert json.loads(json.dumps(saved)) == saved
+    assert data.DataSpec(**saved) == spec
+    assert data.DataSpec(**(saved | {"image_size": [6, 6]})).image_size == 6
 
 
 def uint8(*shape):
@@ -173,6 +179,8 @@ BAD_SOURCES = {
         r"^config\.data\.cache_gb=nan: must be a finite number, 0 or above",
     ),
     "negative size": (dict(image_size=-8), r"^config\.data\.image_size=-8: must be a whole number, 1 or above"),
+    "three sides": (dict(image_size=(8, 8, 3)), r"^config\.data\.image_size=\(8, 8, 3\): must be .* or two of them"),
+    "half a side": (dict(image_size=(8, 0.5)), r"^config\.data\.image_size=\(8, 0\.5\): must be .* or two of them"),
 }
 
 
@@ -275,7 +283,11 @@ def test_stacked_digits_settings():
     with pytest.raises(ConfigError, match=r"config.data.split='validation': .* train, test"):
         data.load(config)
     config.split, config.image_size = "train", 128
-    with pytest.raises(ConfigError, match=r"config\.data\.image_size=128"):
+    for size in (128, (8, 16)):
+        config.image_size = size
+        with pytest.raises(ConfigError, match=r"config\.data\.image_size=.*: stacked_digits takes 8 to 64 pixels"):
+            data.load(config)
+    with pytest.raises(ConfigError, match=r"config\.data\.image_size="):
         data.load(config)
     config.image_size = 8
     config.eval_split = "all"

@@ -528,6 +528,15 @@ def test_all_grey_stays_grey(root):
     assert load(root, channels=1).image_shape == (8, 8, 1)
 
 
+def test_rectangles(root):
+    columns = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (32, 32, 3))
+    Image.fromarray(columns).save(root / "0.png")
+    image = load(root, image_size=(16, 32)).get(np.array([0]))[0][0]
+    assert np.array_equal(image, columns[:16])
+    assert load(root, image_size=(32, 8)).get(np.array([0]))[0][0, 0, :, 0].tolist() == list(range(12, 20))
+    assert load(root, image_size=(16, 32)).facts["taken as"] == "32x16 RGB"
+
+
 def test_the_account_of_sizes(root):
     write(root, *(f"{i}.png" for i in range(3)))
     Image.new("RGB", (30, 20)).save(root / "large.png")

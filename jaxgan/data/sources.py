@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
 from jaxgan.core.files import as_path
+from jaxgan.core.shapes import check_image_size, height_width
 from jaxgan.data.arrays import LARGEST_LABEL, ArrayDataset, converted
 from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
@@ -28,7 +29,7 @@ def open_synthetic(data_config, split: str, setting: str) -> Dataset | None:
     if split != data_config.split:
         return None
     channels = 3 if data_config.channels == "auto" else data_config.channels
-    return Synthetic((data_config.image_size, data_config.image_size, channels), data_config.num_classes)
+    return Synthetic((*height_width(data_config.image_size), channels), data_config.num_classes)
 
 
 def open_own_images(data_config, split: str, setting: str) -> Dataset | None:
@@ -43,7 +44,7 @@ def open_own_images(data_config, split: str, setting: str) -> Dataset | None:
     if isinstance(store, Path):
         return _open_arrays(data_config, part)
     options = {key: data_config[key] for key in ("channels", "crop", "alpha", "held_out", "skip_unreadable")}
-    size = (data_config.image_size,) * 2
+    size = height_width(data_config.image_size)
     source, directory = image_source(store, "config.data.dir", data_config.dir, size, part=part, **options)
     if source is None:
         return None
@@ -58,7 +59,7 @@ def _open_arrays(data_config, part: str) -> Dataset | None:
     """Opens a part, "train" or "held out", of the arrays in the file config.data.dir."""
     whole = ArrayDataset.from_npz(data_config.dir, "config.data.dir", alpha=None)
     height, width, found = whole.image_shape
-    if (height, width) != (data_config.image_size,) * 2:
+    if (height, width) != height_width(data_config.image_size):
         raise ConfigError(
             f"config.data.image_size={data_config.image_size}: the images in {data_config.dir} have {width}x{height} "
             "pixels, and arrays are not resized"
@@ -107,7 +108,7 @@ def check_source(data_config) -> None:
       data_config: the section `config.data`.
     """
     name, directory = data_config.name, data_config.dir
-    require_whole("config.data.image_size", data_config.image_size, 1)
+    check_image_size(data_config.image_size, "config.data.image_size")
     require_finite("config.data.cache_gb", data_config.cache_gb, 0)
     require(data_config.crop in CROPS, "config.data.crop", data_config.crop, f"choose one of {', '.join(CROPS)}")
     channels = data_config.channels

@@ -20,6 +20,7 @@ import numpy as np
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.files import as_path
+from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.data.arrays import ArrayDataset
 from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, open_source
 from jaxgan.data.image_file import Form, decode_image
@@ -116,10 +117,15 @@ def open_split(builder, data_config, split: str, setting: str) -> ArrayDataset |
             choices = ", ".join(builder.info.splits)
             raise ConfigError(f"{setting}={split!r}: {data_config.name} has the splits {choices}") from error
     size, channels = data_config.image_size, data_config.channels
-    usual = Form(size, size, 1 if features["image"].shape[-1] == 1 else 3)
-    form = Form(size, size, usual.channels if channels == "auto" else channels, data_config.crop, data_config.alpha)
+    usual = Form(*height_width(size), 1 if features["image"].shape[-1] == 1 else 3)
+    form = Form(*usual[:2], usual.channels if channels == "auto" else channels, data_config.crop, data_config.alpha)
     unusual = [str(value) for value, other in zip(form, usual, strict=True) if value != other]
-    parts = [split, f"{size}px", *unusual, f"v{DECODING_VERSION}"]
+    parts = [
+        split,
+        f"{size}px" if usual.height == usual.width else size_in_words(size),
+        *unusual,
+        f"v{DECODING_VERSION}",
+    ]
     name = "-".join(urllib.parse.quote(part, safe="") for part in parts)
     directory = Path(builder.data_dir, name)
     if not directory.exists() and not os.access(builder.data_dir, os.W_OK):

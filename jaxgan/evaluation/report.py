@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgan import data
 from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.shapes import as_image_size
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
 from jaxgan.evaluation.registry import METRICS, check_metrics
@@ -124,7 +125,7 @@ def evaluate_images(
     choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
     if reals or _compares(metrics):
         own = default_config().data
-        own.name, own.image_size = "", images.image_shape[0]
+        own.name, own.image_size = "", as_image_size(*images.image_shape[:2])
         named = open_reals(reals, own, choices.split, data_changes)
     evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
     features = evaluator.extract(images)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import as_path, atomic_write
+from jaxgan.core.shapes import ImageSize, height_width
 from jaxgan.data.arrays import converted
 from jaxgan.data.image_file import Form, decode_image
 from jaxgan.data.scan import SUFFIXES, readable_suffixes
@@ -141,10 +142,10 @@ def _check_images(images: np.ndarray) -> None:
         raise ConfigError(f"images={found}: must be a NumPy array, uint8 [N, H, W, 1, 3 or 4]")
 
 
-def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray:
-    """Reads one image file, or those of a directory by name, as uint8 [n, size, size, channels].
+def read_images(path: str | os.PathLike, size: ImageSize, channels: int) -> np.ndarray:
+    """Reads one image file, or those of a directory by name, as uint8 [n, H, W, channels].
 
-    Images of another size are cropped to their central square and resized.
+    Images of another size are cropped to their middle and resized.
 
     Raises:
       ConfigError: the directory holds no image.
@@ -155,4 +156,4 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
     suffixes = readable_suffixes()
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
-    return np.stack([decode_image(file, Form(size, size, channels)) for file in files])
+    return np.stack([decode_image(file, Form(*height_width(size), channels)) for file in files])
