@@ -35,7 +35,7 @@ class Preset(NamedTuple):
     group_width: int | None = None
 
 
-FFHQ = dict(data="folder", batch_size=256, half_life_kimg=500, schedule_kimg=20_000, train_kimg=250_000.0)
+FFHQ = dict(data="images", batch_size=256, half_life_kimg=500, schedule_kimg=20_000, train_kimg=250_000.0)
 IMAGENET = dict(
     batch_size=4096, half_life_kimg=50_000, schedule_kimg=200_000, train_kimg=800_000.0, group_width=32
 )  # fmt: skip
@@ -56,7 +56,8 @@ def get_config(name="ffhq64"):
     config.data.name = preset.data
     config.data.image_size = preset.size
     config.data.eval_split = "validation"
-    config.model.conditional = preset.data != "folder"
+    config.data.held_out = 0.0  # the authors trained on all of FFHQ
+    config.model.conditional = preset.data != "images"
     for net in (config.model.g, config.model.d):
         net.channels = preset.widths
         net.group_width = preset.group_width

@@ -37,8 +37,23 @@ class WrongType(ConfigError, TypeError):
     """Says that a setting takes a value of another type."""
 
 
+# Settings of more than one type, by name. A setting has the type of its default otherwise.
+TYPES = {"image_size": (int, tuple), "channels": (int, str)}
+
+
 class Settings(ConfigDict):
     """A section of settings, which answers a wrong name or type in one line."""
+
+    def get_type(self, key: str):
+        kind = super().get_type(key)
+        return object if kind in TYPES.get(key, ()) else kind
+
+    def __setitem__(self, key: str, value) -> None:
+        kinds = TYPES.get(key, ())
+        if key in self._fields and type(self._fields[key]) in kinds and type(value) in kinds:
+            self._fields[key] = value
+        else:
+            super().__setitem__(key, value)
 
     def __getattr__(self, name: str):
         try:
@@ -113,17 +128,23 @@ def default_config() -> Settings:
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
     config.data = Settings()
-    config.data.name = "cifar10"  # cifar10 or another tfds image set, numerals, stacked_digits, folder, npz
+    config.data.name = "cifar10"  # cifar10 or another tfds set, numerals, stacked_digits, images (one's own), synthetic
     config.data.split = "train"  # tfds: the split to train on
     config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
-    config.data.image_size = 32  # pixels; larger or smaller sets are centre-cropped and resized
+    config.data.image_size = 32  # pixels, or height and width (64, 128); other images are cropped and resized
+    config.data.crop = "center"  # what is kept of an image of another shape: its center, a part drawn once from its
+    # name (random), or all of it, stretched (none)
+    config.data.channels = "auto"  # auto: grey if all images are, else RGB; 1: grey, 3: RGB, 4: RGBA
+    config.data.alpha = "white"  # the colour that transparent images are laid on, such as #ff8000
     config.data.flip = True  # flip each real image horizontally with probability 1/2, on the device
-    config.data.dir = ""  # folder: the directory of images; npz: the file; tfds: where sets are kept
+    config.data.dir = ""  # images: a directory, FILE.zip, FILE.tar or FILE.npz; tfds: where sets are kept
     # ("": ~/tensorflow_datasets)
+    config.data.held_out = 0.02  # images: the share that is not trained on, for the over-fitting check; 0: none
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
-    config.data.skip_unreadable = False  # folder: leave files out that cannot be decoded, and say how many
-    config.data.cache_gb = 4.0  # a set whose decoded copy takes more disk than this is decoded as it is read
+    config.data.num_classes = 10  # synthetic: as many as are wanted; 0: no labels
+    config.data.skip_unreadable = False  # images: leave files out that cannot be decoded, and say how many
+    config.data.cache_gb = 64.0  # disk for a set's decoded copy; one that takes more is decoded whenever it is read
 
     config.model = Settings()
     config.model.name = "sngan"  # see jaxgan/models/__init__.py

@@ -39,7 +39,7 @@ def config(pictures: str):
     from jaxgan.settings import default_config
 
     config = default_config()
-    config.data.name, config.data.dir, config.data.image_size = "folder", pictures, 8
+    config.data.name, config.data.dir, config.data.image_size = "images", pictures, 8
     config.model.name, config.model.z_dim = "mlp", 8
     config.model.g.channels, config.model.d.channels = (16, 16), (8, 8)
     config.batch_size, config.train_kimg = BATCH, STEPS * KIMG

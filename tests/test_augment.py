@@ -98,6 +98,15 @@ def test_a_draw_does_not_depend_on_the_rest_of_the_pipe():
         np.testing.assert_array_equal(sample_parameters(KEYS, 0.7, {name: 1.0}, shape)[name], every[name])
 
 
+@pytest.mark.parametrize("name", ["color", "diffaugment"])
+def test_colours_leave_transparency_as_it_is(name):
+    augment = functools.partial(diffaugment, policy="color") if name == "diffaugment" else AUGMENTATIONS[name]
+    rgb, transparency = IMAGES[:4, :8, :8], IMAGES[:4, 8:16, :8, :1]
+    found = augment(KEYS[:4], jnp.concatenate([rgb, transparency], axis=3), 1.0)
+    np.testing.assert_array_equal(found[..., 3:], transparency)
+    np.testing.assert_allclose(found[..., :3], augment(KEYS[:4], rgb, 1.0), rtol=1e-6, atol=1e-6)
+
+
 def test_wrong_names_and_shapes():
     with pytest.raises(ValueError, match="no transform zoom"):
         ada(KEYS, IMAGES, 0.5, {"zoom": 1.0})

@@ -100,12 +100,20 @@ train --config=digits --config.data.name=
     config.data.name='': Parsing builder name string failed; one of your own must be in jaxgan.DATASETS first
 train --config=digits --config.data.name=nosuch
     config.data.name='nosuch': Dataset nosuch not found; one of your own must be in jaxgan.DATASETS first
-train --config=digits --config.data.name=folder
-    config.data.dir='': there is no such directory; name one of images
-train --config=digits --config.data.name=folder --config.data.dir=/nowhere
-    config.data.dir='/nowhere': there is no such directory; name one of images
-train --config=digits --config.data.name=npz --config.data.dir=/nowhere.npz
-    config.data.dir='/nowhere.npz': there is no such file
+train --config=digits --config.data.name=images
+    config.data.dir='': name a directory of images, a FILE.zip, a FILE.tar
+train --config=digits --config.data.name=images --config.data.dir=/nowhere
+    config.data.dir='/nowhere': there is no such directory or file
+train --config=digits --config.data.name=images --config.data.dir=/nowhere.npz
+    config.data.dir='/nowhere.npz': there is no such directory or file
+train --config=digits --config.data.channels=2
+    config.data.channels=2: choose auto, 1, 3 or 4
+train --config=digits --config.data.crop=middle
+    config.data.crop='middle': choose one of center, random, none
+train --config=digits --config.data.alpha=reddish
+    config.data.alpha='reddish': must be a colour, such as white, black or #ff8000
+train --config=digits --config.data.held_out=1
+    config.data.held_out=1.0: must be below 1
 train --config=digits --config.data.image_size=0
     config.data.image_size=0: must be a whole number, 1 or above
 train --config=digits --config.data.image_size=-8
@@ -113,7 +121,7 @@ train --config=digits --config.data.image_size=-8
 train --config=cifar_dcgan --config.data.image_size=8
     config.data.image_size=8: dcgan works at 16, 32, 64
 train --config=r3gan
-    config.data.dir='': there is no such directory; name one of images
+    config.data.dir='': name a directory of images, a FILE.zip, a FILE.tar
 train --config=digits --config.model.name=stylegan9
     config.model.name='stylegan9': choose one of mlp, dcgan, dcgan_strided
 train --config=digits --config.model.name=
@@ -133,7 +141,7 @@ train --config=digits --config.model.conditioning=ac
 train --config=digits --config.model.conditioning=cproj
     config.model.conditioning='cproj': choose one of projection, ac
 train --config=digits --config.model.g.channels=16
-    config.model.g.channels=(16,): 8 pixels take 2 widths, such as (128, 1024)
+    config.model.g.channels=(16,): 8x8 pixels take 2 widths, such as (128, 1024)
 train --config=digits --config.model.g.channels=16,-1
     config.model.g.channels=(16, -1): widths are whole numbers from 1 on
 train --config=digits --config.model.g.channels=16,0
@@ -147,7 +155,7 @@ train --config=digits --config.model.g.channels=16,wide
 train --config=digits --config.model.g.channels=250000,250000
     config.model.g.channels=(250000, 250000), config.model.d.channels=(64
 train --config=digits --config.model.d.channels=16,16,16
-    config.model.d.channels=(16, 16, 16): 8 pixels take 2 widths, such as (64
+    config.model.d.channels=(16, 16, 16): 8x8 pixels take 2 widths, such as (64
 train --config=digits --config.model.g.shared_dim=8
     config.model.g.shared_dim=8: mlp has no such field; it has none of its own
 train --config=digits --config.model.g.wings=2
@@ -479,11 +487,11 @@ evaluate --workdir={run} --metrics=fd_per_class_cifar --num=50 --reals={small}
 evaluate --images={small}
     --metrics is not given: choose from fid, sfid, fid_infinity, fid_per_class
 evaluate --images=/nowhere --metrics=modes
-    --images='/nowhere': name a directory of images or a FILE.npz
+    --images='/nowhere': there is no such directory or file
 evaluate --images=/nowhere.npz --metrics=modes
-    --images='/nowhere.npz': name a directory of images or a FILE.npz
+    --images='/nowhere.npz': there is no such directory or file
 evaluate --images={broken} --metrics=modes
-    --images='{broken}': name a directory of images or a FILE.npz
+    --images='{broken}': name a directory of images, a FILE.zip, a FILE.tar
 evaluate --images={small} --metrics=is_cifar --num=41
     --num=41: there are 40 images
 evaluate --images={small} --metrics=modes --step=3

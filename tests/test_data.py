@@ -13,8 +13,8 @@ from PIL import Image
 
 from jaxgan import data
 from jaxgan.core.errors import ConfigError
-from jaxgan.data.decoding import decode_image
 from jaxgan.data.digits import StackedDigits, load_digits
+from jaxgan.data.image_file import Form, decode_image
 from jaxgan.settings import default_config
 
 # ---- What a data set is
@@ -96,9 +96,15 @@ def test_what_is_wrong_with_a_data_set(name):
 def test_no_data_set_at_all():
     with pytest.raises(ConfigError, match=r"dataset=ndarray: lacks get, labels, image_shape, num_classes; .*ArrayData"):
         data.check_dataset(np.zeros((5, 8, 8, 3), np.uint8))
-    tall = data.ArrayDataset(np.zeros((5, 8, 6, 3), np.uint8))
-    with pytest.raises(ConfigError, match=r"image_shape=\(8, 6, 3\): images must be square"):
-        data.DataSpec.from_dataset(tall)
+
+
+def test_spec_of_rectangles():
+    spec = data.DataSpec.from_dataset(data.ArrayDataset(np.zeros((5, 8, 6, 3), np.uint8)))
+    assert spec.image_size == (8, 6)
+    saved = spec._asdict()
+    assert json.loads(json.dumps(saved)) == saved
+    assert data.DataSpec(**saved) == spec
+    assert data.DataSpec(**(saved | {"image_size": [6, 6]})).image_size == 6
 
 
 def uint8(*shape):
@@ -155,11 +161,13 @@ def test_batches_are_read_with_care():
 
 
 BAD_SOURCES = {
-    "a misspelt name": (dict(name="foldr"), r"^config\.data\.name='foldr': .*nearest: folder"),
-    "no file": (dict(name="npz"), r"^config\.data\.dir='': there is no such file; name a FILE\.npz"),
-    "a directory for a file": (dict(name="npz", dir="."), r"^config\.data\.dir='\.': there is no such file"),
-    "no directory": (dict(name="folder"), r"^config\.data\.dir='': there is no such directory"),
-    "a file for a directory": (dict(name="folder", dir=__file__), r"^config\.data\.dir=.*: there is no such directory"),
+    "a misspelt name": (dict(name="imagess"), r"^config\.data\.name='imagess': .*nearest: .*images"),
+    "nowhere": (dict(name="images"), r"^config\.data\.dir='': name a directory of images, a FILE\.zip, .*npz$"),
+    "another file": (dict(name="images", dir=__file__), r"^config\.data\.dir=.*: name a directory of images, .*npz$"),
+    "a home for a file": (dict(name="images", dir="/no.zip"), r"^config\.data\.dir='/no\.zip': there is no such"),
+    "grey digits": (dict(name="stacked_digits", channels=1), r"^config\.data\.channels=1: stacked_digits are RGB$"),
+    "half a channel": (dict(channels="grey"), r"^config\.data\.channels='grey': choose auto, 1, 3 or 4$"),
+    "glass": (dict(alpha="#ffffff80"), r"^config\.data\.alpha='#ffffff80': must be opaque$"),
     "sets elsewhere": (
         dict(dir="gs://bucket"),
         r"^config\.data\.dir='gs://bucket': must be on this machine",
@@ -171,6 +179,8 @@ BAD_SOURCES = {
         r"^config\.data\.cache_gb=nan: must be a finite number, 0 or above",
     ),
     "negative size": (dict(image_size=-8), r"^config\.data\.image_size=-8: must be a whole number, 1 or above"),
+    "three sides": (dict(image_size=(8, 8, 3)), r"^config\.data\.image_size=\(8, 8, 3\): must be .* or two of them"),
+    "half a side": (dict(image_size=(8, 0.5)), r"^config\.data\.image_size=\(8, 0\.5\): must be .* or two of them"),
 }
 
 
@@ -273,7 +283,11 @@ def test_stacked_digits_settings():
     with pytest.raises(ConfigError, match=r"config.data.split='validation': .* train, test"):
         data.load(config)
     config.split, config.image_size = "train", 128
-    with pytest.raises(ConfigError, match=r"config\.data\.image_size=128"):
+    for size in (128, (8, 16)):
+        config.image_size = size
+        with pytest.raises(ConfigError, match=r"config\.data\.image_size=.*: stacked_digits takes 8 to 64 pixels"):
+            data.load(config)
+    with pytest.raises(ConfigError, match=r"config\.data\.image_size="):
         data.load(config)
     config.image_size = 8
     config.eval_split = "all"
@@ -292,29 +306,31 @@ def png(array, **options) -> io.BytesIO:
 
 def test_an_image_of_the_right_size_is_untouched():
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    assert np.array_equal(decode_image(png(image), 16, 3), image)
+    assert np.array_equal(decode_image(png(image), Form(16, 16)), image)
 
 
 def test_crop_is_central_and_shrinking_is_antialiased():
     image = np.full((16, 48, 3), 255, np.uint8)
     image[:, 16:32] = np.indices((16, 16)).sum(axis=0)[..., None] % 2 * 200  # a checkerboard of 0 and 200
-    shrunk = decode_image(png(image), 4, 3)
+    shrunk = decode_image(png(image), Form(4, 4))
     assert shrunk.shape == (4, 4, 3)
     assert np.abs(shrunk.astype(int) - 100).max() <= 3
 
 
 def test_grey_palette_and_transparent_images_become_rgb():
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert np.array_equal(decode_image(png(grey), 8, 3), np.stack([grey] * 3, axis=-1))
-    assert np.array_equal(decode_image(png(grey), 8, 1), grey[..., None])
+    assert np.array_equal(decode_image(png(grey), Form(8, 8)), np.stack([grey] * 3, axis=-1))
+    assert np.array_equal(decode_image(png(grey), Form(8, 8, 1)), grey[..., None])
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[:4, :, 3] = 255  # opaque black above, transparent black below
-    result = decode_image(png(rgba), 8, 3)
+    result = decode_image(png(rgba), Form(8, 8))
     assert result[:4].max() == 0
     assert result[4:].min() == 255
     file = io.BytesIO()
     Image.fromarray(rgba).convert("P").save(file, "png", transparency=b"\x00" * 256)
-    assert decode_image(file, 8, 3).min() == 255
+    assert decode_image(file, Form(8, 8)).min() == 255
+    assert decode_image(png(rgba), Form(8, 8, alpha="#204060"))[7, 7].tolist() == [32, 64, 96]
+    assert np.array_equal(decode_image(png(rgba), Form(8, 8, 4)), rgba)
 
 
 def test_exif_rotation_is_applied():
@@ -322,12 +338,62 @@ def test_exif_rotation_is_applied():
     image[:, :4] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # shown after a quarter turn clockwise: the left half is on top
-    assert decode_image(png(image, exif=exif), 8, 3)[:4].min() == 255
+    assert decode_image(png(image, exif=exif), Form(8, 8))[:4].min() == 255
 
 
-def test_sixteen_bits_are_refused():
-    with pytest.raises(ValueError, match="8 bits"):
-        decode_image(png(np.full((8, 8), 1000, np.uint16)), 8, 3)
+def tiff(array) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "tiff")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("file", "level"),
+    [
+        (png(np.full((8, 8), 65535, np.uint16)), 255),
+        (png(np.full((8, 8), 257 * 99 + 100, np.uint16)), 99),
+        (tiff(np.full((8, 8), 257 * 99 + 200, np.uint16)), 100),
+        (tiff(np.full((8, 8), 257 * 7, np.int32)), 7),
+        (tiff(np.full((8, 8), 0.4, np.float32)), 102),
+    ],
+)
+def test_levels_of_more_than_eight_bits_are_scaled(file, level):
+    assert (decode_image(file, Form(8, 8, 1)) == level).all()
+    assert (decode_image(file, Form(8, 8, 3)) == level).all()
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, np.nan, np.inf])
+def test_floats_without_a_known_white_are_refused(value):
+    array = np.zeros((8, 8), np.float32)
+    array[0, 0] = value
+    with pytest.raises(ValueError, match=r"^its floats are in .* scale them to 0 \.\. 1$"):
+        decode_image(tiff(array), Form(8, 8))
+
+
+def test_integers_beyond_sixteen_bits_are_refused():
+    with pytest.raises(ValueError, match=r"^its levels are in 0 \.\. 65536; only 8 and 16 bits"):
+        decode_image(tiff(np.array([[0, 65536]], np.int32)), Form(8, 8))
+
+
+def test_cmyk_is_converted():
+    file = io.BytesIO()
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(file, "jpeg", quality=100)
+    assert decode_image(file, Form(8, 8))[4, 4] == pytest.approx([255, 0, 0], abs=3)
+
+
+def test_crops():
+    image = np.zeros((8, 32, 3), np.uint8)
+    image[...] = np.arange(32)[:, None]  # a column's level is its place
+    assert decode_image(png(image), Form(8, 8))[0, :, 0].tolist() == list(range(12, 20))
+    stretched = decode_image(png(image), Form(8, 8, crop="none"))[0, :, 0]
+    assert np.abs(stretched.astype(int) - (4 * np.arange(8) + 1.5)).max() <= 2
+    firsts = [int(decode_image(png(image), Form(8, 8, crop="random"), f"{i}.png")[0, 0, 0]) for i in range(60)]
+    assert (min(firsts), max(firsts)) == (0, 24)
+    again = decode_image(png(image), Form(8, 8, crop="random"), "7.png")[0, :, 0]
+    assert again.tolist() == list(range(firsts[7], firsts[7] + 8))
+    tall = decode_image(png(image.transpose(1, 0, 2)), Form(8, 4))  # 8 x 4 of 32 x 8: 16 rows of 8
+    assert np.abs(tall[:, 0, 0].astype(int) - (8.5 + 2 * np.arange(8))).max() <= 2
+    assert decode_image(png(image), Form(8, 16))[0, :, 0].tolist() == list(range(8, 24))
 
 
 # ---- Folder
@@ -346,7 +412,8 @@ def folder(tmp_path, monkeypatch):
         else:
             Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8)).save(path)
     config = default_config().data
-    config.name, config.dir, config.image_size = "folder", str(tmp_path / "images"), 8
+    config.name, config.dir, config.image_size = "images", str(tmp_path / "images"), 8
+    config.held_out = 0.0
     return config
 
 
@@ -354,7 +421,7 @@ def test_folder(folder, capsys):
     dataset = data.load(folder)
     images, labels = dataset.get(np.array([2, 0, 1]))
     root = Path(folder.dir)
-    expected = [decode_image(root / name, 8, 3) for name in ("b/deep/1.JPG", "a/3.webp", "b/2.png")]
+    expected = [decode_image(root / name, Form(8, 8)) for name in ("b/deep/1.JPG", "a/3.webp", "b/2.png")]
     assert np.array_equal(images, expected)
     assert labels.tolist() == [1, 0, 1]
     assert (len(dataset), dataset.num_classes, dataset.image_shape) == (3, 2, (8, 8, 3))
@@ -422,6 +489,34 @@ def test_folder_settings(folder, tmp_path):
         data.load(folder)
 
 
+# ---- Noise
+
+
+@pytest.mark.parametrize(("channels", "shape"), [("auto", (8, 8, 3)), (1, (8, 8, 1)), (4, (8, 8, 4))])
+def test_synthetic_images(channels, shape):
+    config = default_config().data
+    config.update(dict(name="synthetic", image_size=8, channels=channels, num_classes=7))
+    dataset = data.load(config)
+    spec = data.DataSpec.from_dataset(dataset)
+    assert (dataset.image_shape, spec.num_classes, spec.num_images) == (shape, 7, 50_000)
+    assert spec.fingerprint == data.DataSpec.from_dataset(data.load(config)).fingerprint
+    images, labels = dataset.get(np.array([0, 1, 49_999]))
+    assert labels.tolist() == [0, 1, 49_999 % 7]
+    assert np.ptp(images) > 200
+    assert (images[0] != images[1]).mean() > 0.9
+    assert data.load_held_out(config) is None
+    config.num_classes = 0
+    assert data.load(config).num_classes == 0
+
+
+def test_large_synthetic_images_are_few(monkeypatch):
+    monkeypatch.setattr("jaxgan.data.synthetic.MOST_BYTES", 3000)
+    config = default_config().data
+    config.update(dict(name="synthetic", image_size=16))
+    images, _ = data.load(config).get(np.arange(8))
+    assert np.array_equal(images[:3], images[3:6])
+
+
 # ---- A file of arrays
 
 
@@ -429,7 +524,8 @@ def test_npz_by_name(tmp_path):
     images, labels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8), np.arange(6) % 3
     np.savez(tmp_path / "mine.npz", images=images, labels=labels)
     config = default_config().data
-    config.name, config.dir, config.image_size = "npz", str(tmp_path / "mine.npz"), 8
+    config.name, config.dir, config.image_size = "images", str(tmp_path / "mine.npz"), 8
+    config.held_out = 0.0
     dataset = data.load(config)
     assert np.array_equal(dataset.images, images)
     assert (dataset.num_classes, dataset.labels.tolist()) == (3, labels.tolist())
@@ -438,5 +534,5 @@ def test_npz_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.data\.image_size=16: .*mine\.npz have 8x8 pixels"):
         data.load(config)
     config.dir = str(tmp_path / "none.npz")
-    with pytest.raises(ConfigError, match=r"config\.data\.dir='.*none\.npz': there is no such file; name a FILE\.npz"):
+    with pytest.raises(ConfigError, match=r"config\.data\.dir='.*none\.npz': there is no such directory or file"):
         data.load(config)

@@ -246,6 +246,17 @@ def test_what_does_not_fit_is_said_before_anything_is_read(names, fakes, reals, 
     assert "\n" not in str(error.value)
 
 
+def test_four_channels_are_refused_by_networks_of_colours():
+    rgba = ArrayDataset(np.zeros((N, 8, 8, 4), np.uint8), alpha=None)
+    message = "metrics='is': takes grey images or RGB, and these have 4 channels"
+    with pytest.raises(ConfigError, match=message):
+        evaluator(("is",)).check(rgba)
+    with pytest.raises(ConfigError, match=message):
+        evaluator(("is",), rgba)
+    grey = evaluator(("is",)).evaluate(ArrayDataset(np.repeat(images().images[..., :1], 3, axis=3)))
+    assert evaluator(("is",)).evaluate(ArrayDataset(images().images[..., :1])) == grey
+
+
 def test_a_generator_that_does_not_fit(generator):
     with pytest.raises(ConfigError, match="reals='reals': have 5 classes, the generator 4"):
         evaluator(("fid",), images(classes=5)).evaluate(generator)

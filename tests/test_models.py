@@ -285,7 +285,7 @@ def test_mistakes_are_named(name):
             (dict(image_size=7), f"^image_size=7: {name} works at "),
             (
                 dict(image_size=size, channels=(8,) * 9),
-                rf"^channels=\(8, .*: {size} pixels take {number} widths, such as",
+                rf"^channels=\(8, .*: {size}x{size} pixels take {number} widths, such as",
             ),
             (dict(image_size=size, channels=(0,) * number), r"^channels=\(0.*: widths are whole numbers from 1 on"),
         ]:
@@ -411,3 +411,58 @@ def test_sums_over_pixels_are_made_in_float32():
     x = jnp.zeros((15, 16, 16, 3), jnp.bfloat16)
     gradient = jax.grad(lambda values: jnp.sum(broadcast_like(values, x).astype(jnp.float32)))(x[0, 0, 0])
     np.testing.assert_array_equal(gradient, jnp.full(3, 3840, jnp.bfloat16))
+
+
+# Rectangles.
+
+STAGED = [name for name, (generator, _) in MODELS.items() if generator.stages and name != "sagan"]  # nearly sngan
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_rectangles_have_the_stages_of_a_square(name):
+    """A map of 4x6 is doubled as often as one of 4x4: the same layers, but for those that know its shape."""
+
+    def shapes(size):
+        generator, discriminator = (net(image_size=size, num_classes=3) for net in MODELS[name])
+        z, labels, keys = jnp.zeros((2, 8)), jnp.zeros(2, jnp.int32), jax.random.split(jax.random.key(0), 2)
+
+        def both():
+            images, g = generator.init_with_output(keys[0], z, labels, train=False, keys=keys)
+            _, d = discriminator.init_with_output(keys[0], images, labels, train=False, keys=keys)
+            return images, g["params"], d["params"]
+
+        images, *params = jax.eval_shape(both)
+        assert images.shape == (2, *generator.image_shape)
+        return dict(jax.tree_util.tree_leaves_with_path(params))
+
+    square, tall = shapes(16), shapes((24, 16))
+    assert square.keys() == tall.keys()
+    other = {path for path in square if square[path].shape != tall[path].shape}
+    assert other
+    for path in other:
+        assert math.prod(tall[path].shape) * 2 == math.prod(square[path].shape) * 3
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (
+            (100, 150),
+            r"^image_size=\(100, 150\): r3gan works at 8, .*256, and where both sides are one power of two in 2 ",
+        ),
+        ((16, 1024), r"^image_size=\(16, 1024\): r3gan works at"),
+        (1024, r"^image_size=1024: r3gan works at"),
+    ],
+)
+def test_shapes_that_no_stages_make(size, message):
+    with pytest.raises(ValueError, match=message):
+        r3gan.Generator(image_size=size).widths  # noqa: B018
+
+
+def test_sngan_halves_more_often_than_its_generator_doubles():
+    with pytest.raises(ValueError, match=r"^image_size=\(48, 96\): D halves it 5 times; give multiples of 32"):
+        jax.eval_shape(
+            lambda: MODELS["sngan"][1](image_size=(48, 96)).init(
+                jax.random.key(0), jnp.zeros((1, 48, 96, 3)), None, train=False
+            )
+        )

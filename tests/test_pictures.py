@@ -51,11 +51,20 @@ def test_grid_enlarges_small_images_only(size, shown):
 
 
 @pytest.mark.parametrize(
-    "x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 4), np.uint8), [1]]
+    "x", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 2), np.uint8), [1]]
 )
 def test_grid_refuses_what_is_not_a_batch_of_images(x):
     with pytest.raises(ValueError, match=r"^images=.*: must be a NumPy array, uint8"):
         grid(x, columns=1)
+
+
+def test_transparent_images_are_laid_on_white_in_a_grid_and_kept_in_a_file(tmp_path):
+    images = np.zeros((1, 2, 2, 4), np.uint8)
+    images[0, 0, :, 3] = 255  # opaque black above, nothing below
+    picture = grid(images, 1, pad=0, scale=1)
+    assert picture.tolist() == [[[0] * 3] * 2, [[255] * 3] * 2]
+    save_png(tmp_path / "x.png", images[0])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), images[0])
 
 
 def test_save_png_is_lossless_and_leaves_no_temporary_file(tmp_path):

@@ -21,7 +21,7 @@ from tensorflow_datasets.image_classification import cifar
 from jaxgan import data
 from jaxgan.core.errors import ConfigError
 from jaxgan.data.cifar10 import URL
-from jaxgan.data.decoding import decode_image
+from jaxgan.data.image_file import Form, decode_image
 from jaxgan.settings import default_config
 from tests.helpers import finish, start_python
 
@@ -89,7 +89,7 @@ def test_cifar10_is_in_the_order_of_tfds_itself(prepared):
     (unofficial,) = (root / "sets").glob("cifar10-*")
     builder = tfds.builder_from_directory(unofficial / "cifar10" / "3.0.2")
     source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
-    theirs = [(decode_image(io.BytesIO(x["image"]), 32, 3).tobytes(), x["label"]) for x in source]
+    theirs = [(decode_image(io.BytesIO(x["image"]), Form(32, 32)).tobytes(), x["label"]) for x in source]
     images, labels = data.load(cifar_config(root)).get(np.arange(len(source)))
     assert theirs == [(image.tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True)]
     assert builder.info.features["label"].int2str(9) == "truck"
@@ -242,6 +242,7 @@ def test_processes_that_start_together(tmp_path):
         from jaxgan import data
 
         names = dict(name="cifar10", split="train", image_size=32, cache_gb=4.0, verify_checksum=False)
+        names |= dict(crop="center", channels="auto", alpha="white", held_out=0.0)
         config = types.SimpleNamespace(**names, dir=sys.argv[1] + "/sets", manual_dir=sys.argv[1] + "/archive")
         dataset = data.load(config)
         print(len(dataset), *dataset.images.sum(axis=(1, 2, 3)))

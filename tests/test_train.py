@@ -369,6 +369,19 @@ def test_length_is_free_unless_a_schedule_follows_it():
     assert fixed.startswith("config.train_kimg: 0.192 -> 0.384 (config.optim_g.lr_schedule='linear to 0' ")
 
 
+def test_transparent_rectangles_are_trained_on(tmp_path):
+    config = tiny_config()
+    config.data.name, config.data.image_size, config.data.channels = "synthetic", (16, 24), 4
+    config.model.name, config.model.g.channels, config.model.d.channels = "dcgan_strided", (8, 8), (4, 4)
+    config.penalty.r1.weight, config.train_kimg = 0.0, 2 * KIMG
+    assert train(config, tmp_path / "run") == 0
+    generator = load(tmp_path / "run")
+    assert generator.config.data.image_size == generator.data.image_size == (16, 24)
+    assert generator.sample(3).shape == (3, 16, 24, 4)
+    with Image.open(tmp_path / "run/samples/reals.png") as picture:  # enlarged 4 times
+        assert (picture.size, picture.mode) == ((2 * 98 + 2, 2 * 66 + 2), "RGB")
+
+
 def test_a_second_start_is_refused_while_one_trains(tmp_path):
     with sole_user({"x": tmp_path}), pytest.raises(ConfigError, match="another process is training there"):
         train(tiny_config(), tmp_path, images())
@@ -376,8 +389,8 @@ def test_a_second_start_is_refused_while_one_trains(tmp_path):
 
 def test_a_source_of_images_is_named_before_what_depends_on_it(tmp_path):
     config = tiny_config()
-    config.data.name, config.eval.metrics = "foldr", ("modes",)  # those are of stacked_digits
-    with pytest.raises(ConfigError, match=r"^config\.data\.name='foldr': .*nearest: folder"):
+    config.data.name, config.eval.metrics = "imagess", ("modes",)  # those are of stacked_digits
+    with pytest.raises(ConfigError, match=r"^config\.data\.name='imagess': .*nearest: .*images"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

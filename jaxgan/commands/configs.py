@@ -7,6 +7,7 @@ from absl import flags
 
 from jaxgan import config_files
 from jaxgan.commands import app
+from jaxgan.core.shapes import size_in_words
 
 FLAGS = flags.FlagValues()
 
@@ -15,7 +16,7 @@ FLAGS = flags.FlagValues()
 def main(flags) -> None:
     for name, file in config_files.packaged().items():
         config, (sentence, fid) = config_files.config(name), config_files.describe(file)
-        size = f"{config.data.image_size}x{config.data.image_size}"
+        size = size_in_words(config.data.image_size)
         numbers = f"{name:20}  {size:8} batch {config.batch_size:<4} {config.train_kimg:>9,g} kimg"
         print(numbers + f"   published FID {fid}" * bool(fid))
         print(f"  {sentence}")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import as_path
+from jaxgan.data.image_file import check_colour, laid_on
 
 LARGEST_LABEL = 2**31 - 2  # labels are int32, and so is their number
 
@@ -17,11 +18,12 @@ class ArrayDataset:
     """A data set of arrays.
 
     Args:
-      images: uint8 [N, H, W, C] or [N, H, W], or floats in 0..1, which are rounded to uint8. C is 1, 3, or 4 (RGBA),
-        which is laid on white. A uint8 array, such as a memory map, is kept without a copy.
+      images: uint8 [N, H, W, C] or [N, H, W], or floats in 0..1, which are rounded to uint8. C is 1, 3, or 4 (RGBA). A
+        uint8 array, such as a memory map, is kept without a copy.
       labels: integers [N] in 0..num_classes - 1; None where there are none.
       num_classes: None is the number of names or, without names, the largest label plus one, or 0 without labels.
       class_names: a name for each class, or nothing.
+      alpha: the colour that RGBA is laid on; None: it stays as it is, in four channels.
 
     Raises:
       ConfigError: the arrays are something else; the message says what they are and what would be right.
@@ -32,8 +34,18 @@ class ArrayDataset:
       ((32, 32, 3), 3)
     """
 
-    def __init__(self, images, labels=None, num_classes: int | None = None, class_names: Sequence[str] = ()):
+    def __init__(
+        self,
+        images,
+        labels=None,
+        num_classes: int | None = None,
+        class_names: Sequence[str] = (),
+        alpha: str | None = "white",
+    ):
         self.images = _checked_images(_array("images", images))
+        if alpha is not None and self.images.shape[3] == 4:
+            check_colour(alpha, "alpha")
+            self.images = converted(self.images, 3, alpha)
         self.facts = {}  # what a person should know of the set before training, {what: in words}
         self.class_names = checked_class_names(class_names, num_classes, "")
         if num_classes is None and self.class_names:
@@ -58,12 +70,13 @@ class ArrayDataset:
         self.image_shape = self.images.shape[1:]
 
     @classmethod
-    def from_npz(cls, path, setting: str = "path") -> "ArrayDataset":
+    def from_npz(cls, path, setting: str = "path", alpha: str | None = "white") -> "ArrayDataset":
         """Returns the data set in an .npz file: `images` (or `arr_0`), and `labels` (or `arr_1`) if there are any.
 
         Args:
           path: the file.
           setting: what `path` came from; with its value it begins the message of an error.
+          alpha: see `ArrayDataset`.
 
         Raises:
           ConfigError: the file cannot be read, or its arrays are none that `ArrayDataset` takes.
@@ -80,7 +93,7 @@ class ArrayDataset:
         if images is None:
             raise ConfigError(f"{given}: holds no array `images` or `arr_0`")
         try:
-            return cls(images, labels)
+            return cls(images, labels, alpha=alpha)
         except ConfigError as error:
             raise ConfigError(f"{given}: {error}") from error
 
@@ -118,7 +131,7 @@ def _array(name: str, values) -> np.ndarray:
 
 
 def _checked_images(images: np.ndarray) -> np.ndarray:
-    """Returns `images` as uint8 [N, H, W, 1 or 3]."""
+    """Returns `images` as uint8 [N, H, W, 1, 3 or 4]."""
     given = f"images={images.dtype}{list(images.shape)}"
     if images.ndim == 3:
         if images.shape[2] in (1, 3, 4):
@@ -133,15 +146,20 @@ def _checked_images(images: np.ndarray) -> np.ndarray:
         images = np.rint(images * 255.0).astype(np.uint8)
     if images.dtype != np.uint8:
         raise ConfigError(f"{given}: give uint8, or floats in 0..1")
-    if images.shape[3] == 4:
-        opaque = np.empty((*images.shape[:3], 3), np.uint8)
-        for i, image in enumerate(images):
-            opaque[i] = on_white(Image.fromarray(image))
-        images = opaque
     return images
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """Returns a transparent image laid on white, in RGB."""
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+def converted(images: np.ndarray, channels: int, alpha: str = "white") -> np.ndarray:
+    """Returns images uint8 [N, H, W, C] with 1, 3 or 4 channels, as Pillow converts them.
+
+    Args:
+      alpha: the colour that RGBA is laid on, unless it is to stay.
+    """
+    if images.shape[3] == channels:
+        return images
+    result = np.empty((*images.shape[:3], channels), np.uint8)
+    for i, image in enumerate(images):
+        image = Image.fromarray(image[..., 0] if images.shape[3] == 1 else image)
+        image = laid_on(image, alpha) if images.shape[3] == 4 else image
+        result[i] = np.asarray(image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])).reshape(result.shape[1:])
+    return result

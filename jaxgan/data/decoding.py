@@ -1,9 +1,7 @@
-"""Image files to uint8 arrays, once: the result is kept on disk, with checksums.
+"""Encoded images to uint8 arrays, once: the result is kept on disk, with checksums, and mapped into memory.
 
-An image whose size is not `image_size` is cropped to its central square and resized with the Lanczos
-filter, which Pillow widens when it shrinks an image (no aliasing). EXIF rotation is applied, transparency
-is laid on white; of an animation the first frame is taken. A set whose decoded copy would take too much disk, or cannot
-be written, is decoded whenever it is read, to the same bits.
+A set whose decoded copy would take more disk than it may, or than there is, is decoded whenever it is read, to the same
+bits; a line says so, and why.
 """
 
 import functools
@@ -15,39 +13,16 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from jaxgan.core.array_file import ArrayFile, NotKept, keeping, locked_to_keep
 from jaxgan.core.files import announce, atomic_write
 from jaxgan.core.integrity import Damaged, seal, unseal
-from jaxgan.data.arrays import ArrayDataset, on_white
+from jaxgan.core.progress import progress
+from jaxgan.data.arrays import ArrayDataset
 
-DECODING_VERSION = 1  # part of the names of decoded copies: raise it whenever `decode_image` makes other pixels
-
-
-def decode_image(file, size: int, channels: int, exact: bool = False) -> np.ndarray:
-    """Returns an image file as uint8 [size, size, channels].
-
-    Args:
-      file: a path or an open file.
-      channels: 1 (grey) or 3 (RGB).
-      exact: raise a ValueError for an image of another size, instead of cropping and resizing it.
-    """
-    with Image.open(file) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"pixels of type {image.mode}; only 8 bits a channel are supported")
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = on_white(image)
-        image = image.convert("L" if channels == 1 else "RGB")
-    if exact and image.size != (size, size):
-        raise ValueError(
-            f"{image.width}x{image.height} pixels; all must be square and of one size, such as {size}x{size}"
-        )
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(image).reshape(size, size, channels)
+DECODING_VERSION = (
+    1  # part of the names of decoded copies: raise it whenever jaxgan/data/image_file.py makes other pixels
+)
 
 
 class Unreadable(OSError):
@@ -130,6 +105,9 @@ def _decode(source: Source, indices) -> tuple[np.ndarray, np.ndarray, dict[int, 
     return images, labels, unreadable
 
 
+_STREAMED = "images are decoded whenever they are read"
+
+
 class _Decoded(NamedTuple):
     """What is known of a source once all its images were decoded."""
 
@@ -154,20 +132,23 @@ def open_source(
     Raises:
       Unreadable: there are such images; it counts them and names the first.
     """
-    keep = len(source) * math.prod(source.image_shape) <= most_gb * 1e9
-    if not keep and source.is_checked:
-        return StreamingDataset(source)
+    takes = len(source) * math.prod(source.image_shape) / 1e9
+    keep = takes <= most_gb
+    if not keep:
+        announce(f"{_STREAMED}: they take {takes:,.1f} GB of disk, more than config.data.cache_gb={most_gb:g}")
+        if source.is_checked:
+            return StreamingDataset(source)
     try:
         decoded = _kept(source, directory, keep) or _make(source, directory, keep, skip_unreadable)
     except NotKept as error:
-        announce(f"warning: images are decoded whenever they are read: {error}")
+        announce(f"warning: {_STREAMED}: {error}")
         decoded = _Decoded({} if source.is_checked else _write(source, None))
     if decoded.unreadable:
         _allow(decoded.unreadable, source, skip_unreadable)
         source = source.without(decoded.unreadable)
     if decoded.arrays is None or not keep:
         return StreamingDataset(source)
-    dataset = ArrayDataset(*decoded.arrays, source.num_classes, source.class_names)
+    dataset = ArrayDataset(*decoded.arrays, source.num_classes, source.class_names, alpha=None)
     dataset.facts = source.facts()
     return dataset
 
@@ -219,7 +200,10 @@ def _make(source: Source, directory: Path, keep: bool, skip_unreadable: bool) ->
                 shutil.rmtree(abandoned)
             temporary = tempfile.TemporaryDirectory(dir=directory.parent, prefix=".decoding-")
         height, width, _ = source.image_shape
-        announce(f"Decoding {len(source):,} images to {width}x{height} (once) ...")
+        what = f"{len(source):,} images to {width}x{height}"
+        takes = len(source) * math.prod(source.image_shape) / 1e6
+        place = f", {takes:,.1f} MB in {directory}" if keep else " to see whether they can be read"
+        announce(f"Decoding {what}{place} (once) ...")
         with temporary:
             complete = Path(temporary.name, "complete")
             with keeping():
@@ -239,13 +223,15 @@ def _write(source: Source, directory: Path | None) -> dict[int, str]:
     n, unreadable = len(source), {}
     files = () if directory is None else _files(source, directory)
     block = max(1, 2**26 // math.prod((1024, *source.image_shape)))  # of 64 MB, in parts of 1024 images
-    for i, start in enumerate(range(0, n, 1024)):
-        indices = np.arange(start, min(start + 1024, n))
-        *arrays, failed = _decode(source, indices)
-        unreadable |= failed
-        good = [index not in failed for index in indices.tolist()]
-        for file, rows in zip(files, arrays, strict=bool(files)):
-            file.append(rows[good])
-            if i % block == block - 1 or indices[-1] == n - 1:
-                file.flush()
+    with progress(n, "decoding") as update:
+        for i, start in enumerate(range(0, n, 1024)):
+            indices = np.arange(start, min(start + 1024, n))
+            *arrays, failed = _decode(source, indices)
+            unreadable |= failed
+            good = [index not in failed for index in indices.tolist()]
+            for file, rows in zip(files, arrays, strict=bool(files)):
+                file.append(rows[good])
+                if i % block == block - 1 or indices[-1] == n - 1:
+                    file.flush()
+            update(len(indices))
     return unreadable

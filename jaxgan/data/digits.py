@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, is_whole
 
 SPLITS = {"train": 50_000, "test": 10_000}  # images in each split; the splits share no original
 
@@ -41,7 +41,7 @@ class StackedDigits:
     def __init__(self, split: str, image_size: int, setting: str = "split"):
         if split not in SPLITS:
             raise ConfigError(f"{setting}={split!r}: stacked_digits has the splits {', '.join(SPLITS)}")
-        if not 8 <= image_size <= 64:
+        if not is_whole(image_size, 8, 64):
             raise ConfigError(f"config.data.image_size={image_size}: stacked_digits takes 8 to 64 pixels")
         self.image_shape = (image_size, image_size, 3)
         originals, classes = load_digits(held_out=split == "test")

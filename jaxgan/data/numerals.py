@@ -74,7 +74,8 @@ class Numerals:
     def __init__(self, split: str, image_size: int, setting: str = "split"):
         if split not in SPLITS:
             raise ConfigError(f"{setting}={split!r}: numerals has the splits {', '.join(SPLITS)}")
-        require(16 <= image_size <= 128, "config.data.image_size", image_size, "numerals takes 16 to 128 pixels")
+        right = "numerals takes 16 to 128 pixels"
+        require(is_whole(image_size, 16, 128), "config.data.image_size", image_size, right)
         self.image_shape = (image_size, image_size, 3)
         self._fields = distance_fields()
 

@@ -15,8 +15,11 @@ SUFFIXES = (
     ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif", ".avifs",
 )  # fmt: skip
 OPTIONAL = {".webp": "webp", ".jp2": "jpg_2000", ".avif": "avif", ".avifs": "avif"}  # what Pillow may be built without
-ADVICE = {".heic": "needs pillow-heif", ".heif": "needs pillow-heif", ".avif": "needs a Pillow with AVIF"}
+NEEDS = {".heic": "pip install pillow-heif", ".webp": "a Pillow with WebP", ".jp2": "a Pillow with JPEG 2000"}
+NEEDS |= {".heif": NEEDS[".heic"], ".avif": "a Pillow with AVIF", ".avifs": "a Pillow with AVIF"}
+ADVICE = {suffix: f"needs {what}" for suffix, what in NEEDS.items()}
 ADVICE |= dict.fromkeys((".psd", ".raw", ".dng", ".cr2", ".nef", ".arw", ".svg", ".jxl", ".exr"), "save it as PNG")
+LABEL_FILES = ("dataset.json", "labels.csv")  # at the root; jaxgan/data/labels.py reads them
 OUTPUTS = {"samples", "checkpoints", "tensorboard", "curves.png"}  # what a run writes beside its config.json
 
 
@@ -76,16 +79,18 @@ def scan(root: Path) -> Scan:
                 del entries[name]
         for name, entry in entries.items():
             if name.startswith("."):
-                passed_over["hidden"] += 1
+                passed_over[reason_to_pass_over(name, suffixes)] += 1
             elif entry.is_dir():
                 place = (f"{prefix}{name}/", entry.path)
                 links.append(place) if entry.is_symlink() else directories.append(place)
             elif not entry.is_file():
                 passed_over["a link to nothing" if entry.is_symlink() else "no file"] += 1
-            elif (suffix := os.path.splitext(name)[1].lower()) in suffixes:
+            elif (prefix + name) in LABEL_FILES:
+                continue
+            elif reason := reason_to_pass_over(name, suffixes):
+                passed_over[reason] += 1
+            else:
                 found[prefix + name] = entry.stat()
-            elif (prefix + name) != "dataset.json":
-                passed_over[_reason(suffix)] += 1
     order = sorted(found, key=lambda name: [natural(part) for part in name.split("/")])
     return Scan({name: found[name] for name in order}, dict(sorted(passed_over.items())))
 
@@ -110,7 +115,13 @@ def _is_run(entries) -> bool:
     return {"config.json", "data.json"} <= entries.keys() and not {"checkpoints", "metrics.jsonl"}.isdisjoint(entries)
 
 
-def _reason(suffix: str) -> str:
+def reason_to_pass_over(name: str, suffixes: set[str]) -> str:
+    """Returns why the file of this name, with "/", is not read; "" where it is."""
+    suffix = os.path.splitext(name)[1].lower()
+    if any(part.startswith(".") for part in name.split("/")):
+        return "hidden"
+    if suffix in suffixes:
+        return ""
     if suffix in ADVICE:
         return f"{suffix} ({ADVICE[suffix]})"
     return f"no image ({suffix})" if suffix else "no image (without an ending)"

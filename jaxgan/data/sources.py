@@ -2,16 +2,21 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
-from jaxgan.core.errors import ConfigError, require_finite, require_whole
+from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
 from jaxgan.core.files import as_path
-from jaxgan.data.arrays import ArrayDataset, npz_file
+from jaxgan.core.shapes import check_image_size, height_width
+from jaxgan.data.arrays import LARGEST_LABEL, ArrayDataset, converted
 from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
-from jaxgan.data.folder import image_directory, scan_folder
+from jaxgan.data.image_file import CROPS, check_colour
+from jaxgan.data.images import image_source, is_held_out
 from jaxgan.data.numerals import Numerals
 from jaxgan.data.spec import Dataset
+from jaxgan.data.stores import check_place, open_store
+from jaxgan.data.synthetic import Synthetic
 from jaxgan.data.tfds import data_root, find_builder, open_tfds
 
 
@@ -25,11 +30,30 @@ def open_numerals(data_config, split: str, setting: str) -> Dataset:
     return Numerals(split, data_config.image_size, setting)
 
 
-def open_folder(data_config, split: str, setting: str) -> Dataset | None:
-    """Opens the images below config.data.dir, whose sub-directories are the classes; resized, decoded once."""
+def open_synthetic(data_config, split: str, setting: str) -> Dataset | None:
+    """Opens noise of config.data.image_size, see `Synthetic`."""
     if split != data_config.split:
         return None
-    source, directory = scan_folder(data_config.dir, data_config.image_size, "config.data.dir")
+    channels = 3 if data_config.channels == "auto" else data_config.channels
+    return Synthetic((*height_width(data_config.image_size), channels), data_config.num_classes)
+
+
+def open_own_images(data_config, split: str, setting: str) -> Dataset | None:
+    """Opens what is at config.data.dir: a directory, a zip, tars, or an .npz of arrays, which are not resized.
+
+    Without splits of their own, a share of them, config.data.held_out, stands for config.data.eval_split.
+    """
+    part = "train" if split == data_config.split else "held out"
+    if part == "held out" and (split != data_config.eval_split or not data_config.held_out):
+        return None
+    store = open_store(data_config.dir, "config.data.dir")
+    if isinstance(store, Path):
+        return _open_arrays(data_config, part)
+    options = {key: data_config[key] for key in ("channels", "crop", "alpha", "held_out", "skip_unreadable")}
+    size = height_width(data_config.image_size)
+    source, directory = image_source(store, "config.data.dir", data_config.dir, size, part=part, **options)
+    if source is None:
+        return None
     try:
         return open_source(source, directory, data_config.cache_gb, data_config.skip_unreadable)
     except Unreadable as error:
@@ -37,17 +61,25 @@ def open_folder(data_config, split: str, setting: str) -> Dataset | None:
         raise Unreadable(f"{error}{advice}") from error
 
 
-def open_npz(data_config, split: str, setting: str) -> Dataset | None:
-    """Opens the arrays in the file config.data.dir, see `ArrayDataset.from_npz`; they are not resized."""
-    if split != data_config.split:
-        return None
-    dataset = ArrayDataset.from_npz(data_config.dir, "config.data.dir")
-    height, width, _ = dataset.image_shape
-    if (height, width) != (data_config.image_size,) * 2:
+def _open_arrays(data_config, part: str) -> Dataset | None:
+    """Opens a part, "train" or "held out", of the arrays in the file config.data.dir."""
+    whole = ArrayDataset.from_npz(data_config.dir, "config.data.dir", alpha=None)
+    height, width, found = whole.image_shape
+    if (height, width) != height_width(data_config.image_size):
         raise ConfigError(
             f"config.data.image_size={data_config.image_size}: the images in {data_config.dir} have {width}x{height} "
             "pixels, and arrays are not resized"
         )
+    share = data_config.held_out
+    chosen = [i for i in range(len(whole)) if is_held_out(str(i), share) == (part == "held out")]
+    if not chosen and part == "held out":
+        return None
+    require(bool(chosen), "config.data.held_out", share, f"leaves none of the {len(whole):,} images to train on")
+    channels = {"auto": min(found, 3)}.get(data_config.channels, data_config.channels)
+    images = converted(whole.images if len(chosen) == len(whole) else whole.images[chosen], channels, data_config.alpha)
+    dataset = ArrayDataset(images, whole.labels[chosen] if whole.num_classes else None, whole.num_classes, alpha=None)
+    if part == "train" and share:
+        dataset.facts = {"held out": f"{len(whole) - len(chosen):,} of {len(whole):,} (config.data.held_out={share:g})"}
     return dataset
 
 
@@ -70,8 +102,8 @@ DATASETS: dict[str, Callable[..., Dataset | None]] = {
     "cifar10": open_cifar10,
     "numerals": open_numerals,
     "stacked_digits": open_stacked_digits,
-    "folder": open_folder,
-    "npz": open_npz,
+    "images": open_own_images,
+    "synthetic": open_synthetic,
     "custom": open_custom,
 }
 
@@ -83,12 +115,19 @@ def check_source(data_config) -> None:
       data_config: the section `config.data`.
     """
     name, directory = data_config.name, data_config.dir
-    require_whole("config.data.image_size", data_config.image_size, 1)
+    check_image_size(data_config.image_size, "config.data.image_size")
     require_finite("config.data.cache_gb", data_config.cache_gb, 0)
-    if name == "folder":
-        image_directory(directory, "config.data.dir")
-    elif name == "npz":
-        npz_file(directory, "config.data.dir")
+    require(data_config.crop in CROPS, "config.data.crop", data_config.crop, f"choose one of {', '.join(CROPS)}")
+    channels = data_config.channels
+    require(channels in ("auto", 1, 3, 4), "config.data.channels", channels, "choose auto, 1, 3 or 4")
+    check_colour(data_config.alpha, "config.data.alpha")
+    require_finite("config.data.held_out", data_config.held_out, 0)
+    require(data_config.held_out < 1, "config.data.held_out", data_config.held_out, "must be below 1")
+    require_whole("config.data.num_classes", data_config.num_classes, 0, LARGEST_LABEL)
+    if name == "images":
+        check_place(directory, "config.data.dir")
+    elif name == "stacked_digits":
+        require(channels in ("auto", 3), "config.data.channels", channels, "stacked_digits are RGB")
     elif name == "custom":
         open_custom(data_config, data_config.split, "config.data.split")
     elif name == "cifar10":
@@ -129,26 +168,30 @@ def load_held_out(data_config) -> Dataset | None:
     return _open(data_config, data_config.eval_split, "config.data.eval_split")
 
 
+def names_images(name: str, setting: str) -> bool:
+    """Returns whether `name` is the path of images, as `open_images` takes it, and not the name of a data set."""
+    path = as_path(name, setting, local=True)
+    return path.suffix in (".npz", ".zip", ".tar") or path.is_dir()
+
+
 def open_images(path: str, setting: str) -> ArrayDataset:
     """Returns the images at `path`, at least two, all of one size and never resized.
 
     Args:
-      path: a directory of image files, see `scan_folder`; its sub-directories are the labels. Or an .npz, see
-        `ArrayDataset.from_npz`. Grey images stay grey until a feature extractor wants colours, which are then three
-        times the grey.
+      path: a directory, a zip or tars of image files, whose sub-directories are the labels unless there are files of
+        labels. Or an .npz, see `ArrayDataset.from_npz`. Grey images stay grey until a feature extractor wants colours,
+        which are then three times the grey.
       setting: what `path` came from; with its value it begins the message of a ConfigError.
 
     Raises:
       ConfigError: there is no such thing, or it holds something else.
       OSError: an image file cannot be read or has another size than the first.
     """
-    file = as_path(path, setting, local=True)
-    if file.suffix == ".npz" and file.is_file():
+    store = open_store(path, setting)
+    if isinstance(store, Path):
         dataset = ArrayDataset.from_npz(path, setting)
-    elif file.is_dir():
-        dataset = open_source(*scan_folder(path, None, setting))
     else:
-        raise ConfigError(f"{setting}={path!r}: name a directory of images or a FILE.npz")
+        dataset = open_source(*image_source(store, setting, path, None))
     if len(dataset) < 2:
         raise ConfigError(f"{setting}={path!r}: holds {len(dataset)} image(s); a score needs two at least")
     return dataset

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, is_whole, require, require_whole
+from jaxgan.core.shapes import ImageSize, as_image_size, height_width
 from jaxgan.data.arrays import LARGEST_LABEL, checked_class_names
 from jaxgan.data.decoding import StreamingDataset
 
@@ -30,7 +31,7 @@ class Dataset(Protocol):
 
 
 class _Facts(NamedTuple):
-    image_size: int  # pixels; images are square
+    image_size: ImageSize  # pixels of square images, or height and width
     channels: int
     num_classes: int  # 0: no labels
     num_images: int
@@ -47,26 +48,29 @@ class DataSpec(_Facts):
     __slots__ = ()
 
     def __new__(cls, *args, **kwargs):
-        *facts, class_names = _Facts(*args, **kwargs)
-        return super().__new__(cls, *facts, tuple(class_names))
+        size, *facts, class_names = _Facts(*args, **kwargs)
+        return super().__new__(cls, as_image_size(*height_width(size)), *facts, tuple(class_names))
 
     def _asdict(self) -> dict:
-        return super()._asdict() | {"class_names": list(self.class_names)}
+        saved = super()._asdict() | {"class_names": list(self.class_names)}
+        if isinstance(self.image_size, tuple):
+            saved["image_size"] = list(self.image_size)
+        return saved
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> "DataSpec":
         """Returns the facts about `dataset`, once `check_dataset` is satisfied with it.
 
         Raises:
-          ConfigError: the object is no data set, or its images are not square.
+          ConfigError: the object is no data set.
         """
         check_dataset(dataset)
         height, width, channels = map(int, dataset.image_shape)
-        if height != width:
-            raise ConfigError(f"dataset.image_shape={(height, width, channels)}: images must be square")
         fingerprint = f"{len(dataset)} images, {zlib.crc32(subset(dataset)[0].tobytes()):08x}"
         class_names = getattr(dataset, "class_names", ())
-        return cls(height, channels, int(dataset.num_classes), len(dataset), fingerprint, class_names)
+        return cls(
+            as_image_size(height, width), channels, int(dataset.num_classes), len(dataset), fingerprint, class_names
+        )
 
 
 def require_members(dataset, setting: str = "dataset") -> None:

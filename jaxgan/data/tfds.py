@@ -20,8 +20,10 @@ import numpy as np
 from jaxgan.core import files
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.files import as_path
+from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.data.arrays import ArrayDataset
-from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, decode_image, open_source
+from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, open_source
+from jaxgan.data.image_file import Form, decode_image
 
 _TAKES_TENSORFLOW = "that takes TensorFlow, once; to read it afterwards does not (pip install tensorflow-cpu)"
 
@@ -31,13 +33,13 @@ class TfdsSource:
 
     is_checked = True  # by the one who prepared it
 
-    def __init__(self, records, features: dict, size: int, directory: Path):
-        self._records, self._directory = records, directory
+    def __init__(self, records, features: dict, form: Form, directory: Path):
+        self._records, self._form, self._directory = records, form, directory
         label = features.get("label")
         self.num_classes = label.num_classes if label else 0
         names = tuple(label.names) if label else ()
         self.class_names = () if names == tuple(map(str, range(len(names)))) else names  # tfds numbers nameless classes
-        self.image_shape = (size, size, 1 if features["image"].shape[-1] == 1 else 3)
+        self.image_shape = form[:3]
 
     def __len__(self):
         return len(self._records)
@@ -55,11 +57,14 @@ class TfdsSource:
         return labels
 
     def read(self, indices):
-        size, _, channels = self.image_shape
         with intact(self._directory):
+            records = self._records.__getitems__([int(i) for i in indices])
             return [
-                (decode_image(io.BytesIO(record["image"]), size, channels), record["label"] if self.num_classes else 0)
-                for record in self._records.__getitems__([int(i) for i in indices])
+                (
+                    decode_image(io.BytesIO(record["image"]), self._form, str(i)),
+                    record["label"] if self.num_classes else 0,
+                )
+                for i, record in zip(indices, records, strict=True)
             ]
 
 
@@ -111,11 +116,21 @@ def open_split(builder, data_config, split: str, setting: str) -> ArrayDataset |
         except ValueError as error:
             choices = ", ".join(builder.info.splits)
             raise ConfigError(f"{setting}={split!r}: {data_config.name} has the splits {choices}") from error
-    name = f"{urllib.parse.quote(split, safe='')}-{data_config.image_size}px-v{DECODING_VERSION}"
+    size, channels = data_config.image_size, data_config.channels
+    usual = Form(*height_width(size), 1 if features["image"].shape[-1] == 1 else 3)
+    form = Form(*usual[:2], usual.channels if channels == "auto" else channels, data_config.crop, data_config.alpha)
+    unusual = [str(value) for value, other in zip(form, usual, strict=True) if value != other]
+    parts = [
+        split,
+        f"{size}px" if usual.height == usual.width else size_in_words(size),
+        *unusual,
+        f"v{DECODING_VERSION}",
+    ]
+    name = "-".join(urllib.parse.quote(part, safe="") for part in parts)
     directory = Path(builder.data_dir, name)
     if not directory.exists() and not os.access(builder.data_dir, os.W_OK):
         directory = files.keyed_cache_directory("decoded", str(directory))
-    source = TfdsSource(records, features, data_config.image_size, Path(builder.data_dir))
+    source = TfdsSource(records, features, form, Path(builder.data_dir))
     return open_source(source, directory, data_config.cache_gb)
 
 

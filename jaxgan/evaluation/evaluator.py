@@ -195,6 +195,7 @@ class Evaluator:
             size, other = ("x".join(map(str, d.image_shape[:2])) for d in (fakes, self.reals))
             right = f"has images of {other} pixels, which cannot be compared with those of {size} pixels"
             require(False, self._setting("reals"), self.reals_name, right)
+        self._check_memory(fakes.image_shape)
         labels = None
         if fakes.num_classes:
             labels = self._sample_labels(fakes) if sampled else fakes.labels[:n]
@@ -298,7 +299,13 @@ class Evaluator:
             require(labelled, self._setting("reals"), self.reals_name, right)
 
     def _check_memory(self, image_shape: tuple[int, ...]) -> dict[str, int]:
-        """Returns the widths of the features; raises a ConfigError where those of the fakes are more than memory."""
+        """Returns the widths of the features; raises a ConfigError where a network does not take such images, or the
+        features of the fakes are more than memory.
+        """
+        for name, metric in self.metrics.items():
+            right = f"takes grey images or RGB, and these have {image_shape[2]} channels"
+            good = image_shape[2] in (1, 3) or not self.networks[metric.features.split("/")[0]].colours
+            require(good, self._setting("metrics"), name, right)
         widths, n = self._extractor.widths(image_shape), self.protocol.num
         require_memory(self._setting("num"), n, 4 * n * sum(widths.values()), "the features")
         return widths

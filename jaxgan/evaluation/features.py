@@ -6,15 +6,12 @@ A feature name is "network/output", such as "inception/pool".
 import contextlib
 import hashlib
 import json
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from jax.experimental import multihost_utils
 
 from jaxgan.core.array_file import ArrayFile, NotKept, keeping, locked_to_keep
@@ -22,6 +19,7 @@ from jaxgan.core.errors import lookup
 from jaxgan.core.files import announce, atomic_write, keyed_cache_directory
 from jaxgan.core.integrity import Damaged
 from jaxgan.core.parallel import DeviceMap, agree
+from jaxgan.core.progress import progress
 from jaxgan.data import Dataset, StreamingDataset, read, subset
 from jaxgan.evaluation.networks import FeatureNetwork
 from jaxgan.sampling.generator import Generator, draw_latents, generate
@@ -39,7 +37,7 @@ class FeatureSet(NamedTuple):
 class FeatureExtractor:
     """Computes features of images, or of a generator's samples, in one program on all devices of this process.
 
-    Grey images become RGB by repetition. All products are in full float32, whatever the device.
+    Grey images become RGB by repetition where a network takes colours. All products are in full float32 on any device.
 
     Args:
       networks: at least those that `names` begin with.
@@ -84,36 +82,14 @@ class FeatureExtractor:
         return {name: x.shape[1] for name, x in jax.eval_shape(self._features, self._variables, images).items()}
 
     def _features(self, variables, images) -> dict[str, jax.Array]:
-        if images.shape[-1] == 1:
-            images = jnp.repeat(images, 3, axis=-1)
+        rgb = jnp.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs round to fewer bits otherwise
-            outputs = {name: network.apply(variables[name], images) for name, network in self.networks.items()}
+            outputs = {
+                name: network.apply(variables[name], rgb if network.colours else images)
+                for name, network in self.networks.items()
+            }
         split = {name: name.split("/") for name in self.names}
         return {name: lookup(outputs[net], output, f"features of {net}") for name, (net, output) in split.items()}
-
-
-@contextlib.contextmanager
-def progress(total: int, what: str, done: int = 0, show: bool = True):
-    """Yields a function that is told how many more images are done.
-
-    It draws a bar on stderr if that is a terminal; a log file gets a line every half minute.
-    """
-    if not show:
-        yield lambda more: None
-    elif sys.stderr.isatty():
-        with tqdm.tqdm(total=total, initial=done, desc=what, unit=" images", leave=False, mininterval=0.2) as bar:
-            yield bar.update
-    else:
-        said = time.monotonic()
-
-        def update(more: int) -> None:
-            nonlocal done, said
-            done += more
-            if time.monotonic() - said >= 30:
-                announce(f"{what}: {done:,} of {total:,} images")
-                said = time.monotonic()
-
-        yield update
 
 
 def process_share(n: int) -> slice:

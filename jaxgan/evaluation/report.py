@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgan import data
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path
+from jaxgan.core.shapes import as_image_size
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
 from jaxgan.evaluation.registry import METRICS, check_metrics
@@ -125,7 +125,7 @@ def evaluate_images(
     choices = PROTOCOLS[protocol]._replace(**{"num": len(images)} | changes)
     if reals or _compares(metrics):
         own = default_config().data
-        own.name, own.image_size = "", images.image_shape[0]
+        own.name, own.image_size = "", as_image_size(*images.image_shape[:2])
         named = open_reals(reals, own, choices.split, data_changes)
     evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
     features = evaluator.extract(images)
@@ -145,7 +145,7 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
       split: of a named data set.
       changes: settings of config.data to change; a value of None changes nothing.
     """
-    if name and (name.endswith(".npz") or as_path(name, "--reals", local=True).is_dir()):
+    if name and data.names_images(name, "--reals"):
         return data.open_images(name, "--reals"), name
     settings = own.copy_and_resolve_references()
     settings.update({key: value for key, value in (changes or {}).items() if value is not None})

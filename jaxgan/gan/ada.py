@@ -47,7 +47,7 @@ def ada(keys: jax.Array, images: jax.Array, p, pipe: dict[str, float] = PIPES["b
     the official code the wavelet that resamples is not quite symmetric: a flipped image is also shifted, by 0.1 pixels.
 
     Raises:
-        ValueError: for an unknown name in `pipe`, or images that have neither three channels nor one.
+        ValueError: for an unknown name in `pipe`, or images of another number of channels than 1, 3 or 4.
     """
     return transform(images, sample_parameters(keys, p, pipe, images.shape[1:]))
 
@@ -85,8 +85,8 @@ def sample_parameters(keys: jax.Array, p, pipe: dict[str, float], shape: tuple[i
 
 def transform(images: jax.Array, parameters: dict[str, jax.Array]) -> jax.Array:
     """Applies the transforms whose parameters are given, each stage only to the examples that it changes."""
-    if images.shape[3] not in (1, 3):
-        raise ValueError(f"images have {images.shape[3]} channels: give 3, or 1")
+    if images.shape[3] not in (1, 3, 4):
+        raise ValueError(f"images have {images.shape[3]} channels: give 3, 1, or 4 (RGBA)")
     wide = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     for names, stage in _STAGES:
         given = {name: parameters[name] for name in names if name in parameters}
@@ -220,8 +220,9 @@ def _recolor(images, brightness=_0, contrast=_0, lumaflip=_0, hue=_0, saturation
     """Applies all colour transforms at once: C (colour + brightness), C the product of the others.
 
     They share their axes: C multiplies what is grey by the contrast, negative if flipped, and turns and scales what is
-    perpendicular to it. One channel is grey.
+    perpendicular to it. One channel is grey; a fourth one, transparency, stays as it is.
     """
+    images, transparency = images[..., :3], images[..., 3:]
     images = images + brightness[:, :, None, None].astype(images.dtype)
     angle, grey = hue[:, :, None], np.full((images.shape[3],) * 2, 1.0 / images.shape[3])
     matrix = (1.0 - 2.0 * lumaflip[:, :, None]) * grey
@@ -230,7 +231,8 @@ def _recolor(images, brightness=_0, contrast=_0, lumaflip=_0, hue=_0, saturation
         chroma = jnp.cos(angle) * (np.eye(3) - grey) + jnp.sin(angle) * turn
         matrix = matrix + jnp.exp2(saturation[:, :, None]) * chroma
     matrix = jnp.broadcast_to(jnp.exp2(contrast[:, :, None]) * matrix, (len(images), *grey.shape))
-    return _einsum("bdc,bhwc->bhwd", matrix.astype(images.dtype), images)
+    images = _einsum("bdc,bhwc->bhwd", matrix.astype(images.dtype), images)
+    return jnp.concatenate([images, transparency], axis=3) if transparency.size else images
 
 
 # Corruptions.

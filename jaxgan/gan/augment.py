@@ -67,7 +67,7 @@ def diffaugment(keys: jax.Array, images: jax.Array, p=1.0, policy: str = "color,
 
     color: brightness + U(-.5, .5), saturation x U(0, 2) about each pixel's grey, contrast x U(.5, 1.5) about the
     image's mean. translation: whole pixels up to an eighth of each side, zeros come in. cutout: a zero rectangle of
-    half of each side. The paper has p = 1.
+    half of each side. The paper has p = 1. Colours leave the transparency of RGBA as it is.
 
     Raises:
         ValueError: for an unknown name in `policy`, or one given twice.
@@ -79,7 +79,9 @@ def diffaugment(keys: jax.Array, images: jax.Array, p=1.0, policy: str = "color,
 
     def example(key, image):
         for i, augment in enumerate(transforms, 1):
-            image = augment(jax.random.fold_in(key, i), image)
+            is_rgba = image.shape[2] == 4 and augment in POLICIES["color"]
+            changed = augment(jax.random.fold_in(key, i), image[..., :3] if is_rgba else image)
+            image = jnp.concatenate([changed, image[..., 3:]], axis=2) if is_rgba else changed
         return image
 
     fires = rng.uniform(rng.fold(keys, 0)) < p

@@ -33,7 +33,7 @@ def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
     if isinstance(net, BaseDiscriminator):
         _check_discriminated(net, returned, batch_size)
         return
-    wanted = (batch_size, net.image_size, net.image_size, net.image_channels)
+    wanted = (batch_size, *net.image_shape)
     if getattr(returned, "shape", None) != wanted:
         raise ValueError(f"the generator returns {_describe(returned)}; it must return images {list(wanted)}")
 

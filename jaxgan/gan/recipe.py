@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
+from jaxgan.core.shapes import as_image_size, height_width
 from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
@@ -153,8 +154,7 @@ class Recipe:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
-        size = self.generator.image_size
-        return size, size, self.generator.image_channels
+        return self.generator.image_shape
 
     @property
     def running(self) -> dict[str, Mapping[str, float]]:
@@ -173,8 +173,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
 
     Args:
       config: a ConfigDict as `default_config` makes it; nothing below this function knows one.
-      data: facts about the data set; None, before it is there: images are of config.data.image_size with 3 channels
-        and, if G and D are conditional, 10 classes.
+      data: facts about the data set; None, before it is there: images are of config.data.image_size with
+        config.data.channels (auto: 3) and, if G and D are conditional, 10 classes.
 
     Raises:
       ConfigError: for the first setting that cannot work.
@@ -244,8 +244,7 @@ def make_nets(config, data: DataSpec | None = None) -> tuple[BaseGenerator, Base
     require(model.conditional or conditioning == "projection", "config.model.conditioning", conditioning, right)
     generator = make_generator(config, data)
     discriminator = _make_net(config, data, "d", dict(conditioning=conditioning, san=model.san))
-    image_shape = generator.image_size, generator.image_size, generator.image_channels
-    for name, net, shape in (("g", generator, (model.z_dim,)), ("d", discriminator, image_shape)):
+    for name, net, shape in (("g", generator, (model.z_dim,)), ("d", discriminator, generator.image_shape)):
         with naming_setting(config, name):
             check_net(net, shape, config.batch_size)
     return generator, discriminator
@@ -256,6 +255,7 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
     architecture = lookup(MODELS, config.model.name, "config.model.name")["gd".index(name)]
     dtype = lookup({"float32": jnp.float32, "bfloat16": jnp.bfloat16}, config.dtype, "config.dtype")
     classes = 10 if data is None else data.num_classes
+    channels = config.data.channels if config.data.channels in (1, 3, 4) else 3
     if config.model.conditional:
         require(classes > 0, "config.model.conditional", True, f"{config.data.name} has no labels; set it to False")
     given = {key: value for key, value in config.model[name].items() if value is not None and key != "channels"}
@@ -265,8 +265,8 @@ def _make_net(config, data: DataSpec | None, name: str, fields: dict) -> nn.Modu
         require(key in own, f"config.model.{name}.{key}", value, right)
     with naming_setting(config, name):
         return architecture(
-            image_size=config.data.image_size if data is None else data.image_size,
-            image_channels=3 if data is None else data.channels,
+            image_size=as_image_size(*height_width(config.data.image_size if data is None else data.image_size)),
+            image_channels=channels if data is None else data.channels,
             num_classes=classes if config.model.conditional else 0,
             channels=tuple(config.model[name].channels),
             dtype=dtype,

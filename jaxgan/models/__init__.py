@@ -15,7 +15,7 @@ What goes in and comes out:
   train: whether batch norm, dropout and the like behave as in training; a Python bool.
   keys: PRNG keys [B], one an example, for all that is random inside a net (see `jaxgan.core.rng`), so that a sample
     depends neither on its batch nor on its device. The default is None; a net that needs keys raises a ValueError.
-  images: float32 [B, H, W, C], H = W = `image_size`, C = `image_channels`, black at -1 and white at 1. A generator may
+  images: float32 [B, H, W, C], (H, W, C) = `image_shape`, black at -1 and white at 1. A generator may
     leave that range (StyleGAN2 and R3GAN have no tanh); images are clipped to it when they are saved or scored.
   logits: float32 [B], of any size and never squashed to probabilities; high means real.
   outputs: a dict of what else D returns, such as "features" for feature matching and, with a class loss, "classes" or
@@ -32,7 +32,9 @@ config.model.d.<field>. `self.widths` gives `channels`, checked against `WIDTHS`
 net checks itself when it is made or called, by ValueErrors that begin with "field=value: ".
 
 Class attributes (without annotation, or `ClassVar`, as these are no fields):
-  WIDTHS: {image_size: default channels}, from input to output, for each size that works.
+  WIDTHS: {square_size: default channels}, from input to output, for each size that works.
+  stages: whether it doubles a small map, of `self.base` pixels, to the image, or halves the image to it. Then it takes
+    rectangles too: their `square_size` is that of a square with as many stages. False, the default: squares only.
   normalise_params: static, params -> params, applied after each optimizer step; the default changes nothing.
   Generator.latent_layers: regular expression for the names of the affine layers that z enters (w, with styles), of
     which semantic directions are computed; None, the default, if there are none.

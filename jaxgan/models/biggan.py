@@ -8,6 +8,7 @@ StudioGAN's networks for CIFAR-10 (32 pixels), Baby ImageNet (64) and, the paper
 """
 
 import functools
+import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -36,7 +37,7 @@ class Generator(BaseGenerator):
     """
 
     shared_dim: int = 128  # width of the class embedding
-    attention_size: int | None = None  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
+    attention_size: int | None = None  # of the maps with self-attention, if images are square; None: half; 0: nowhere
     bn_eps: float = 1e-4
     bn_momentum: float = 0.9  # what the running statistics keep of themselves in a step
 
@@ -46,6 +47,7 @@ class Generator(BaseGenerator):
         64: (1280, 640, 320, 160, 80),
         128: (1536, 1536, 768, 384, 192, 96),
     }
+    stages = True
     latent_layers = "dense|(gain|bias)_.*"  # each of them takes a chunk of z
 
     @nn.compact
@@ -75,14 +77,14 @@ class Generator(BaseGenerator):
             return nn.relu(x * broadcast_like(1.0 + gain, x) + broadcast_like(bias, x))
 
         base, *widths = self.widths
-        attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
+        attending = attention_block(self.attention_size, self.square_size, [8 << i for i in range(len(widths))])
         if z.shape[-1] <= len(widths):
             raise ValueError(f"z_dim={z.shape[-1]}: biggan splits z into {len(widths) + 1} chunks, so give it as many")
         first, *conditions = jnp.array_split(z, len(widths) + 1, axis=-1)
         if self.num_classes:
             classes = nn.Embed(self.num_classes, self.shared_dim, embedding_init=orthogonal, name="classes")(labels)
             conditions = [jnp.concatenate([classes, chunk], axis=-1) for chunk in conditions]
-        x = dense(first, 4 * 4 * base, "dense").reshape(-1, 4, 4, base)
+        x = dense(first, math.prod(self.base) * base, "dense").reshape(-1, *self.base, base)
         for i, (width, condition) in enumerate(zip(widths, conditions)):
             h = norm_relu(x, condition, f"{i}a")
             h = conv(h, width, 3, f"conv_{i}a", convolve=upsample_conv)

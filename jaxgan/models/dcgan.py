@@ -4,6 +4,7 @@ StudioGAN puts a 3x3 convolution beside each of the paper's strided ones; dcgan_
 With classes G has class-conditional batch norm and D a projection (Miyato & Koyama 2018).
 """
 
+import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -24,6 +25,7 @@ class Generator(BaseGenerator):
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     latent_layers = "dense"
+    stages = True
     strided_only = False
 
     @nn.compact
@@ -35,8 +37,8 @@ class Generator(BaseGenerator):
             return nn.relu(BatchNorm(self.num_classes, self.axis_name, self.dtype, name=name)(x, labels, train))
 
         base, *widths = self.widths
-        x = nn.Dense(4 * 4 * base, kernel_init=INIT, dtype=self.dtype, name="dense")(z)
-        x = x.reshape(-1, 4, 4, base)
+        x = nn.Dense(math.prod(self.base) * base, kernel_init=INIT, dtype=self.dtype, name="dense")(z)
+        x = x.reshape(-1, *self.base, base)
         if self.strided_only:
             x = norm_relu(x, "norm")
         for i, width in enumerate(widths):
@@ -55,6 +57,7 @@ class Discriminator(BaseDiscriminator):
     """
 
     WIDTHS = WIDTHS
+    stages = True
     batch_dependent = True
     strided_only = False
 

@@ -14,20 +14,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
+from jaxgan.core.shapes import ImageSize, doublings, height_width, size_in_words
 from jaxgan.ops import conv as ops
 
 
 class _Net(nn.Module):
     """Holds what generators and discriminators have in common: their fields and the check of their widths."""
 
-    image_size: int = 32
+    image_size: ImageSize = 32  # of square images, or height and width where the architecture has `stages`
     image_channels: int = 3
     num_classes: int = 0  # 0: unconditional
     channels: tuple[int, ...] = ()  # widths from input to output; (): the architecture's own at image_size
     dtype: jnp.dtype = jnp.float32  # compute type; parameters and results are float32
     axis_name: str | None = None  # the mapped axis of the devices that share a batch
 
-    WIDTHS: ClassVar = {}  # image_size -> the architecture's own `channels`; its keys are the sizes that work
+    WIDTHS: ClassVar = {}  # square_size -> the architecture's own `channels`; its keys are the sizes that work
+    stages = False  # whether a small map is doubled to the image, and back, so that the map may be a rectangle
 
     @staticmethod
     def normalise_params(params: dict) -> dict:
@@ -35,8 +37,26 @@ class _Net(nn.Module):
         return params
 
     def default_widths(self) -> tuple[int, ...]:
-        """Returns the architecture's own `channels` at `image_size`, which is in `WIDTHS`."""
-        return self.WIDTHS[self.image_size]
+        """Returns the architecture's own `channels` at `square_size`, which is in `WIDTHS`."""
+        return self.WIDTHS[self.square_size]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return (*height_width(self.image_size), self.image_channels)
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """Height and width of the map that the stages begin from, 4x4 for squares of 2^k pixels."""
+        return doublings(self.image_size)[1]
+
+    @property
+    def square_size(self) -> int | None:
+        """The size of square images; for others, that of those which begin from 4x4 and have as many stages."""
+        if self.stages:
+            found = doublings(self.image_size)
+            return 4 << found[0] if found else None
+        return self.image_size if isinstance(self.image_size, int) else None
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -46,17 +66,22 @@ class _Net(nn.Module):
           ValueError: the architecture does not work at `image_size`, or `channels` are too many, too few or no
             positive integers.
         """
-        if self.image_size not in self.WIDTHS:
+        if self.square_size not in self.WIDTHS:
             *_, architecture = type(self).__module__.split(".")
             sizes = sorted(self.WIDTHS)
             gapless = len(sizes) > 2 and sizes[-1] - sizes[0] == len(sizes) - 1
             listed = f"{sizes[0]} to {sizes[-1]}" if gapless else ", ".join(map(str, sizes))
+            if not self.stages and not isinstance(self.image_size, int):
+                listed = f"squares of {listed}"
+            if self.stages:
+                least, most = sizes[0] // 4, sizes[-1] // 4
+                listed += f", and where both sides are one power of two in {least} .. {most} times 3 to 16"
             raise ValueError(f"image_size={self.image_size}: {architecture} works at {listed}")
         default, given = self.default_widths(), tuple(self.channels)
         if not all(type(width) is int and width > 0 for width in given):
             raise ValueError(f"channels={given}: widths are whole numbers from 1 on, such as {default}")
         if given and len(given) != len(default):
-            right = f"{self.image_size} pixels take {len(default)} widths, such as {default}"
+            right = f"{size_in_words(self.image_size)} pixels take {len(default)} widths, such as {default}"
             raise ValueError(f"channels={given}: {right}")
         return given or default
 

@@ -75,6 +75,7 @@ class Generator(BaseGenerator):
     group_width: int = 16
 
     WIDTHS = WIDTHS
+    stages = True
     latent_layers = "dense"
 
     @nn.compact
@@ -88,7 +89,7 @@ class Generator(BaseGenerator):
             classes = nn.Embed(self.num_classes, z.shape[-1], embedding_init=LINEAR, name="classes")
             x = jnp.concatenate([z, classes(labels)], axis=-1)
         x = nn.Dense(widths[0], use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)(x)
-        x = x[:, None, None] * self.param("basis", nn.initializers.normal(1.0), (4, 4, widths[0]))
+        x = x[:, None, None] * self.param("basis", nn.initializers.normal(1.0), (*self.base, widths[0]))
         for i, width in enumerate(widths):
             policy = stage_policy(i, len(widths), self.dtype)
             x = x.astype(policy["dtype"])
@@ -110,6 +111,7 @@ class Discriminator(BaseDiscriminator):
     group_width: int = 16
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
+    stages = True
     conditionings = ("projection",)
     batch_dependent = False
 
@@ -131,7 +133,7 @@ class Discriminator(BaseDiscriminator):
             for j in range(self.blocks):
                 num_blocks = self.blocks * len(widths)
                 x = Block(num_blocks, self.expansion, self.group_width, name=f"block_{i}_{j}", **policy)(x)
-        x = jnp.sum(x * self.param("basis", nn.initializers.normal(0.25), (4, 4, widths[-1])), axis=(1, 2))
+        x = jnp.sum(x * self.param("basis", nn.initializers.normal(0.25), (*self.base, widths[-1])), axis=(1, 2))
         features = widths[-1] if self.num_classes else 1
         dense = nn.Dense(features, use_bias=False, kernel_init=LINEAR, name="dense", **FLOAT32)
         if not self.num_classes:

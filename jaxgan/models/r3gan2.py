@@ -177,6 +177,7 @@ class Generator(BaseGenerator):
     group_width: int = 32
 
     WIDTHS = WIDTHS
+    stages = True
     normalise_params = staticmethod(normalise_params)
 
     @nn.compact
@@ -191,10 +192,10 @@ class Generator(BaseGenerator):
         classes = [class_vectors(self.num_classes, z.shape[-1], labels)] if self.num_classes else []
         x = jnp.concatenate([z, *classes, jnp.ones_like(z[:, :1])], axis=-1)
         x = leaky_relu(jnp.dot(x, Weight((x.shape[-1], hidden), name="dense")(), precision=HIGHEST))
-        basis = Weight((4, 4, self.group_width, hidden), fan_in=self.group_width, name="basis")()
-        basis = basis.reshape(4, 4, self.group_width, groups, self.group_width)
+        basis = Weight((*self.base, self.group_width, hidden), fan_in=self.group_width, name="basis")()
+        basis = basis.reshape(*self.base, self.group_width, groups, self.group_width)
         x = x.reshape(-1, groups, self.group_width)
-        x = jnp.einsum("bgi,hwigo->bhwgo", x, basis, precision=HIGHEST).reshape(-1, 4, 4, hidden)
+        x = jnp.einsum("bgi,hwigo->bhwgo", x, basis, precision=HIGHEST).reshape(-1, *self.base, hidden)
         x = conv(leaky_relu(x), Weight((1, 1, hidden, widths[0]), name="reduce")(), precision=HIGHEST)
         x = in_float32(upsample, x).astype(self.dtype)
         for i, after in enumerate((*widths[1:], None)):
@@ -216,6 +217,7 @@ class Discriminator(BaseDiscriminator):
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     normalise_params = staticmethod(normalise_params)
+    stages = True
     conditionings = ("projection",)
     batch_dependent = False
 
@@ -236,7 +238,7 @@ class Discriminator(BaseDiscriminator):
         x = downsample(x.astype(jnp.float32))
         expand = Weight((widths[-1] + 1, hidden), name="expand")()
         x = leaky_relu(pointwise(x, expand, scale, precision=HIGHEST))
-        basis = Weight((4, 4, self.group_width, hidden), name="basis")()
+        basis = Weight((*self.base, self.group_width, hidden), name="basis")()
         x = leaky_relu(conv(x, basis, padding="VALID", groups=groups, precision=HIGHEST)).reshape(-1, hidden)
         features = widths[-1] if self.num_classes else 1
         dense = Weight((hidden, features), name="dense")()

@@ -7,6 +7,7 @@ blocks. A 1x1 convolution commutes with nearest upsampling and with mean pooling
 StudioGAN's SNGAN at 32 pixels has orthogonal_init=True, bn_eps=1e-4 and relu_skips=True; its SAGAN is in sagan.py.
 """
 
+import math
 from typing import ClassVar
 
 import flax.linen as nn
@@ -35,12 +36,13 @@ GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 class Generator(BaseGenerator):
     """Maps z to 4x4, then has residual blocks that double the size, batch norm, ReLU, a 3x3 convolution and tanh."""
 
-    attention_size: int | None = 0  # pixels of the maps with self-attention; None: image_size / 2; 0: nowhere
+    attention_size: int | None = 0  # of the maps with self-attention, if images are square; None: half; 0: nowhere
     orthogonal_init: bool = False  # orthogonal initial weights everywhere, class tables too
     spectral: bool = False  # spectral norm on all weights, class tables too
     bn_eps: float = 1e-5
 
     WIDTHS: ClassVar = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
+    stages = True
     latent_layers = "dense"
 
     @nn.compact
@@ -59,9 +61,9 @@ class Generator(BaseGenerator):
             return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
         base, *widths = self.widths
-        attending = attention_block(self.attention_size, self.image_size, [8 << i for i in range(len(widths))])
-        dense = nn.Dense(4 * 4 * base, kernel_init=glorot, dtype=self.dtype, name="dense")
-        x = wrap(dense)(z).reshape(-1, 4, 4, base)
+        attending = attention_block(self.attention_size, self.square_size, [8 << i for i in range(len(widths))])
+        dense = nn.Dense(math.prod(self.base) * base, kernel_init=glorot, dtype=self.dtype, name="dense")
+        x = wrap(dense)(z).reshape(-1, *self.base, base)
         for i, width in enumerate(widths):
             h = norm_relu(x, f"norm_{i}a")
             h = conv(h, width, 3, glorot_relu, f"conv_{i}a", convolve=upsample_conv)
@@ -83,8 +85,9 @@ class Discriminator(BaseDiscriminator):
     spectral: bool = True  # spectral norm on all weights; False: the critic of WGAN-GP
 
     WIDTHS: ClassVar = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
-    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # image_size -> how many blocks, from the first, halve the size
+    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # square_size -> how many blocks, from the first, halve the size
     widens_first = False  # whether a block widens in its first convolution or in its second
+    stages = True
     batch_dependent = False
 
     @nn.compact
@@ -97,9 +100,13 @@ class Discriminator(BaseDiscriminator):
         def conv(x, width, size, init, name, **options):
             return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
-        widths, halvings = self.widths, self.HALVINGS[self.image_size]
-        ends = [self.image_size >> min(i + 1, halvings) for i in range(len(widths))]
-        attending = attention_block(self.attention_size, self.image_size, ends)
+        widths, halvings = self.widths, self.HALVINGS[self.square_size]
+        if any(side % 2**halvings for side in images.shape[1:3]):
+            raise ValueError(
+                f"image_size={self.image_size}: D halves it {halvings} times; give multiples of {2**halvings}"
+            )
+        ends = [self.square_size >> min(i + 1, halvings) for i in range(len(widths))]
+        attending = attention_block(self.attention_size, self.square_size, ends)
         x = images
         for i, width in enumerate(widths):
             down = i < halvings

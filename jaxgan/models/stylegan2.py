@@ -39,7 +39,7 @@ class Generator(BaseGenerator):
     In training a mutable collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
 
     Attributes:
-      image_size: a power of two in 8 .. 1024.
+      image_size: 8 .. 1024, a power of two, or other sides of as many doublings.
       channels: widths at 4, 8, .., image_size; if empty, the rule of `channel_base` and `channel_max`.
       dtype: compute type of the `low_precision` largest resolutions, but 4x4; all else is float32.
       axis_name: axis of the devices that share a batch, for the mean w in training.
@@ -59,15 +59,16 @@ class Generator(BaseGenerator):
     w_avg_decay: float = 0.995
 
     WIDTHS = WIDTHS
+    stages = True
     latent_layers = "style"
 
     def default_widths(self) -> tuple[int, ...]:
-        return resolution_widths(self.image_size, self.channel_base, self.channel_max)
+        return resolution_widths(self.square_size, self.channel_base, self.channel_max)
 
     def setup(self):
         channels = self.widths
         self.mapping_net = Mapping(self.w_dim, self.mapping_layers, self.num_classes)
-        self.synthesis_net = Synthesis(channels, self.image_channels, _dtypes(self), _clamp(self))
+        self.synthesis_net = Synthesis(self.base, channels, self.image_channels, _dtypes(self), _clamp(self))
         self.num_ws = 2 * len(channels)
         self.w_avg = self.variable("w_avg", "mean", jnp.zeros, (self.w_dim,))
 
@@ -75,7 +76,7 @@ class Generator(BaseGenerator):
         return self.synthesis(self.mapping(z, labels, train, keys, psi, cutoff), keys)
 
     def mapping(self, z, labels, train, keys=None, psi=1.0, cutoff=None) -> jax.Array:
-        """Returns styles [B, num_ws, w_dim] of latents [B, Z], num_ws = 2 log2(image_size) - 2.
+        """Returns styles [B, num_ws, w_dim] of latents [B, Z], num_ws = 2 log2(square_size) - 2.
 
         Args:
           psi: truncation (Karras et al. 2019, sec. B); 1: none, 0: the mean w for all.
@@ -129,11 +130,12 @@ class Discriminator(BaseDiscriminator):
     group_channels: int = 1
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
+    stages = True
     conditionings = ("projection",)
     batch_dependent = True
 
     def default_widths(self) -> tuple[int, ...]:
-        return resolution_widths(self.image_size, self.channel_base, self.channel_max)[::-1]
+        return resolution_widths(self.square_size, self.channel_base, self.channel_max)[::-1]
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
@@ -185,8 +187,9 @@ class Mapping(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Has a learned 4x4 constant, two modulated convolutions a resolution, and a sum of upsampled images ("skip")."""
+    """Has a learned constant map, two modulated convolutions a resolution, and a sum of upsampled images ("skip")."""
 
+    base: tuple[int, int]  # height and width of the constant
     channels: tuple[int, ...]
     image_channels: int
     dtypes: tuple[jnp.dtype, ...]
@@ -194,7 +197,7 @@ class Synthesis(nn.Module):
 
     @nn.compact
     def __call__(self, ws: jax.Array, keys: jax.Array | None) -> jax.Array:
-        const = self.param("const", nn.initializers.normal(1.0), (4, 4, self.channels[0]))
+        const = self.param("const", nn.initializers.normal(1.0), (*self.base, self.channels[0]))
         x = jnp.broadcast_to(const, (len(ws), *const.shape))
         images = None
         for i, (width, dtype) in enumerate(zip(self.channels, self.dtypes, strict=True)):
@@ -342,11 +345,11 @@ def minibatch_stddev(x, group_size: int, channels: int = 1, axis_name: str | Non
 
 
 def _dtypes(net) -> tuple[jnp.dtype, ...]:
-    """Returns the compute type at 4, 8, .., image_size."""
+    """Returns the compute type at 4, 8, .., square_size."""
     if jnp.dtype(net.dtype) == jnp.float16:
         raise ValueError("dtype=float16: modulated convolutions would overflow; choose bfloat16 or float32")
     resolutions = [4 << i for i in range(len(net.widths))]
-    low = max(8, 2 * net.image_size >> net.low_precision)
+    low = max(8, 2 * net.square_size >> net.low_precision)
     return tuple(jnp.dtype(net.dtype if r >= low else jnp.float32) for r in resolutions)
 
 

@@ -16,6 +16,7 @@ from jaxgan.core.errors import ConfigError, is_finite, require, require_finite, 
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
+from jaxgan.core.shapes import height_width
 from jaxgan.data.pixels import to_uint8
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
@@ -145,7 +146,7 @@ class Generator:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
-        return self.module.image_size, self.module.image_size, self.module.image_channels
+        return (*height_width(self.module.image_size), self.module.image_channels)
 
     @property
     def has_styles(self) -> bool:

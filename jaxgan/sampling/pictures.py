@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import as_path, atomic_write
-from jaxgan.data.decoding import decode_image
+from jaxgan.core.shapes import ImageSize, height_width
+from jaxgan.data.arrays import converted
+from jaxgan.data.image_file import Form, decode_image
 from jaxgan.data.scan import SUFFIXES, readable_suffixes
 
 COMFORTABLE = 96  # pixels; an image is enlarged until a side has this many
@@ -20,7 +22,8 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
     """Lays images out row by row on white, uint8 [rows * (H * scale + pad) + pad, ..., 3].
 
     Args:
-      images: uint8 [N, H, W, C] with C = 1 or 3; a last row that they do not fill stays white.
+      images: uint8 [N, H, W, C] with C = 1, 3 or 4, where RGBA is laid on white; a last row that they do not fill
+        stays white.
       columns: images in a row.
       pad: pixels between images and around them.
       scale: whole factor of enlargement without interpolation; None: until a side has 96 pixels.
@@ -30,6 +33,7 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
     """
     _check_images(images)
     require_whole("columns", columns, 1)
+    images = converted(images, 3)
     count, height, width, _ = images.shape
     if scale is None:
         scale = -(-COMFORTABLE // max(height, width))
@@ -38,7 +42,7 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
     canvas = np.full((-(-count // columns) * cell_y + pad, columns * cell_x + pad, 3), 255, np.uint8)
     for i, image in enumerate(images):
         y, x = pad + i // columns * cell_y, pad + i % columns * cell_x
-        canvas[y : y + height * scale, x : x + width * scale] = image  # one channel is broadcast to three
+        canvas[y : y + height * scale, x : x + width * scale] = image
     return canvas
 
 
@@ -86,7 +90,7 @@ def show_grid(images: np.ndarray, columns: int, data_name: str = "", titles: Seq
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes an image, uint8 [H, W, 1 or 3], whole or not at all; the directory is made if need be."""
+    """Writes an image, uint8 [H, W, 1, 3 or 4], whole or not at all; the directory is made if need be."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -133,15 +137,15 @@ def check_suffix(path: str | os.PathLike, setting: str = "path") -> None:
 
 def _check_images(images: np.ndarray) -> None:
     is_array = isinstance(images, np.ndarray)
-    if not is_array or images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3):
+    if not is_array or images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3, 4):
         found = f"{images.dtype} {list(images.shape)}" if is_array else type(images).__name__
-        raise ConfigError(f"images={found}: must be a NumPy array, uint8 [N, H, W, 1 or 3]")
+        raise ConfigError(f"images={found}: must be a NumPy array, uint8 [N, H, W, 1, 3 or 4]")
 
 
-def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray:
-    """Reads one image file, or those of a directory by name, as uint8 [n, size, size, channels].
+def read_images(path: str | os.PathLike, size: ImageSize, channels: int) -> np.ndarray:
+    """Reads one image file, or those of a directory by name, as uint8 [n, H, W, channels].
 
-    Images of another size are cropped to their central square and resized.
+    Images of another size are cropped to their middle and resized.
 
     Raises:
       ConfigError: the directory holds no image.
@@ -152,4 +156,4 @@ def read_images(path: str | os.PathLike, size: int, channels: int) -> np.ndarray
     suffixes = readable_suffixes()
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
-    return np.stack([decode_image(file, size, channels) for file in files])
+    return np.stack([decode_image(file, Form(*height_width(size), channels)) for file in files])

@@ -70,7 +70,7 @@ def inversions(
 
     `path` is as in `read_images`; 0 columns are 2.
     """
-    targets = read_images(path, *generator.image_shape[1:])
+    targets = read_images(path, generator.image_shape[:2], generator.image_shape[2])
     found = invert(
         generator, targets, steps, features=features, seed=seed, labels=_repeat(generator, labels, len(targets))
     )

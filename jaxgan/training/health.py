@@ -61,12 +61,13 @@ def overfitting_gap(logits_train: np.ndarray, logits_heldout: np.ndarray, logits
     """Returns where D puts held-out reals between train reals (0) and fakes (1), from logits [N] each.
 
     That is (E D(train) - E D(heldout)) / (E D(train) - E D(fake)), r_v of StyleGAN2-ADA (Karras et al. 2020, eq. 1).
-    NaN while D does not tell train reals from fakes by more than the noise of the means.
+    NaN while D does not tell train reals from fakes by more than the noise of the means, or of a single held-out image.
     """
     train, heldout, fake = (np.asarray(x, np.float64) for x in (logits_train, logits_heldout, logits_fake))
     span = train.mean() - fake.mean()
-    noise = math.sqrt(train.var() / train.size + fake.var() / fake.size)
-    return float((train.mean() - heldout.mean()) / span) if span > SEPARATION * noise else math.nan
+    noise = math.sqrt(sum(x.var() / x.size for x in (train, heldout, fake)))
+    known = heldout.size > 1 and span > SEPARATION * noise
+    return float((train.mean() - heldout.mean()) / span) if known else math.nan
 
 
 @dataclass(frozen=True)

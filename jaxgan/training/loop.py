@@ -24,6 +24,7 @@ from jaxgan.core.files import as_path, atomic_write, make_directories, sole_user
 from jaxgan.core.memory import device_bytes, require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.core.processes import describe_devices
+from jaxgan.core.shapes import size_in_words
 from jaxgan.core.shell import command_line, from_here
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
@@ -351,7 +352,7 @@ def log_run_header(
         {
             "generator": f"{parameters[0]:,} parameters",
             "discriminator": f"{parameters[1]:,} parameters",
-            "images": f"{spec.num_images:,} of {spec.image_size}x{spec.image_size}",
+            "images": f"{spec.num_images:,} of {size_in_words(spec.image_size)}",
             "devices": f"{describe_devices()}, {config.parallel}, {config.dtype}",
             "batch": f"{config.batch_size}"
             + f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)

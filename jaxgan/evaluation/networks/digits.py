@@ -21,7 +21,7 @@ def load() -> FeatureNetwork:
     """Returns the network `digits`: images of 8x8 pixels or more, with C channels, to `logits` [B, C * 10]."""
     images, classes = load_digits(held_out=False)
     variables, weights = kernel.fit(np.asarray(_flat(images)), classes, alpha=0.1, gamma=GAMMA)
-    return FeatureNetwork("digits", apply, variables, weights, "8x8 by averaging areas")
+    return FeatureNetwork("digits", apply, variables, weights, "8x8 by averaging areas", colours=False)
 
 
 def apply(variables, images: jax.Array) -> dict[str, jax.Array]:

@@ -12,3 +12,4 @@ class FeatureNetwork(NamedTuple):
     variables: Any  # pytree of arrays
     weights: str  # SHA-256 of the weight file, hexadecimal
     resize: str  # what is done to images of another size, in words
+    colours: bool = True  # takes RGB, and grey that is repeated; False: any number of channels
