@@ -180,3 +180,20 @@ def keyed_cache_directory(kind: str, *key: str) -> Path:
 def announce(line: str) -> None:
     """Prints a line to stderr, such as why the next step takes a while."""
     print(line, file=sys.stderr, flush=True)
+
+
+def make_directories(directories: dict) -> None:
+    """Makes local directories, {setting: path}; where one cannot be, a ConfigError names it and none is left behind."""
+    made = []
+    for setting, directory in directories.items():
+        if is_remote(directory):  # a bucket has none
+            continue
+        path = Path(directory)
+        try:
+            missing = [parent for parent in (path, *path.parents) if not parent.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            for empty in made:
+                empty.rmdir()
+            raise ConfigError(f"{setting}={str(directory)!r}: cannot be made: {error.strerror}") from error
+        made = missing + made

@@ -11,6 +11,36 @@ from jaxgan.core.errors import ConfigError
 from jaxgan.models.layers import BaseDiscriminator
 
 
+def _initialise(net: nn.Module, shape: tuple[int, ...], batch_size: int, key):
+    """Returns what a net answers to a batch of zeros, and the variables that it makes."""
+    labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
+    return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)
+
+
+def abstract_variables(net: nn.Module, shape: tuple[int, ...]) -> dict:
+    """Returns the variables of a net without computing them; `shape` is that of one example, (z_dim,) or (H, W, C)."""
+    return jax.eval_shape(lambda key: _initialise(net, shape, 1, key)[1], jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=256)
+def layer_names(net: nn.Module, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Returns the layers of a net by their paths in its parameters, in the order in which it first uses them.
+
+    Example:
+      >>> from jaxgan.models import MODELS
+      >>> layer_names(MODELS["mlp"][1](image_size=8), (8, 8, 3))
+      ('conv_0', 'conv_1', 'logit')
+    """
+    names = []
+
+    def trace(key):
+        params = _initialise(net, shape, 1, key)[1]["params"]  # in the order in which Flax made them
+        names.extend(f"{net.body}/{name}".strip("/") for name in (params[net.body] if net.body else params))
+
+    jax.eval_shape(trace, jax.random.key(0))
+    return tuple(names)
+
+
 @functools.lru_cache(maxsize=256)
 def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
     """Builds a net without computing anything; what it raises is for the user to read.
@@ -23,12 +53,7 @@ def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
     Raises:
       ValueError: it cannot be built, or returns something else than `jaxgan.models` says.
     """
-
-    def initialise(key):
-        labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
-        return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)[0]
-
-    returned = jax.eval_shape(initialise, jax.random.key(0))
+    returned = jax.eval_shape(lambda key: _initialise(net, shape, batch_size, key)[0], jax.random.key(0))
     if isinstance(net, BaseDiscriminator):
         _check_discriminated(net, returned, batch_size)
         return

@@ -33,6 +33,9 @@ net checks itself when it is made or called, by ValueErrors that begin with "fie
 
 Class attributes (without annotation, or `ClassVar`, as these are no fields):
   WIDTHS: {image_size: default channels}, from input to output, for each size that works.
+  body: name of the submodule whose entries are the net's layers, which may be frozen from the first on, in the order in
+    which they are used; the default is the net itself.
+  Generator.mapping_body: name of the submodule that maps z to styles; "", the default, if there is none.
   normalise_params: static, params -> params, applied after each optimizer step; the default changes nothing.
   Generator.latent_layers: regular expression for the names of the affine layers that z enters (w, with styles), of
     which semantic directions are computed; None, the default, if there are none.

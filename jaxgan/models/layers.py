@@ -28,6 +28,7 @@ class _Net(nn.Module):
     axis_name: str | None = None  # the mapped axis of the devices that share a batch
 
     WIDTHS: ClassVar = {}  # image_size -> the architecture's own `channels`; its keys are the sizes that work
+    body = ""  # the submodule whose entries are the layers; "": the net itself
 
     @staticmethod
     def normalise_params(params: dict) -> dict:
@@ -67,9 +68,11 @@ class BaseGenerator(_Net):
     Attributes:
       latent_layers: a regular expression for the names of the layers that z enters, or w in a net with styles; they
         must be affine. None: not known, so that there are no semantic directions.
+      mapping_body: the name of the submodule that maps z to styles; "": there is none.
     """
 
     latent_layers = None
+    mapping_body = ""
 
 
 def unit(x: jax.Array) -> jax.Array:

@@ -59,6 +59,7 @@ class Generator(BaseGenerator):
     w_avg_decay: float = 0.995
 
     WIDTHS = WIDTHS
+    body, mapping_body = "synthesis_net", "mapping_net"
     latent_layers = "style"
 
     def default_widths(self) -> tuple[int, ...]:

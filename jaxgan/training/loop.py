@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
 from jaxgan.core.errors import ConfigError, require, summary
-from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
+from jaxgan.core.files import as_path, atomic_write, make_directories, sole_user
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.core.processes import describe_devices
@@ -36,9 +36,16 @@ from jaxgan.training.hooks import Hook, HookCaller, own_hooks
 from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
-from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
+from jaxgan.training.resume import (
+    checkpoint_directory,
+    compare_with_saved,
+    has_checkpoint,
+    require_checkpoints,
+    restore_or_init,
+)
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint
+from jaxgan.training.start import Start, read_start
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -78,6 +85,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
     require_checkpoints(workdir, directory)
+    start = None if has_checkpoint(directory) else read_start(config, recipe)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)
@@ -89,10 +97,10 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
         changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
-        log_run_header(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}))
+        log_run_header(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}), start)
         while True:
             with console.working("restoring the state" if checkpoints.latest_step() else "initialising the nets"):
-                state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
+                state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed), start)
             step, total = int(state.step), steps(config, config.train_kimg)
             right = f"must divide step {step}, where the run resumes"
             good = step % config.steps_per_dispatch == 0
@@ -315,23 +323,6 @@ def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int, save
     return log
 
 
-def make_directories(directories: dict) -> None:
-    """Makes local directories, {setting: path}; where one cannot be, a ConfigError names it and none is left behind."""
-    made = []
-    for setting, directory in directories.items():
-        if is_remote(directory):  # a bucket has none
-            continue
-        path = pathlib.Path(directory)
-        try:
-            missing = [parent for parent in (path, *path.parents) if not parent.exists()]
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            for empty in made:
-                empty.rmdir()
-            raise ConfigError(f"{setting}={str(directory)!r}: cannot be made: {error.strerror}") from error
-        made = missing + made
-
-
 def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatch: int) -> bool:
     """Returns whether a signal came, the same answer on all processes."""
     if jax.process_count() == 1:
@@ -352,9 +343,22 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
 
 
 def log_run_header(
-    console: Progress, config, recipe: Recipe, spec: data.DataSpec, workdir: pathlib.Path, changed: list, facts: dict
+    console: Progress,
+    config,
+    recipe: Recipe,
+    spec: data.DataSpec,
+    workdir,
+    changed: list,
+    facts: dict,
+    start: Start | None,
 ) -> None:
-    """Prints what is trained on what, what is known of the images, and what changed since the checkpoint."""
+    """Prints what is trained on what, what it begins with, and what changed since the checkpoint.
+
+    Args:
+      changed: settings, in words.
+      facts: what is known of the images.
+      start: the weights that the run begins with; None where it begins from nothing, or goes on.
+    """
     nets = jax.eval_shape(init_state, recipe, jax.random.key(0))
     parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (nets.g, nets.d)]
     console.header(
@@ -367,6 +371,7 @@ def log_run_header(
             "batch": f"{config.batch_size}, {config.d_steps} D step(s) for each G step",
             "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
             "workdir": workdir,
+            **(start.facts if start else {}),
         },
     )
     if facts:
