@@ -253,3 +253,25 @@ def test_nothing_is_written_where_nothing_fits(tmp_path):
     with pytest.raises(ConfigError, match=r"^config\.init_from='.*nothing': no checkpoint in "):
         train(config, tmp_path / "run", ArrayDataset(np.zeros((16, 8, 8, 3), np.uint8)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_recipe_for_few_images_trains(tmp_path):
+    config = jaxgan.config("finetune")
+    changes = {
+        **{"data.image_size": 8, "model.z_dim": 8, "batch_size": 8, "dtype": "float32", "log.tensorboard": False},
+        **{"model.g.channels": (8, 8), "model.d.channels": (8, 8), "model.g.w_dim": 8, "model.g.mapping_layers": 1},
+        **{"penalty.r1.interval": 2, "penalty.path.interval": 2, "log.every_kimg": 0.016, "train_kimg": 0.032},
+        "sample.grid": 2,
+    }
+    config.update_from_flattened_dict(changes)
+    state = random_state(recipe_of(config), 0)
+    _, config.init_from = save_state(tmp_path / "source", config, 0, state)
+    dataset = ArrayDataset(np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), np.uint8))
+    assert train(config, tmp_path / "run", dataset) == 0
+    items, _, step = restore_items(tmp_path / "run", None, ["d", "ema"])
+    assert step == 4
+    for name in ("from_rgb", "conv_0a", "conv_0b", "skip_0"):
+        assert_same_bits(items["d"]["params"][name], state.d.params[name])
+    assert not np.array_equal(items["d"]["params"]["conv"]["kernel"], state.d.params["conv"]["kernel"])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(items))
