@@ -35,8 +35,9 @@ def get_config(variant="stylegan2"):
     config.log.every_kimg = 5.12
     for section in (config.sample, config.eval, config.health, config.checkpoint):
         section.every_kimg = 20.48
-    config.eval.metrics = ()
-    config.checkpoint.best_metric = ""
+    config.eval.metrics = ("swd",)
+    config.eval.num_samples = 2000
+    config.checkpoint.best_metric = "eval/swd"
     return config
 
 

@@ -262,7 +262,7 @@ def test_the_recipe_for_few_images_trains(tmp_path):
         **{"data.image_size": 8, "model.z_dim": 8, "batch_size": 8, "dtype": "float32", "log.tensorboard": False},
         **{"model.g.channels": (8, 8), "model.d.channels": (8, 8), "model.g.w_dim": 8, "model.g.mapping_layers": 1},
         **{"penalty.r1.interval": 2, "penalty.path.interval": 2, "log.every_kimg": 0.016, "train_kimg": 0.032},
-        "sample.grid": 2,
+        **{"sample.grid": 2, "eval.num_samples": 16},
     }
     config.update_from_flattened_dict(changes)
     state = random_state(recipe_of(config), 0)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.models.layers import BaseDiscriminator
 
 
@@ -98,3 +98,25 @@ def naming_setting(config, net: str):
             raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
         setting = elsewhere.get(field, f"model.{net}.{field}")
         raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
+
+
+def frozen_parameters(config, name: str, net: nn.Module) -> tuple[str, ...]:
+    """Returns the parameters of net "g" or "d" that config.freeze keeps, by their paths."""
+    setting, count = f"config.freeze.{name}_layers", config.freeze[f"{name}_layers"]
+    size = net.image_size
+    layers = layer_names(net, (config.model.z_dim,) if name == "g" else (size, size, net.image_channels))
+    most = len(layers) - (name == "d")  # of G, the mapping network may be left to train
+    right = f"must be in 0 .. {most}, as the layers are {', '.join(layers)}"
+    require(0 <= count <= most, setting, count, right)
+    frozen = layers[:count]
+    if name == "g" and config.freeze.mapping:
+        right = f"{config.model.name} has no mapping network; stylegan2 has"
+        require(bool(net.mapping_body), "config.freeze.mapping", True, right)
+        frozen += (net.mapping_body,)
+    nothing_left = name == "g" and count == most and bool(config.freeze.mapping or not net.mapping_body)
+    require(not nothing_left, setting, count, "leaves nothing of G to train")
+    if frozen:
+        setting, value = (setting, count) if count else ("config.freeze.mapping", True)
+        right = f"keeps weights that the net begins with, so name a run in config.init_from, with {name} in init_parts"
+        require(bool(config.init_from) and name in config.init_parts, setting, value, right)
+    return frozen

@@ -14,7 +14,7 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
-from jaxgan.gan.nets import check_net, layer_names, naming_setting
+from jaxgan.gan.nets import check_net, frozen_parameters, naming_setting
 from jaxgan.gan.optim import OPTIMIZERS, Optimizer, as_optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.schedules import Schedule, as_schedule, parse_schedule, require_range
@@ -193,8 +193,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     return Recipe(
         generator=generator,
         discriminator=discriminator,
-        optimizer_g=_optimizer(config, "optim_g").replace(frozen=_frozen(config, "g", generator)),
-        optimizer_d=_optimizer(config, "optim_d").replace(frozen=_frozen(config, "d", discriminator)),
+        optimizer_g=_optimizer(config, "optim_g").replace(frozen=frozen_parameters(config, "g", generator)),
+        optimizer_d=_optimizer(config, "optim_d").replace(frozen=frozen_parameters(config, "d", discriminator)),
         z_dim=config.model.z_dim,
         batch_size=config.batch_size,
         loss=loss,
@@ -299,28 +299,6 @@ def _optimizer(config, name: str) -> Optimizer:
     scalars = {"learning_rate": _schedule(section, "lr", config, f"{name}.")}
     scalars |= {key: b2 if key == "b2" else Schedule(section[key]) for key in names}
     return Optimizer(make, scalars)
-
-
-def _frozen(config, name: str, net: BaseGenerator | BaseDiscriminator) -> tuple[str, ...]:
-    """Returns the parameters of net "g" or "d" that config.freeze keeps, by their paths."""
-    setting, count = f"config.freeze.{name}_layers", config.freeze[f"{name}_layers"]
-    size = net.image_size
-    layers = layer_names(net, (config.model.z_dim,) if name == "g" else (size, size, net.image_channels))
-    most = len(layers) - (name == "d")  # of G, the mapping network may be left to train
-    right = f"must be in 0 .. {most}, as the layers are {', '.join(layers)}"
-    require(0 <= count <= most, setting, count, right)
-    frozen = layers[:count]
-    if name == "g" and config.freeze.mapping:
-        right = f"{config.model.name} has no mapping network; stylegan2 has"
-        require(bool(net.mapping_body), "config.freeze.mapping", True, right)
-        frozen += (net.mapping_body,)
-    nothing_left = name == "g" and count == most and bool(config.freeze.mapping or not net.mapping_body)
-    require(not nothing_left, setting, count, "leaves nothing of G to train")
-    if frozen:
-        setting, value = (setting, count) if count else ("config.freeze.mapping", True)
-        right = f"keeps weights that the net begins with, so name a run in config.init_from, with {name} in init_parts"
-        require(bool(config.init_from) and name in config.init_parts, setting, value, right)
-    return frozen
 
 
 def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:

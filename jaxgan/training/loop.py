@@ -262,6 +262,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
         evaluation_protocol(config),
         evaluation_setting,
         data_name=config.data.name,
+        image_shape=recipe.image_shape,
         conditional=recipe.conditional,
         best_metric=config.checkpoint.best_metric,
     )

@@ -14,7 +14,6 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.nets import abstract_variables
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
-from jaxgan.models.layers import BaseDiscriminator
 from jaxgan.sampling.load import locate
 
 PARTS = ("g", "d", "ema")
@@ -75,7 +74,7 @@ def read_start(config, recipe: Recipe) -> Start | None:
     for part in parts:
         net = recipe.discriminator if part == "d" else recipe.generator
         # What this net would be with the other run's classes and channels is what its weights have to be.
-        here, expected = (_shapes(net, recipe.z_dim) for net in (net, net.clone(**fields)))
+        here, expected = (_shapes(net, recipe.z_dim, part) for net in (net, net.clone(**fields)))
         there = {key: array.shape for key, array in traverse_util.flatten_dict(items[part]).items()}
         if unfit := [key for key in expected | there if expected.get(key) != there.get(key)]:
             raise ConfigError(f"config.init_from={path!r}: {_mismatch(part, unfit, there, expected, saved, config)}")
@@ -92,10 +91,9 @@ def read_start(config, recipe: Recipe) -> Start | None:
     return Start(arrays, facts)
 
 
-def _shapes(net, z_dim: int) -> dict[tuple, tuple]:
+def _shapes(net, z_dim: int, part: str) -> dict[tuple, tuple]:
     """Returns the shapes of a net's variables by their paths."""
-    is_d = isinstance(net, BaseDiscriminator)
-    shape = (net.image_size, net.image_size, net.image_channels) if is_d else (z_dim,)
+    shape = (net.image_size, net.image_size, net.image_channels) if part == "d" else (z_dim,)
     return {key: x.shape for key, x in traverse_util.flatten_dict(abstract_variables(net, shape)).items()}
 
 

@@ -5,7 +5,7 @@ One file a network, each with a `load` that returns a `FeatureNetwork`; `weights
 what makes the weights that the package ships is in tools/.
 """
 
-from jaxgan.evaluation.networks import cifar, digits, dinov2, inception
+from jaxgan.evaluation.networks import cifar, digits, dinov2, inception, patches
 from jaxgan.evaluation.networks.network import FeatureNetwork
 
 __all__ = ["NETWORKS", "FeatureNetwork"]
@@ -16,4 +16,6 @@ NETWORKS = {
     "dinov2": dinov2.load,
     "cifar": cifar.load,
     "digits": lambda file: digits.load(),  # fitted when it is loaded
+    "patches": lambda file: patches.load_patches(),
+    "pixels": lambda file: patches.load_pixels(),
 }
