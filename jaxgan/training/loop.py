@@ -36,13 +36,7 @@ from jaxgan.training.hooks import Hook, HookCaller, own_hooks
 from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
-from jaxgan.training.resume import (
-    checkpoint_directory,
-    compare_with_saved,
-    has_checkpoint,
-    require_checkpoints,
-    restore_or_init,
-)
+from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint
 from jaxgan.training.start import Start, read_start
@@ -84,8 +78,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
-    require_checkpoints(workdir, directory)
-    start = None if has_checkpoint(directory) else read_start(config, recipe)
+    start = None if require_checkpoints(workdir, directory) else read_start(config, recipe)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)

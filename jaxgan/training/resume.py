@@ -38,27 +38,30 @@ def note_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path
     """
     file = workdir / WHERE_CHECKPOINTS_ARE
     content = f"{directory}\n".encode()
-    if not (file.exists() and file.read_bytes() == content) and has_checkpoint(directory):
+    if not (file.exists() and file.read_bytes() == content) and _has_checkpoint(directory):
         atomic_write(file, content)
 
 
-def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> None:
-    """Raises a ConfigError if the run in `workdir` once had checkpoints and there is none in `directory`.
+def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> bool:
+    """Returns whether the run in `workdir` has a checkpoint in `directory`, damaged or not.
 
-    They are elsewhere, or on a disk that is missing: to begin again would overwrite the log of what they hold.
+    Raises:
+      ConfigError: it once had, and has none: they are elsewhere, or on a disk that is missing. To begin again would
+        overwrite the log of what they hold.
     """
-    file = workdir / WHERE_CHECKPOINTS_ARE
-    if file.exists() and not has_checkpoint(directory):
-        known, there = file.read_text(errors="replace").strip(), str(directory)
+    file, there = workdir / WHERE_CHECKPOINTS_ARE, str(directory)
+    found = _has_checkpoint(directory)
+    if file.exists() and not found:
+        known = file.read_text(errors="replace").strip()
         places = f"in {known!r}, and now there is none" + f" in {there!r}" * (known != there)
         raise ConfigError(
             f"--workdir={str(workdir)!r}: this run had checkpoints {places}. Bring them back or name their directory "
             "by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
         )
+    return found
 
 
-def has_checkpoint(directory) -> bool:
-    """Returns whether `directory` itself has a checkpoint, damaged or not."""
+def _has_checkpoint(directory) -> bool:
     try:
         return str(find(directory)[0]) == str(directory)
     except CheckpointError:

@@ -1,8 +1,8 @@
 """Pretrained networks, which turn images into the features that metrics compare.
 
 One file a network, each with a `load` that returns a `FeatureNetwork`; `weights.py` fetches weight files and
-`torch_file.py` reads those of PyTorch. Nothing here knows of metrics, data sets or generators, and nothing is trained:
-what makes the weights that the package ships is in tools/.
+`core/torch_file.py` reads those of PyTorch. Nothing here knows of metrics, data sets or generators, and nothing is
+trained: what makes the weights that the package ships is in tools/.
 """
 
 from jaxgan.evaluation.networks import cifar, digits, dinov2, inception, patches
