@@ -154,6 +154,7 @@ class _Resolver:
         self._strict, self._read = strict, read
         self._done, self._storages, self._depth = {}, {}, 0
         self.stored = {}  # storages in bytes of their own, by the id of these
+        self._bytes = {"storages": 0, "tensors": 0}
         self._kept = []  # what `_done` knows by its id must not be freed
 
     def resolve(self, value):
@@ -227,12 +228,20 @@ class _Resolver:
                 if numel < 0:
                     raise ValueError(f"storage {key!r} has {numel} elements")
                 if key not in self._storages:
-                    self._storages[key] = _Storage(self._read(dtype, key, numel))
+                    self._storages[key] = self.count(_Storage(self._read(dtype, key, numel)))
                 storage = self._storages[key]
                 if storage.array.dtype != dtype or len(storage.array) != numel:
                     raise ValueError(f"storage {key!r} has two types or sizes")
                 return storage
         raise ValueError("it refers to something outside that is no storage")
+
+    def count(self, thing: _Storage | np.ndarray):
+        """Returns a storage or a tensor; a ValueError says where tensors are far more than what they are views of."""
+        is_storage = isinstance(thing, _Storage)
+        self._bytes["storages" if is_storage else "tensors"] += thing.array.nbytes if is_storage else thing.nbytes
+        if self._bytes["tensors"] > 2**20 + 16 * self._bytes["storages"]:  # whoever copies them would need it all
+            raise ValueError("tensors share their numbers beyond all measure")
+        return thing
 
     def arguments(self, record: Record, most: int, state: bool = False) -> list:
         """Returns the arguments of a call, at most so many; there may be no attributes to set unless `state`."""
@@ -255,7 +264,8 @@ def _tensor(resolver, record) -> np.ndarray:
         raise ValueError(f"a tensor needs {last + 1} elements of a storage of {flat.size}")
     if math.prod(size) > flat.size:  # a few bytes could be a huge one
         raise ValueError(f"a tensor has shape {size}, of a storage of {flat.size} elements")
-    return np.ndarray(size, flat.dtype, flat, offset * flat.itemsize, [s * flat.itemsize for s in stride])
+    view = np.ndarray(size, flat.dtype, flat, offset * flat.itemsize, [s * flat.itemsize for s in stride])
+    return resolver.count(view)
 
 
 def _parameter(resolver, record) -> np.ndarray:
@@ -283,7 +293,7 @@ def _stored(resolver, record) -> _Storage:
         file = io.BytesIO(data)
         if pickled.read(file) != MAGIC:
             raise ValueError("a storage starts like none")
-        resolver.stored[id(data)] = _load_legacy(file, len(data), strict=True, alone=True)
+        resolver.stored[id(data)] = resolver.count(_load_legacy(file, len(data), strict=True, alone=True))
     return resolver.stored[id(data)]
 
 
