@@ -29,6 +29,7 @@ _HOMES = {
     "Generator": "jaxgan.sampling.generator",
     "save_images": "jaxgan.sampling.pictures",
     "evaluate": "jaxgan.evaluation.evaluator",
+    "convert": "jaxgan.conversion.run",
     "Penalty": "jaxgan.gan.penalties",
     "Loss": "jaxgan.gan.losses",
     "Optimizer": "jaxgan.gan.optim",

@@ -1,4 +1,4 @@
-"""The console command: jaxgan train|sample|evaluate|configs|plan, or python -m jaxgan with the same words."""
+"""The console command: jaxgan train|sample|evaluate|convert|configs|plan, or python -m jaxgan with the same words."""
 
 import importlib
 import sys
@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "trains a GAN, or resumes its training",
     "sample": "makes images with a trained generator",
     "evaluate": "scores a run or anyone's images",
+    "convert": "makes a run of networks that others have trained",
     "configs": "lists the packaged configs",
     "plan": "says what a config needs of a TPU or GPU that is not here",
 }

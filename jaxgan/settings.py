@@ -26,7 +26,7 @@ from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
 # Settings that name a file or a directory; "" is none.
-PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir")
+PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir", "init_from")
 
 
 class UnknownSetting(ConfigError, AttributeError):
@@ -145,6 +145,13 @@ def default_config() -> Settings:
     config.data.num_classes = 10  # synthetic: as many as are wanted; 0: no labels
     config.data.skip_unreadable = False  # images: leave files out that cannot be decoded, and say how many
     config.data.cache_gb = 64.0  # disk for a set's decoded copy; one that takes more is decoded whenever it is read
+
+    config.init_from = ""  # begin with the weights of this run or checkpoint; a run that is resumed does not read it
+    config.init_parts = ("g", "d", "ema")  # which weights; the others and the optimizers begin anew
+    config.freeze = Settings()  # what keeps the values of init_from, bit for bit
+    config.freeze.d_layers = 0  # the first layers of D, from the image on (FreezeD, Mo et al. 2020)
+    config.freeze.g_layers = 0  # the first layers of G, from z on; those of a mapping network are none of them
+    config.freeze.mapping = False  # G's mapping network
 
     config.model = Settings()
     config.model.name = "sngan"  # see jaxgan/models/__init__.py

@@ -17,7 +17,7 @@ from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.settings import meanings, to_json
 from tests.helpers import environment
 
-COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
+COMMANDS = ("train", "sample", "evaluate", "convert", "configs", "plan")
 
 
 def command(name):

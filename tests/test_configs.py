@@ -71,6 +71,15 @@ def test_an_unknown_preset_of_r3gan():
         jaxgan.config("r3gan:lsun")
 
 
+@pytest.mark.parametrize("variant", ["stylegan2", "r3gan"])
+def test_variants_of_finetune_keep_the_first_layers(variant):
+    recipe = jaxgan.recipe_from_config(jaxgan.config(f"finetune:{variant}"))
+    assert len(recipe.optimizer_d.frozen) in (3, 4)
+    assert recipe.optimizer_g.frozen == ()
+    with pytest.raises(ConfigError, match=r"finetune:biggan: the variants are stylegan2 and r3gan"):
+        jaxgan.config("finetune:biggan")
+
+
 def test_every_architecture_has_a_config():
     assert {jaxgan.config(name).model.name for name in FILES} == set(MODELS)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.evaluation.networks import dinov2, torch_file
+from jaxgan.core import torch_file
+from jaxgan.evaluation.networks import dinov2
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "dinov2.pth"

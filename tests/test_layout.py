@@ -23,6 +23,7 @@ ROOMS = {
     "sampling": {"core", "data", "gan", "settings"},
     "evaluation": {"core", "data", "models", "sampling", "settings"},
     "training": {"core", "data", "gan", "settings", "sampling", "evaluation", "planning"},
+    "conversion": {"core", "data", "gan", "settings"},
     "planning": {"core", "data", "gan", "ops"},
     "commands": {
         "core",
@@ -32,12 +33,14 @@ ROOMS = {
         "sampling",
         "evaluation",
         "training",
+        "conversion",
         "planning",
         "__init__",
     },
     "main": {"commands"},
     "sample": {"commands"},
     "evaluate": {"commands", "evaluation"},
+    "convert": {"commands", "conversion"},
     "plan": {"commands"},
     "__main__": {"commands", "__init__"},
 }

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.evaluation.networks import torch_file, weights
+from jaxgan.core import torch_file
+from jaxgan.evaluation.networks import weights
 from tests.golden.torch_writer import Call, Global, Persistent, dumps, legacy_file, storage, tensor, zip_file
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -83,40 +84,42 @@ def execute(command):
             {"a": Call("torch._utils._rebuild_tensor_v2.__globals__", 1)},
             r"asks for torch\._utils\._rebuild_tensor_v2\.",
         ),
-        ({"a": Call("torch.FloatStorage", 3)}, "not callable"),
-        ({"a": Global("torch.FloatStorage")}, "holds a _StorageType"),
-        ({"a": (Global("collections.OrderedDict"),)}, "holds a type"),
+        ({"a": Call("torch.FloatStorage", 3)}, r"asks for torch\.FloatStorage"),
+        ({"a": Global("torch.FloatStorage")}, "holds a dtype|holds a Float32DType"),
+        ({"a": (Global("collections.OrderedDict"),)}, "holds a Global"),
         (
             {"a": Call("torch._utils._rebuild_parameter", 1, 2, 3, state={"__call__": 4})},
-            "'int' object has no attribute",
+            "has other arguments or attributes",
         ),
         (
             {"a": Call("torch._utils._rebuild_parameter", tensor(), 2, 3, state={"array": 4})},
-            "sets attributes of a _Tensor",
+            "has other arguments or attributes",
         ),
         (
             {"a": Call("torch._utils._rebuild_parameter", Global("torch.FloatStorage"), 2, 3, state={"dtype": 4})},
-            "sets attrib",
+            "has other arguments or attributes",
         ),
         (
             {"a": Call("torch._utils._rebuild_parameter", Global("collections.OrderedDict"), 2, 3, state={"get": 4})},
-            "argument",
+            "has other arguments or attributes",
         ),
+        ({"a": Call("torch._utils._rebuild_parameter", Global("collections.OrderedDict"), 2, 3)}, "is a Global"),
         ({"a": Call("torch._utils._rebuild_tensor_v2", [1], 0, (1,), (1,), False, {})}, "a tensor has"),
         ({"a": Persistent("module", "torch.nn.Linear", None, None)}, "no storage"),
-        ({"a": storage()}, "holds a _Storage"),
+        ({"a": storage()}, "holds a Storage"),
         ({"a": storage(-1)}, "has -1 elements"),
         ({"a": storage(7)}, "buffer is smaller"),
         ({"a": storage(key="../data.pkl")}, r"no item named 'x/data/\.\./data\.pkl'"),
         ({"a": storage(key="/etc/passwd")}, "no item named"),
-        ({"a": [storage(), storage(3)]}, "two types or sizes"),
-        ({"a": [storage(), storage(kind="Int")]}, "two types or sizes"),
+        ({"a": [tensor(), tensor(store=storage(3))]}, "two types or sizes"),
+        ({"a": [tensor(), tensor(store=storage(kind="Int"))]}, "two types or sizes"),
         ({"a": tensor(offset=1)}, "needs 7 elements of a storage of 6"),
         ({"a": tensor(offset=-1)}, "offset -1"),
         ({"a": tensor(size=(3, 3))}, "needs 9 elements of a storage of 6"),
         ({"a": tensor(stride=(-3, 1))}, "strides"),
         ({"a": tensor(stride=(2**62, 1))}, "elements of a storage of 6"),
-        ({"a": tensor(size=(2**40, 2**40), stride=(0, 0))}, "."),  # numpy says that it is too big, in its own words
+        ({"a": tensor(size=(2**40, 2**40), stride=(0, 0))}, "of a storage of 6 elements"),
+        ({"a": tensor(size=(7,), stride=(0,))}, "of a storage of 6 elements"),
         ({"a": tensor(size=(0, 2**63))}, "."),
         ({"a": tensor(size=(2, 3, 1))}, "zip"),
         ({"a": tensor(size=("2", 3))}, "a tensor has"),
@@ -139,7 +142,7 @@ def test_refuses_what_is_no_dictionary_of_tensors(tmp_path, monkeypatch, value, 
 @pytest.mark.parametrize(
     ("pickled", "message"),
     [
-        (b"\x80\x02}r\xff\xff\xff\x7f.", "stores a value under 2147483647"),  # pickle would make 2 ** 32 entries
+        (b"\x80\x02]r\xff\xff\xff\x7f.", "list"),  # pickle would make 2 ** 32 entries
         (b"\x80\x02X\xff\xff\xff\x7fa.", "."),  # a string of 2 GiB, of which one byte is there
         (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.", "."),  # bytes of 8 EiB
         (b"\x80\x02c__builtin__\neval\n(X\x01\x00\x00\x001tR.", "asks for __builtin__.eval"),

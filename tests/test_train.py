@@ -20,7 +20,7 @@ from PIL import Image
 from jaxgan.core import checkpoint
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, RunFailed
-from jaxgan.core.files import sole_user
+from jaxgan.core.files import make_directories, sole_user
 from jaxgan.data import ArrayDataset, DataSpec
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.recipe import recipe_from_config
@@ -30,7 +30,7 @@ from jaxgan.training import loop as training_loop
 from jaxgan.training import standard
 from jaxgan.training.hooks import HookCaller, checked, every
 from jaxgan.training.log import MetricsLog, read_metrics
-from jaxgan.training.loop import make_directories, train
+from jaxgan.training.loop import train
 from jaxgan.training.resume import changes, restore_or_init
 from jaxgan.training.run import TrainingDiverged
 from jaxgan.training.standard import save_checkpoint

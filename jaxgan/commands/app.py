@@ -52,6 +52,7 @@ class Command:
       function: takes the parsed flags and, if `flags` has "config", the ConfigDict; returns None or an exit status.
       flags: what the command accepts, as absl defines it; a call parses a copy.
       required: flags that have to be given.
+      positional: flags whose values may be words without a name, in this order.
       cpu_devices: into how many devices a process of its own divides the CPU.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
       first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
@@ -61,6 +62,7 @@ class Command:
     function: Callable[..., int | None]
     flags: flags.FlagValues
     required: Sequence[str] = ()
+    positional: Sequence[str] = ()
     cpu_devices: int = 1
     less_memory: Callable[..., str] | None = None
     first_line: Callable[..., str] | None = None
@@ -104,6 +106,9 @@ class Command:
         if "config" in values:
             flags.DEFINE_bool("settings", False, "Print all settings and exit.", flag_values=values)
         arguments = ["--help" if argument == "-h" else argument for argument in arguments]
+        words = [i for i, argument in enumerate(arguments) if not argument.startswith("-")]
+        for i, name in zip(words, self.positional):
+            arguments[i] = f"--{name}={arguments[i]}"
         try:
             left_over = values(["jaxgan", *arguments], known_only="config" in values)[1:]
         except flags.Error as error:

@@ -2,12 +2,11 @@
 
     --step=N|newest|best|all              which checkpoints of the run
     --images=DIR|FILE.npz                 instead of --workdir: evaluate these
-    --reals=DIR|FILE.npz|NAME             compare with these, or with a named data set
-    --protocol=NAME                       studiogan, mimicry, nvidia or compare_gan; --num, --split, ... change one
-                                          choice each, and the table says so
+    --reals=DIR|FILE.npz|NAME             compare with these, their mu and sigma, or a named data set
+    --save_reference=FILE.npz             write mu and sigma of the reals; alone, it takes --reals and --metrics
+    --protocol=NAME                       of a code base; --num, --split, ... change one choice each
 
-Prints a table for people, then one line of JSON; both carry the protocol. With --workdir the line is also added to
-`scores.jsonl` there.
+Prints a table and a line of JSON, both with the protocol. With --workdir the line is also added to its `scores.jsonl`.
 """
 
 from absl import flags
@@ -38,6 +37,7 @@ flags.DEFINE_string("data_dir", None, "config.data.dir of the reals.", FLAGS)
 flags.DEFINE_string("manual_dir", None, "config.data.manual_dir of the reals.", FLAGS)
 flags.DEFINE_bool("verify_checksum", None, "config.data.verify_checksum of the reals.", FLAGS)
 flags.DEFINE_string("neighbours", None, "FILE.png: the fakes nearest to a real, each beside that real.", FLAGS)
+flags.DEFINE_string("save_reference", None, "FILE.npz for mu and sigma of the reals' features.", FLAGS)
 
 DATA = {"config.data.name": "reals", "config.data.dir": "data_dir", "config.data.manual_dir": "manual_dir"}
 
@@ -46,11 +46,13 @@ DATA = {"config.data.name": "reals", "config.data.dir": "data_dir", "config.data
 def main(flags) -> None:
     from jaxgan.evaluation import report
 
-    if bool(flags.workdir) == bool(flags.images):
+    alone = bool(flags.save_reference and flags.reals and not flags.workdir and not flags.images)
+    if not alone and bool(flags.workdir) == bool(flags.images):
         raise ConfigError("give either --workdir=RUN or --images=DIR|FILE.npz")
-    right = "name a FILE.png"
-    require(flags.neighbours is None or flags.neighbours.endswith(".png"), "--neighbours", flags.neighbours, right)
-    local = {name: flags[name].value for name in ("data_dir", "manual_dir", "neighbours")}
+    endings = {"data_dir": "", "manual_dir": "", "neighbours": ".png", "save_reference": ".npz"}
+    local = {name: flags[name].value for name in endings}
+    for name, path in local.items():
+        require(path is None or path.endswith(endings[name]), f"--{name}", path, f"name a FILE{endings[name]}")
     local = {name: path and str(as_path(path, f"--{name}", local=True)) for name, path in local.items()}
     fields = PROTOCOLS[flags.protocol]._fields
     given = dict(
@@ -60,17 +62,18 @@ def main(flags) -> None:
         reals=flags.reals,
         data_changes=dict(dir=local["data_dir"], manual_dir=local["manual_dir"], verify_checksum=flags.verify_checksum),
         weights={"inception": flags.inception_weights, "dinov2": flags.dinov2_weights},
-        neighbours=local["neighbours"],
+        **{name: local[name] for name in ("neighbours", "save_reference")},
     )
     with app.naming_flags(FLAGS, **DATA):
+        if alone:
+            return report.evaluate_nothing(**given)
         if flags.images:
             require(flags.sigma_rel is None, "--sigma_rel", flags.sigma_rel, "--images have no EMA")
             reports = [report.evaluate_images(flags.images, **given)]
         else:
             reports = report.evaluate_run(flags.workdir, sigma_rel=flags.sigma_rel, **given)
         for scores in reports:
-            print(scores)
-            print(scores.to_json(), flush=True)
+            print(scores, scores.to_json(), sep="\n", flush=True)
             if flags.workdir and not is_remote(flags.workdir) and as_path(flags.workdir).is_dir():
                 with open(as_path(flags.workdir) / "scores.jsonl", "a") as file:
                     file.write(scores.to_json() + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, is_whole, require
 
 SPLITS = {"train": 50_000, "test": 10_000}  # images in each split
 FONTS = (

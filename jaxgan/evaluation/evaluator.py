@@ -14,11 +14,15 @@ from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import agree
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
+from jaxgan.evaluation.metrics.frechet import Gaussian
 from jaxgan.evaluation.metrics.neighbours import nearest
 from jaxgan.evaluation.networks import NETWORKS
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
+from jaxgan.evaluation.reference import SPATIAL, Statistics, read_statistics
 from jaxgan.evaluation.registry import METRICS, check_metrics
 from jaxgan.sampling.generator import Generator
+
+FOREIGN = "the _cifar scores are by a classifier that knows CIFAR-10 alone: they compare runs on the same images only"
 
 
 def evaluate(
@@ -38,7 +42,7 @@ def evaluate(
     Args:
       generator_or_images: a generator, such as `jaxgan.load(path)`; or images: an array uint8 [N, H, W, C] (or floats
         in 0..1), the path of a directory or an .npz, or a data set.
-      reals: images to compare with, as above; None where no metric needs any.
+      reals: images to compare with, as above, or an .npz with their `mu` and `sigma`; None where no metric needs any.
       metrics: names in `jaxgan.METRICS`, or one of them.
       num: how many fakes to take, the first ones; None is all images that are given, or the protocol's number of
         samples.
@@ -69,12 +73,18 @@ def evaluate(
     evaluator = Evaluator(
         [metrics] if isinstance(metrics, str) else metrics,
         whole._replace(**changes),
-        None if reals is None else _as_dataset(reals, "reals"),
+        _as_reals(reals),
         weights=weights,
         batch_size=batch_size,
         show_progress=show_progress,
     )
     return evaluator.evaluate(fakes)
+
+
+def _as_reals(reals) -> Dataset | Statistics | None:
+    if isinstance(reals, str | os.PathLike) and str(reals).endswith(".npz"):
+        return read_statistics(reals) or _as_dataset(reals, "reals")
+    return None if reals is None else _as_dataset(reals, "reals")
 
 
 def _as_dataset(images, setting: str) -> Dataset:
@@ -98,7 +108,7 @@ class Evaluator:
     Args:
       metrics: names in `METRICS`.
       protocol: what else the values depend on.
-      reals: what to compare with; None where no metric needs any.
+      reals: what to compare with, images or their statistics; None where no metric needs any.
       reals_name: what to call the reals in the record and on the progress bar.
       weights: files of the weights by network; what is not there, or "", is downloaded on first use.
       batch_size: images at a time on each device, as many as its memory holds beside what else is there.
@@ -119,7 +129,7 @@ class Evaluator:
         self,
         metrics: Iterable[str],
         protocol: Protocol = PROTOCOLS["nvidia"],
-        reals: Dataset | None = None,
+        reals: Dataset | Statistics | None = None,
         *,
         reals_name: str = "reals",
         weights: dict[str, str] | None = None,
@@ -134,12 +144,22 @@ class Evaluator:
         names = list(metrics)
         check_metrics(names, protocol, setting)
         self.metrics = {name: METRICS[name] for name in names}
-        self.protocol, self.reals, self.reals_name = protocol, reals, reals_name
+        self.protocol, self.reals_name = protocol, reals_name
+        self.statistics = reals if isinstance(reals, Statistics) else None
+        self.reals = None if self.statistics else reals
         self._setting, self._show_progress = setting, show_progress
         self._check_reals()
         features = {metric.features for metric in self.metrics.values()}
         self.networks = self._load_networks({name.split("/")[0] for name in features}, weights or {})
-        self._extractor = FeatureExtractor(self.networks, features, batch_size)
+        # One for each number of images that networks look at; 0: all.
+        self._extractors = {
+            most: FeatureExtractor(
+                self.networks, [name for name in features if self.networks[name.split("/")[0]].most == most], batch_size
+            )
+            for most in sorted({network.most for network in self.networks.values()})
+        }
+        if self.statistics:
+            _ = self.references  # or an error
         if self.reals is not None and self.metrics:
             self._check_memory(self.reals.image_shape)
 
@@ -152,18 +172,24 @@ class Evaluator:
 
     def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
-        labels = self.check(fakes)
-        n, seed = self.protocol.num, self.protocol.seed
-        widths = self._check_memory(fakes.image_shape)
-        index = np.arange(n, dtype=np.int32)[process_share(n)]
-        if isinstance(fakes, Generator):
-            own = labels if labels is not None else np.zeros(n, np.int32)
-            generator = self._with_statistics(fakes)
-            parts = self._extractor.from_samples(generator, index, own[process_share(n)], seed)
-        else:
-            parts = self._extractor.from_images(fakes, index)
-        features = gather(agree(lambda: collect(parts, widths, len(index), "fakes", self._show_progress)), n)
-        return {name: FeatureSet(rows, labels) for name, rows in features.items()}
+        labels, features = self.check(fakes), {}
+        self._check_memory(fakes.image_shape)
+        generator = self._with_statistics(fakes) if isinstance(fakes, Generator) else None
+        for most, extractor in self._extractors.items():
+            chosen = _chosen(self.protocol.num, most).astype(np.int32)
+            own = labels[chosen] if labels is not None else None
+            share = process_share(len(chosen))
+            if generator is not None:
+                given = np.zeros(len(chosen), np.int32) if own is None else own
+                parts = extractor.from_samples(generator, chosen[share], given[share], self.protocol.seed)
+            else:
+                parts = extractor.from_images(fakes, chosen[share])
+            work = functools.partial(
+                collect, parts, extractor.widths(fakes.image_shape), len(chosen[share]), "fakes", self._show_progress
+            )
+            rows = gather(agree(work), len(chosen))
+            features |= {name: FeatureSet(x, own) for name, x in rows.items()}
+        return features
 
     def compute(self, fakes: dict[str, FeatureSet]) -> dict[str, float]:
         """Returns the values of all metrics for features that `extract` returned."""
@@ -207,15 +233,33 @@ class Evaluator:
                     metric.check_labels(labels, self._real_labels if metric.reference else None)
         return labels
 
+    def real_gaussians(self) -> dict[str, Gaussian]:
+        """Returns what `write_statistics` takes, {features: Gaussian}.
+
+        Raises:
+          ConfigError: a metric is no Fréchet distance, or they are of features that no file tells apart.
+        """
+        gaussians = {}
+        for name, metric in self.metrics.items():
+            right = "is no Fréchet distance, for which alone mu and sigma are enough"
+            require(metric.is_frechet, self._setting("metrics"), name, right)
+            gaussians[metric.features] = self.references[name]
+        names = ", ".join(gaussians)
+        right = f"have features of their own ({names}); a file has one kind, and beside it {SPATIAL}"
+        fits = len(gaussians.keys() - {SPATIAL}) <= 1
+        require(fits, self._setting("metrics"), ",".join(self.metrics), right)
+        return gaussians
+
     def nearest_reals(self, fakes: dict[str, FeatureSet], n: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the n fakes that are nearest to a real, nearest first, and these reals: two arrays of indices [n].
 
-        Distances are between the features of the first metric that compares with reals.
+        Distances are between the features of the first metric that compares images with reals.
 
         Raises:
           ConfigError: no metric does.
         """
-        name = next((metric.features for metric in self.metrics.values() if metric.reference), None)
+        comparing = (metric.features for metric in self.metrics.values() if metric.reference and metric.pairs)
+        name = next(comparing, None)
         names = ",".join(self.metrics)
         require(name is not None, self._setting("metrics"), names, "none compares with reals, as authpct_cifar does")
         index, distance = (x[:, 0] for x in nearest(fakes[name].features, self._real_features[name].features))
@@ -231,20 +275,28 @@ class Evaluator:
     def describe(self) -> dict:
         """Returns what the values depend on, for the record, as JSON can hold it."""
         p = self.protocol
+        n_real, reals = 0, "none"
+        if self.reals is not None:
+            n_real, reals = len(self._real_indices), self.reals_name
+        elif self.statistics:
+            n_real, reals = self.statistics.n, f"mu and sigma in {self.statistics.path}"
+        foreign = "cifar" in self.networks and reals not in ("none", "cifar10")
         return {
             "n_fake": p.num,
-            "n_real": 0 if self.reals is None else len(self._real_indices),
-            "reals": "none" if self.reals is None else self.reals_name,
+            "n_real": n_real,
+            "reals": reals,
             "split": p.split,
             "flips": p.flips,
             "is_splits": p.is_splits,
             "seed": p.seed,
             "networks": {n.name: {"weights": n.weights, "resize": n.resize} for n in self.networks.values()},
-        }
+        } | ({"worth": FOREIGN} if foreign else {})
 
     @functools.cached_property
     def references(self) -> dict[str, Any]:
         """What each metric compares with, by its name; only those that do."""
+        if self.statistics:
+            return self._from_statistics()
         references = {}
         for name, metric in self.metrics.items():
             if metric.reference is not None:
@@ -252,13 +304,26 @@ class Evaluator:
                     references[name] = metric.reference(self._real_features[metric.features])
         return references
 
+    def _from_statistics(self) -> dict[str, Gaussian]:
+        comparing = {name: metric.features for name, metric in self.metrics.items() if metric.reference}
+        widths = self._extractors[0].widths((32, 32, 3)) if comparing else {}  # which are those of any size
+        try:
+            return {name: self.statistics.of(features, widths[features]) for name, features in comparing.items()}
+        except ValueError as error:
+            raise ConfigError(f"{self._setting('reals')}={self.statistics.path!r}: {error}") from error
+
     @functools.cached_property
     def _real_features(self) -> dict[str, FeatureSet]:
-        names = {metric.features for metric in self.metrics.values() if metric.reference}
-        extractor = FeatureExtractor(self.networks, names, self._extractor.batch_size)
+        names, features = {metric.features for metric in self.metrics.values() if metric.reference}, {}
         what = f"reals ({self.reals_name})"
-        features = cached_features(self.reals, self._real_indices, extractor, what, self._show_progress)
-        return {name: FeatureSet(rows, self._real_labels) for name, rows in features.items()}
+        for most, every in self._extractors.items():
+            if needed := names.intersection(every.names):
+                extractor = FeatureExtractor(self.networks, needed, every.batch_size)
+                chosen = _chosen(len(self._real_indices), most)
+                rows = cached_features(self.reals, self._real_indices[chosen], extractor, what, self._show_progress)
+                labels = None if self._real_labels is None else self._real_labels[chosen]
+                features |= {name: FeatureSet(x, labels) for name, x in rows.items()}
+        return features
 
     @functools.cached_property
     def _real_indices(self) -> np.ndarray:
@@ -291,6 +356,10 @@ class Evaluator:
         for name, metric in self.metrics.items():
             if metric.reference is None:
                 continue
+            if self.statistics:
+                right = f"{name} compares images, of which these are only the mean and covariance"
+                require(metric.is_frechet, self._setting("reals"), self.statistics.path, right)
+                continue
             require(self.reals is not None, self._setting("reals"), None, f"{name} compares with reals; give some")
             n, right = len(self._real_indices), f"{name} takes at least {metric.min_reals} reals"
             require(n >= metric.min_reals, self._setting("reals"), self.reals_name, f"{right}, there are {n}")
@@ -298,17 +367,20 @@ class Evaluator:
             labelled = metric.check_labels is None or self.reals.num_classes > 0
             require(labelled, self._setting("reals"), self.reals_name, right)
 
-    def _check_memory(self, image_shape: tuple[int, ...]) -> dict[str, int]:
-        """Returns the widths of the features; raises a ConfigError where a network does not take such images, or the
-        features of the fakes are more than memory.
+    def _check_memory(self, image_shape: tuple[int, ...]) -> None:
+        """Raises a ConfigError where a network does not take such images, or the features of the fakes are more than
+        memory.
         """
         for name, metric in self.metrics.items():
             right = f"takes grey images or RGB, and these have {image_shape[2]} channels"
             good = image_shape[2] in (1, 3) or not self.networks[metric.features.split("/")[0]].colours
             require(good, self._setting("metrics"), name, right)
-        widths, n = self._extractor.widths(image_shape), self.protocol.num
-        require_memory(self._setting("num"), n, 4 * n * sum(widths.values()), "the features")
-        return widths
+        n = self.protocol.num
+        sizes = (
+            len(_chosen(n, most)) * sum(extractor.widths(image_shape).values())
+            for most, extractor in self._extractors.items()
+        )
+        require_memory(self._setting("num"), n, 4 * sum(sizes), "the features")
 
     def _load_networks(self, names: set[str], weights: dict[str, str]) -> dict:
         networks = {}
@@ -326,3 +398,8 @@ class Evaluator:
             yield
         except ValueError as error:
             raise ConfigError(f"{self._setting('metrics')}={metric}: {error}") from error
+
+
+def _chosen(n: int, most: int) -> np.ndarray:
+    """Returns the images that a network looks at of n: all, or as many as it takes, evenly spaced."""
+    return evenly_spaced(n, most or n)

@@ -18,8 +18,10 @@ from jaxgan.evaluation.metrics.inception_score import inception_score
 from jaxgan.evaluation.metrics.kid import kid
 from jaxgan.evaluation.metrics.memorisation import authpct
 from jaxgan.evaluation.metrics.modes import modes
+from jaxgan.evaluation.metrics.msssim import msssim_within_classes
 from jaxgan.evaluation.metrics.prdc import prdc
-from jaxgan.evaluation.networks import cifar
+from jaxgan.evaluation.metrics.sliced import swd
+from jaxgan.evaluation.networks import cifar, patches
 from jaxgan.evaluation.protocol import Protocol
 
 
@@ -35,7 +37,14 @@ class Metric(NamedTuple):
     min_fakes: int = 2
     min_reals: int = 2
     splits: bool = False  # whether `min_fakes` is for each of the protocol's `is_splits` parts
-    dataset: str = ""  # the only data set that it is defined for, by its name in config.data.name; "": any
+    dataset: str = ""  # the data set that it is defined for, by its name in config.data.name; "": any
+    shape: tuple[int, ...] = ()  # of images, H, W and C, of other data sets that it takes as well; (): of none
+    pairs: bool = True  # whether a distance of two rows of its features is one of two images
+
+    @property
+    def is_frechet(self) -> bool:
+        """Whether the mean and covariance of the reals are all that it takes of them."""
+        return self.reference is _gaussian
 
 
 def _gaussian(features: FeatureSet) -> Gaussian:
@@ -88,6 +97,14 @@ def _accuracy(names):
     return compute
 
 
+def _swd(fakes, reference, protocol):
+    return swd(patches.unpack(fakes.features), patches.unpack(reference.features), protocol.seed)
+
+
+def _msssim(fakes, reference, protocol):
+    return msssim_within_classes(patches.unpack_images(fakes.features), fakes.labels, protocol.seed)
+
+
 def _modes(fakes, reference, protocol):
     values = modes(fakes.features)
     return [values[name] for name in ("modes", "kl")]
@@ -98,6 +115,8 @@ def _ten_classes(labels, reference_labels):
 
 
 HIGHER, LOWER = True, False
+# What a classifier of CIFAR-10 sees in other images of its size is worth something, the classes that it finds nothing.
+_CIFAR_FEATURES = dict(dataset="cifar10", shape=(cifar.SIZE, cifar.SIZE, 3))
 
 # The name FID is for Inception's features; with others the same formula is an FD.
 METRICS = {
@@ -155,9 +174,9 @@ METRICS = {
     ),
     "authpct_dinov2": Metric("dinov2/pool", {"authpct_dinov2": None}, _authpct, _all),
     #
-    "fd_cifar": Metric("cifar/pool", {"fd_cifar": LOWER}, _fid, _gaussian, dataset="cifar10"),
+    "fd_cifar": Metric("cifar/pool", {"fd_cifar": LOWER}, _fid, _gaussian, **_CIFAR_FEATURES),
     "fd_infinity_cifar": Metric(
-        "cifar/pool", {"fd_infinity_cifar": LOWER}, _fid_infinity, _gaussian, min_fakes=5001, dataset="cifar10"
+        "cifar/pool", {"fd_infinity_cifar": LOWER}, _fid_infinity, _gaussian, min_fakes=5001, **_CIFAR_FEATURES
     ),
     "fd_per_class_cifar": Metric(
         "cifar/pool",
@@ -166,7 +185,7 @@ METRICS = {
         _all,
         class_key="fd_of_class_{}_cifar",
         check_labels=check_classes,
-        dataset="cifar10",
+        **_CIFAR_FEATURES,
     ),
     "kid_cifar": Metric(
         "cifar/pool",
@@ -175,7 +194,7 @@ METRICS = {
         _all,
         min_fakes=1000,
         min_reals=1000,
-        dataset="cifar10",
+        **_CIFAR_FEATURES,
     ),
     "prdc_cifar": Metric(
         "cifar/pool",
@@ -184,9 +203,9 @@ METRICS = {
         _all,
         min_fakes=6,
         min_reals=6,
-        dataset="cifar10",
+        **_CIFAR_FEATURES,
     ),
-    "authpct_cifar": Metric("cifar/pool", {"authpct_cifar": None}, _authpct, _all, dataset="cifar10"),
+    "authpct_cifar": Metric("cifar/pool", {"authpct_cifar": None}, _authpct, _all, **_CIFAR_FEATURES),
     "is_cifar": Metric("cifar/logits", {"is_cifar": HIGHER, "is_cifar_std": None}, _is, splits=True, dataset="cifar10"),
     "balance_cifar": Metric(
         "cifar/logits", {"class_kl_cifar": LOWER}, _balance, class_key="fraction_of_{}_cifar", dataset="cifar10"
@@ -209,6 +228,10 @@ METRICS = {
         check_labels=_ten_classes,
         dataset="numerals",
     ),
+    "swd": Metric("patches/pyramid", {"swd": LOWER}, _swd, _all, class_key="swd_at_{}", pairs=False),
+    # Alike samples have a high one, but noise has 0; what to be near to is the value of the training images.
+    "msssim": Metric("pixels/small", {"msssim": None}, _msssim, class_key="msssim_of_class_{}"),
+    #
     "modes": Metric("digits/logits", {"modes": HIGHER, "kl": LOWER}, _modes, dataset="stacked_digits"),
 }
 
@@ -238,6 +261,7 @@ def check_metrics(
     setting: Callable[[str], str] = str,
     *,
     data_name: str = "",
+    image_shape: tuple[int, ...] = (),
     conditional: bool = True,
     best_metric: str = "",
 ) -> None:
@@ -249,6 +273,7 @@ def check_metrics(
       setting: what the caller calls "metrics", "best_metric" or a field of the protocol, such as `"--{}".format`.
       data_name: config.data.name of a run that is to be evaluated while it trains; "": metrics that are defined for
         one data set only are accepted.
+      image_shape: H, W and C of its images.
       conditional: whether the fakes have labels.
       best_metric: the result that checkpoints are chosen by, such as "eval/fid"; "": none.
     """
@@ -271,8 +296,10 @@ def check_metrics(
         require(num >= least, setting("num"), num, f"{name} takes at least {least} fakes{parts}")
         enough = num_reals >= (metric.min_reals if metric.reference and num_reals else 0)
         require(enough, setting("num_reals"), num_reals, f"{name} takes at least {metric.min_reals} reals")
-        fits = not data_name or metric.dataset in ("", data_name)
-        require(fits, setting("metrics"), name, f"is defined for the data set {metric.dataset} only, not {data_name}")
+        fits = not data_name or metric.dataset in ("", data_name) or metric.shape == tuple(image_shape) != ()
+        also = f" and images of {'x'.join(map(str, metric.shape))}" * bool(metric.shape)
+        right = f"is defined for the data set {metric.dataset}{also} only, not {data_name}"
+        require(fits, setting("metrics"), name, right)
         right = "takes the classes of the samples, and the generator is unconditional"
         require(conditional or metric.check_labels is None, setting("metrics"), name, right)
     if best_metric:

@@ -12,6 +12,7 @@ from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.shapes import as_image_size
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
+from jaxgan.evaluation.reference import Statistics, read_statistics, write_statistics
 from jaxgan.evaluation.registry import METRICS, check_metrics
 from jaxgan.sampling import pictures
 from jaxgan.sampling.generator import Generator
@@ -42,7 +43,8 @@ class Report(NamedTuple):
                 rows[name] = f"{value:.5g}" + ("" if std is None else f" +- {std:.2g}")
         for name, value in self.protocol.items():
             if name == "networks":
-                rows |= {key: f"weights {net['weights'][:8]}, {net['resize']}" for key, net in value.items()}
+                weights = {key: f"weights {net['weights'][:8]}, " * bool(net["weights"]) for key, net in value.items()}
+                rows |= {key: weights[key] + net["resize"] for key, net in value.items()}
             else:
                 rows[name] = f"{value:,}" if type(value) is int else str(value)
         width = max(map(len, rows))
@@ -60,6 +62,7 @@ def evaluate_run(
     data_changes: dict | None = None,
     weights: dict[str, str] | None = None,
     neighbours: str | None = None,
+    save_reference: str | None = None,
 ) -> Iterator[Report]:
     """Yields a report of each checkpoint of a run that the protocol's `step` chooses, a number, newest, best or all.
 
@@ -73,6 +76,7 @@ def evaluate_run(
       data_changes: settings of config.data to change for the reals; a value of None changes nothing.
       weights: see `Evaluator`.
       neighbours: FILE.png for the samples of the last checkpoint that are nearest to a real, each beside that real.
+      save_reference: FILE.npz for the mean and covariance of the reals' features.
     """
     choices = PROTOCOLS[protocol]._replace(**changes)
     check_metrics(metrics or [], choices, "--{}".format)  # as far as they are known without the run
@@ -88,7 +92,7 @@ def evaluate_run(
     named = None, "none"
     if first.num_classes or reals or _compares(metrics):
         named = open_reals(reals, first.config.data, choices.split, data_changes)
-    evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
+    evaluator = _evaluator(metrics, choices, named, weights, neighbours, save_reference)
     for step, rule in steps:
         generator = first if step in (None, first.step) else load(path, step, sigma_rel)
         features = evaluator.extract(generator)
@@ -98,7 +102,7 @@ def evaluate_run(
             "ema": _describe_ema(generator.config.ema) + ", post-hoc" * (sigma_rel is not None),
             "batch_norm": _describe_batch_norm(generator, choices),
             "truncation": "none",
-            "labels": "drawn from those of the reals" if generator.num_classes else "none",
+            "labels": _describe_labels(generator, evaluator),
         }  # fmt: skip
         yield Report({"run": path, "step": generator.step, "kimg": kimg}, evaluator.compute(features), record)
     if neighbours:
@@ -115,6 +119,7 @@ def evaluate_images(
     data_changes: dict | None = None,
     weights: dict[str, str] | None = None,
     neighbours: str | None = None,
+    save_reference: str | None = None,
 ) -> Report:
     """Returns a report of the images in a directory or an .npz; see `evaluate_run` for the arguments."""
     for name, right in (("step", "have no checkpoints"), ("standing_batches", "have no batch norm")):
@@ -127,7 +132,7 @@ def evaluate_images(
         own = default_config().data
         own.name, own.image_size = "", as_image_size(*images.image_shape[:2])
         named = open_reals(reals, own, choices.split, data_changes)
-    evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
+    evaluator = _evaluator(metrics, choices, named, weights, neighbours, save_reference)
     features = evaluator.extract(images)
     record = {"protocol": describe_protocol(protocol, choices)} | evaluator.describe()
     report = Report({"images": path}, evaluator.compute(features), record)
@@ -136,15 +141,48 @@ def evaluate_images(
     return report
 
 
-def open_reals(name: str | None, own, split: str, changes: dict | None = None) -> tuple[data.Dataset, str]:
-    """Returns the data set to compare with, and its name.
+def evaluate_nothing(
+    metrics: Iterable[str] | None,
+    protocol: str,
+    changes: dict,
+    *,
+    reals: str,
+    save_reference: str,
+    neighbours: None = None,
+    data_changes: dict | None = None,
+    weights: dict[str, str] | None = None,
+) -> None:
+    """Writes the mean and covariance of the reals' features to a file; see `evaluate_run` for the arguments."""
+    require(neighbours is None, "--neighbours", neighbours, "takes images, --workdir or --images, to look at")
+    metrics, choices = _require_metrics(metrics, None), PROTOCOLS[protocol]._replace(**changes)
+    check_metrics(metrics, choices, "--{}".format)
+    named = open_reals(reals, default_config().data, choices.split, data_changes)
+    _evaluator(metrics, choices, named, weights, None, save_reference)
+
+
+def _evaluator(metrics, choices: Protocol, named: tuple, weights, neighbours, save_reference) -> Evaluator:
+    """Returns what compares with the reals and their name, `named`, after writing their statistics if that is asked."""
+    right = "takes images to look for them in, and --reals has only mu and sigma"
+    require(not (neighbours and isinstance(named[0], Statistics)), "--neighbours", neighbours, right)
+    evaluator = Evaluator(metrics, choices, named[0], reals_name=named[1], weights=weights, setting="--{}".format)
+    if save_reference:
+        gaussians, n = evaluator.real_gaussians(), evaluator.describe()["n_real"]
+        write_statistics(save_reference, gaussians, n)
+        print(f"mu and sigma of {n:,} images ({', '.join(gaussians)}): {save_reference}")
+    return evaluator
+
+
+def open_reals(name: str | None, own, split: str, changes: dict | None = None) -> tuple[data.Dataset | Statistics, str]:
+    """Returns the data set to compare with, or the statistics of one, and its name.
 
     Args:
-      name: a directory, an .npz or a name in `jaxgan.DATASETS`; None: `own.name`.
+      name: a directory, an .npz, with images or with mu and sigma, or a name in `jaxgan.DATASETS`; None: `own.name`.
       own: a section config.data.
       split: of a named data set.
       changes: settings of config.data to change; a value of None changes nothing.
     """
+    if name and name.endswith(".npz") and (statistics := read_statistics(name, "--reals")):
+        return statistics, name
     if name and data.names_images(name, "--reals"):
         return data.open_images(name, "--reals"), name
     settings = own.copy_and_resolve_references()
@@ -178,12 +216,19 @@ def _require_metrics(names: Iterable[str] | None, neighbours: str | None) -> lis
         raise ConfigError(f"--metrics is not given: choose from {', '.join(METRICS)}")
     names = list(names)
     right = f"takes a metric that compares with reals, such as authpct_cifar; {','.join(names)} do not"
-    require(neighbours is None or _compares(names), "--neighbours", neighbours, right)
+    pairs = any(name in METRICS and METRICS[name].reference and METRICS[name].pairs for name in names)
+    require(neighbours is None or pairs, "--neighbours", neighbours, right)
     return names
 
 
 def _compares(metrics: list[str]) -> bool:
     return any(name in METRICS and METRICS[name].reference is not None for name in metrics)
+
+
+def _describe_labels(generator: Generator, evaluator: Evaluator) -> str:
+    if not generator.num_classes:
+        return "none"
+    return "uniform" if evaluator.reals is None else "drawn from those of the reals"
 
 
 def _describe_ema(ema) -> str:

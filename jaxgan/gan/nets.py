@@ -7,9 +7,39 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.models.layers import BaseDiscriminator
 from jaxgan.ops.conv.primitives import conv_input_p, conv_kernel_p, conv_p
+
+
+def _initialise(net: nn.Module, shape: tuple[int, ...], batch_size: int, key):
+    """Returns what a net answers to a batch of zeros, and the variables that it makes."""
+    labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
+    return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)
+
+
+def abstract_variables(net: nn.Module, shape: tuple[int, ...]) -> dict:
+    """Returns the variables of a net without computing them; `shape` is that of one example, (z_dim,) or (H, W, C)."""
+    return jax.eval_shape(lambda key: _initialise(net, shape, 1, key)[1], jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=256)
+def layer_names(net: nn.Module, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Returns the layers of a net by their paths in its parameters, in the order in which it first uses them.
+
+    Example:
+      >>> from jaxgan.models import MODELS
+      >>> layer_names(MODELS["mlp"][1](image_size=8), (8, 8, 3))
+      ('conv_0', 'conv_1', 'logit')
+    """
+    names = []
+
+    def trace(key):
+        params = _initialise(net, shape, 1, key)[1]["params"]  # in the order in which Flax made them
+        names.extend(f"{net.body}/{name}".strip("/") for name in (params[net.body] if net.body else params))
+
+    jax.eval_shape(trace, jax.random.key(0))
+    return tuple(names)
 
 
 @functools.lru_cache(maxsize=256)
@@ -24,12 +54,7 @@ def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
     Raises:
       ValueError: it cannot be built, or returns something else than `jaxgan.models` says.
     """
-
-    def initialise(key):
-        labels, keys = jnp.zeros(batch_size, jnp.int32), jax.random.split(key, batch_size)
-        return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)[0]
-
-    returned = jax.eval_shape(initialise, jax.random.key(0))
+    returned = jax.eval_shape(lambda key: _initialise(net, shape, batch_size, key)[0], jax.random.key(0))
     if isinstance(net, BaseDiscriminator):
         _check_discriminated(net, returned, batch_size)
         return
@@ -86,3 +111,24 @@ def rematerialise(function, on: bool):
     """
     keep = lambda primitive, *_, **__: primitive.name in _PRODUCTS  # noqa: E731
     return jax.checkpoint(function, policy=keep) if on else function
+
+
+def frozen_parameters(config, name: str, net: nn.Module) -> tuple[str, ...]:
+    """Returns the parameters of net "g" or "d" that config.freeze keeps, by their paths."""
+    setting, count = f"config.freeze.{name}_layers", config.freeze[f"{name}_layers"]
+    layers = layer_names(net, (config.model.z_dim,) if name == "g" else net.image_shape)
+    most = len(layers) - (name == "d")  # of G, the mapping network may be left to train
+    right = f"must be in 0 .. {most}, as the layers are {', '.join(layers)}"
+    require(0 <= count <= most, setting, count, right)
+    frozen = layers[:count]
+    if name == "g" and config.freeze.mapping:
+        right = f"{config.model.name} has no mapping network; stylegan2 has"
+        require(bool(net.mapping_body), "config.freeze.mapping", True, right)
+        frozen += (net.mapping_body,)
+    nothing_left = name == "g" and count == most and bool(config.freeze.mapping or not net.mapping_body)
+    require(not nothing_left, setting, count, "leaves nothing of G to train")
+    if frozen:
+        setting, value = (setting, count) if count else ("config.freeze.mapping", True)
+        right = f"keeps weights that the net begins with, so name a run in config.init_from, with {name} in init_parts"
+        require(bool(config.init_from) and name in config.init_parts, setting, value, right)
+    return frozen

@@ -20,6 +20,7 @@ class Optimizer:
     Attributes:
       make: (**scalars) -> optax.GradientTransformation; the structure of its state must not depend on the scalars.
       scalars: a schedule each, or a number.
+      frozen: paths of parameters that stay as they are, such as "conv_0a" for all below it.
 
     Example:
       >>> optimizer = Optimizer(optax.sgd, {"learning_rate": 0.1})
@@ -31,6 +32,7 @@ class Optimizer:
 
     make: Callable[..., optax.GradientTransformation] = flax.struct.field(pytree_node=False)
     scalars: Mapping[str, Schedule | float] = flax.struct.field(default_factory=dict)
+    frozen: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
     def __post_init__(self):
         schedules = {name: as_schedule(scalar) for name, scalar in self.scalars.items()}
@@ -45,11 +47,29 @@ class Optimizer:
 
     def init(self, params) -> optax.OptState:
         """Returns the state before the first update."""
-        return self.make(**self.values(0)).init(params)
+        return self._made(0).init(params)
 
     def update(self, grads, opt_state, params, images_seen) -> tuple:
         """Returns what to add to the parameters, and the new state."""
-        return self.make(**self.values(images_seen)).update(grads, opt_state, params)
+        return self._made(images_seen).update(grads, opt_state, params)
+
+    def keep_frozen(self, new, old):
+        """Returns the tree `new`, such as parameters or gradients, with the frozen leaves of `old`."""
+        return jax.tree.map(lambda label, n, o: o if label == "frozen" else n, self._labels(new), new, old)
+
+    def _made(self, images_seen) -> optax.GradientTransformation:
+        made = self.make(**self.values(images_seen))
+        if not self.frozen:
+            return made
+        # What is frozen has no moments, and no part in the norm that gradients are clipped by.
+        return optax.partition({"trained": made, "frozen": optax.set_to_zero()}, self._labels)
+
+    def _labels(self, params):
+        def label(path, _):
+            name = "/".join(str(entry.key) for entry in path)
+            return "frozen" if any(f"{name}/".startswith(f"{frozen}/") for frozen in self.frozen) else "trained"
+
+        return jax.tree_util.tree_map_with_path(label, params) if self.frozen else jax.tree.map(lambda _: "", params)
 
 
 def as_optimizer(optimizer: Optimizer | optax.GradientTransformation) -> Optimizer:

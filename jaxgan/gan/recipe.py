@@ -15,7 +15,7 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
-from jaxgan.gan.nets import check_net, naming_setting
+from jaxgan.gan.nets import check_net, frozen_parameters, naming_setting
 from jaxgan.gan.optim import OPTIMIZERS, Optimizer, as_optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.schedules import Schedule, as_schedule, parse_schedule, require_range
@@ -199,8 +199,8 @@ def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
     return Recipe(
         generator=generator,
         discriminator=discriminator,
-        optimizer_g=_optimizer(config, "optim_g"),
-        optimizer_d=_optimizer(config, "optim_d"),
+        optimizer_g=_optimizer(config, "optim_g").replace(frozen=frozen_parameters(config, "g", generator)),
+        optimizer_d=_optimizer(config, "optim_d").replace(frozen=frozen_parameters(config, "d", discriminator)),
         z_dim=config.model.z_dim,
         batch_size=config.batch_size,
         loss=loss,

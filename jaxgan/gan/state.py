@@ -24,6 +24,11 @@ class NetState:
         """What `module.apply` takes."""
         return {"params": self.params, **self.model_state}
 
+    def with_variables(self, variables: dict) -> "NetState":
+        """Returns this state with other variables and the same optimizer."""
+        model_state = dict(variables)
+        return self.replace(params=model_state.pop("params"), model_state=model_state)
+
 
 @flax.struct.dataclass
 class TrainState:

@@ -241,13 +241,13 @@ def over_microbatches(function, count: int, context: StepContext, images, labels
 
 def apply_gradients(recipe: Recipe, name: str, net: NetState, grads, model_state, metrics, context: StepContext):
     """Returns net "g" or "d" after one optimizer step, and metrics; gradients and metrics are averaged over devices."""
-    module, optimizer = {
-        "g": (recipe.generator, recipe.optimizer_g),
-        "d": (recipe.discriminator, recipe.optimizer_d),
-    }[name]
+    nets = {"g": (recipe.generator, recipe.optimizer_g), "d": (recipe.discriminator, recipe.optimizer_d)}
+    module, optimizer = nets[name]
+    grads = optimizer.keep_frozen(grads, jax.tree.map(jnp.zeros_like, grads))
     grads, metrics = pmean((grads, metrics), recipe.axis_name)
     updates, opt_state = optimizer.update(grads, net.opt_state, net.params, context.images_seen)
-    params = module.normalise_params(optax.apply_updates(net.params, updates))
+    new = module.normalise_params(optax.apply_updates(net.params, updates))
+    params = optimizer.keep_frozen(new, net.params)
     norms = {
         f"norm/grad_{name}": optax.tree.norm(grads),
         f"norm/update_{name}": optax.tree.norm(updates),

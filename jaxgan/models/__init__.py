@@ -35,6 +35,9 @@ Class attributes (without annotation, or `ClassVar`, as these are no fields):
   WIDTHS: {square_size: default channels}, from input to output, for each size that works.
   stages: whether it doubles a small map, of `self.base` pixels, to the image, or halves the image to it. Then it takes
     rectangles too: their `square_size` is that of a square with as many stages. False, the default: squares only.
+  body: name of the submodule whose entries are the net's layers, which may be frozen from the first on, in the order in
+    which they are used; the default is the net itself.
+  Generator.mapping_body: name of the submodule that maps z to styles; "", the default, if there is none.
   normalise_params: static, params -> params, applied after each optimizer step; the default changes nothing.
   Generator.latent_layers: regular expression for the names of the affine layers that z enters (w, with styles), of
     which semantic directions are computed; None, the default, if there are none.

@@ -30,6 +30,7 @@ class _Net(nn.Module):
 
     WIDTHS: ClassVar = {}  # square_size -> the architecture's own `channels`; its keys are the sizes that work
     stages = False  # whether a small map is doubled to the image, and back, so that the map may be a rectangle
+    body = ""  # the submodule whose entries are the layers; "": the net itself
 
     @staticmethod
     def normalise_params(params: dict) -> dict:
@@ -92,9 +93,11 @@ class BaseGenerator(_Net):
     Attributes:
       latent_layers: a regular expression for the names of the layers that z enters, or w in a net with styles; they
         must be affine. None: not known, so that there are no semantic directions.
+      mapping_body: the name of the submodule that maps z to styles; "": there is none.
     """
 
     latent_layers = None
+    mapping_body = ""
 
 
 def unit(x: jax.Array) -> jax.Array:

@@ -60,6 +60,7 @@ class Generator(BaseGenerator):
 
     WIDTHS = WIDTHS
     stages = True
+    body, mapping_body = "synthesis_net", "mapping_net"
     latent_layers = "style"
 
     def default_widths(self) -> tuple[int, ...]:

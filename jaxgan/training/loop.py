@@ -41,6 +41,7 @@ from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint
+from jaxgan.training.start import Start, read_start
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -81,7 +82,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
-    require_checkpoints(workdir, directory)
+    start = None if require_checkpoints(workdir, directory) else read_start(config, recipe)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)
@@ -93,10 +94,10 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
         changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
-        log_run_header(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}))
+        log_run_header(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}), start)
         while True:
             with console.working("restoring the state" if checkpoints.latest_step() else "initialising the nets"):
-                state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed))
+                state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed), start)
             step, total = int(state.step), steps(config, config.train_kimg)
             right = f"must divide step {step}, where the run resumes"
             good = step % config.steps_per_dispatch == 0
@@ -261,6 +262,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
         evaluation_protocol(config),
         evaluation_setting,
         data_name=config.data.name,
+        image_shape=recipe.image_shape,
         conditional=recipe.conditional,
         best_metric=config.checkpoint.best_metric,
     )
@@ -342,9 +344,22 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
 
 
 def log_run_header(
-    console: Progress, config, recipe: Recipe, spec: data.DataSpec, workdir: pathlib.Path, changed: list, facts: dict
+    console: Progress,
+    config,
+    recipe: Recipe,
+    spec: data.DataSpec,
+    workdir,
+    changed: list,
+    facts: dict,
+    start: Start | None,
 ) -> None:
-    """Prints what is trained on what, what is known of the images, and what changed since the checkpoint."""
+    """Prints what is trained on what, what it begins with, and what changed since the checkpoint.
+
+    Args:
+      changed: settings, in words.
+      facts: what is known of the images.
+      start: the weights that the run begins with; None where it begins from nothing, or goes on.
+    """
     nets = jax.eval_shape(init_state, recipe, jax.random.key(0))
     parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (nets.g, nets.d)]
     console.header(
@@ -359,6 +374,7 @@ def log_run_header(
             + f", {config.d_steps} D step(s) for each G step",
             "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
             "workdir": workdir,
+            **(start.facts if start else {}),
         },
     )
     if facts:

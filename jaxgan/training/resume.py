@@ -13,6 +13,7 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import depends_on_run_length
 from jaxgan.gan.state import TrainState, init_state
+from jaxgan.training.start import Start
 
 # How long, how often, where and how fast are free to change, but not what the arrays mean.
 _FREE_ON_RESUME = (
@@ -42,19 +43,23 @@ def note_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path
         atomic_write(file, content)
 
 
-def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> None:
-    """Raises a ConfigError if the run in `workdir` once had checkpoints and there is none in `directory`.
+def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> bool:
+    """Returns whether the run in `workdir` has a checkpoint in `directory`, damaged or not.
 
-    They are elsewhere, or on a disk that is missing: to begin again would overwrite the log of what they hold.
+    Raises:
+      ConfigError: it once had, and has none: they are elsewhere, or on a disk that is missing. To begin again would
+        overwrite the log of what they hold.
     """
-    file = workdir / WHERE_CHECKPOINTS_ARE
-    if file.exists() and not _has_checkpoint(directory):
-        known, there = file.read_text(errors="replace").strip(), str(directory)
+    file, there = workdir / WHERE_CHECKPOINTS_ARE, str(directory)
+    found = _has_checkpoint(directory)
+    if file.exists() and not found:
+        known = file.read_text(errors="replace").strip()
         places = f"in {known!r}, and now there is none" + f" in {there!r}" * (known != there)
         raise ConfigError(
             f"--workdir={str(workdir)!r}: this run had checkpoints {places}. Bring them back or name their directory "
             "by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
         )
+    return found
 
 
 def _has_checkpoint(directory) -> bool:
@@ -107,14 +112,23 @@ def compare_with_saved(config, data: DataSpec, workdir: pathlib.Path, checkpoint
 
 
 def checkpoint_items(state: TrainState) -> dict:
-    """Returns a state as the items of a checkpoint: sampling reads the item `ema` alone."""
-    rest = state.replace(ema={}, posthoc_ema={})
-    return {"state": rest, "ema": state.ema, "posthoc_ema": state.posthoc_ema}
+    """Returns a state as the items of a checkpoint: the variables of G, of D and of the EMA can be read alone."""
+    nets = {name: getattr(state, name) for name in ("g", "d")}
+    rest = {name: net.replace(params={}, model_state={}) for name, net in nets.items()}
+    averages = {"ema": state.ema, "posthoc_ema": state.posthoc_ema}
+    return {
+        "state": state.replace(ema={}, posthoc_ema={}, **rest),
+        **{name: net.variables for name, net in nets.items()},
+        **averages,
+    }
 
 
-def restore_or_init(checkpoints: Checkpoints, recipe: Recipe, key: jax.Array) -> TrainState:
-    """Returns the state of the newest undamaged checkpoint, or the one before the first step."""
+def restore_or_init(checkpoints: Checkpoints, recipe: Recipe, key: jax.Array, start: Start | None = None) -> TrainState:
+    """Returns the state of the newest undamaged checkpoint, or the one before the first step, with `start` in it."""
     items = checkpoints.restore(checkpoint_items(jax.eval_shape(init_state, recipe, key)))
     if items is None:
-        return jax.jit(init_state)(recipe, key)
-    return items["state"].replace(ema=items["ema"], posthoc_ema=items["posthoc_ema"])
+        state = jax.jit(init_state)(recipe, key)
+        return state if start is None else start.put_into(state, recipe)
+    state = items["state"]
+    nets = {name: getattr(state, name).with_variables(items[name]) for name in ("g", "d")}
+    return state.replace(ema=items["ema"], posthoc_ema=items["posthoc_ema"], **nets)

@@ -4,7 +4,7 @@ import io
 import pickle
 import zipfile
 
-from jaxgan.evaluation.networks import torch_file
+from jaxgan.core import torch_file
 
 
 def zip_file(path, pickled, parts=(), compression=zipfile.ZIP_STORED):

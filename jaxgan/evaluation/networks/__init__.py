@@ -1,11 +1,11 @@
 """Pretrained networks, which turn images into the features that metrics compare.
 
 One file a network, each with a `load` that returns a `FeatureNetwork`; `weights.py` fetches weight files and
-`torch_file.py` reads those of PyTorch. Nothing here knows of metrics, data sets or generators, and nothing is trained:
-what makes the weights that the package ships is in tools/.
+`core/torch_file.py` reads those of PyTorch. Nothing here knows of metrics, data sets or generators, and nothing is
+trained: what makes the weights that the package ships is in tools/.
 """
 
-from jaxgan.evaluation.networks import cifar, digits, dinov2, inception, numerals
+from jaxgan.evaluation.networks import cifar, digits, dinov2, inception, numerals, patches
 from jaxgan.evaluation.networks.network import FeatureNetwork
 
 __all__ = ["NETWORKS", "FeatureNetwork"]
@@ -17,4 +17,6 @@ NETWORKS = {
     "cifar": cifar.load,
     "digits": lambda file: digits.load(),  # fitted when they are loaded
     "numerals": lambda file: numerals.load(),
+    "patches": lambda file: patches.load_patches(),
+    "pixels": lambda file: patches.load_pixels(),
 }

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jaxgan.evaluation.networks import torch_file, weights
+from jaxgan.core import torch_file
+from jaxgan.evaluation.networks import weights
 from jaxgan.evaluation.networks.network import FeatureNetwork
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"

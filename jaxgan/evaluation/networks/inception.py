@@ -15,7 +15,8 @@ import numpy as np
 from flax import traverse_util
 from jax import lax
 
-from jaxgan.evaluation.networks import torch_file, weights
+from jaxgan.core import torch_file
+from jaxgan.evaluation.networks import weights
 from jaxgan.evaluation.networks.network import FeatureNetwork
 from jaxgan.models.layers import Conv
 

@@ -10,6 +10,7 @@ class FeatureNetwork(NamedTuple):
     name: str
     apply: Callable[[Any, Any], dict[str, Any]]  # pure: images uint8 [B, H, W, 3] to outputs, each float32 [B, n]
     variables: Any  # pytree of arrays
-    weights: str  # SHA-256 of the weight file, hexadecimal
+    weights: str  # SHA-256 of the weight file, hexadecimal; "": there are none
     resize: str  # what is done to images of another size, in words
     colours: bool = True  # takes RGB, and grey that is repeated; False: any number of channels
+    most: int = 0  # images of a set that it looks at, evenly spaced; 0: all

@@ -1,0 +1,22 @@
+"""Makes a run of networks that others have trained: jaxgan convert FILE OUT
+
+FILE is what StyleGAN2-ADA for PyTorch or R3GAN have written (a .pkl). It is read without running anything in it.
+OUT is a run that `sample`, `evaluate` and --config.init_from take.
+"""
+
+from absl import flags
+
+from jaxgan.commands import app
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("file", None, "The file of networks; the first word that is no flag.", FLAGS)
+flags.DEFINE_string("out", None, "The directory of the run to write; the second word.", FLAGS)
+
+
+@app.command(FLAGS, required=("file", "out"), positional=("file", "out"))
+def main(flags) -> None:
+    from jaxgan.conversion import run
+
+    with app.naming_flags(FLAGS):
+        facts = run.convert(flags.file, flags.out)
+    print("\n".join(f"{name:8} {fact}" for name, fact in facts.items()))

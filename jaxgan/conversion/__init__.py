@@ -1,0 +1,8 @@
+"""Networks that other code bases have trained, made into runs of jaxgan.
+
+- `run.py`: `convert`, which tells what a file is, checks what came of it, and writes the run
+- `objects.py`: networks in what `jaxgan.core.torch_file` returns, as arrays by their names
+- `stylegan2.py`, `r3gan.py`: a family each, from their names of arrays to ours
+
+Nothing of a file is ever imported or called; what a file lacks is an error, never a default.
+"""

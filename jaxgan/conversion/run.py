@@ -1,0 +1,125 @@
+"""Makes a run of a file of networks."""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+import tempfile
+
+from flax import traverse_util
+
+from jaxgan.conversion import r3gan, stylegan2
+from jaxgan.conversion.objects import Converted
+from jaxgan.core import torch_file
+from jaxgan.core.checkpoint import Checkpoints
+from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.files import as_path, atomic_write
+from jaxgan.data import DataSpec
+from jaxgan.gan.nets import abstract_variables
+from jaxgan.gan.recipe import make_nets
+from jaxgan.settings import default_config, to_json
+
+FAMILIES = (r3gan, stylegan2)
+
+
+def convert(file, out) -> dict[str, str]:
+    """Writes a run that `jaxgan.load`, `jaxgan evaluate` and config.init_from take, and returns facts about it.
+
+    The file is read without running or importing anything of it. The run has one checkpoint, at step 0, with G, D and
+    the average of G as far as the file has them; where it has no G, the average is its G too. The terms of the weights
+    are in the run's LICENCE.txt and in its checkpoint.
+
+    Args:
+      file: what StyleGAN2-ADA for PyTorch or R3GAN have written, a .pkl.
+      out: a directory that does not exist or is empty.
+
+    Raises:
+      ConfigError: the file holds no networks that jaxgan has, or cannot be read, or `out` is taken. Nothing was written
+        then.
+    """
+    path, out = as_path(file, "file", local=True), as_path(out, "out", local=True)
+    require(path.is_file(), "file", str(file), "there is no such file")
+    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    require(free, "out", str(out), "must not exist, or be empty")
+    try:
+        converted = _convert(torch_file.load_objects(path))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"file={str(file)!r}: {error}") from error
+    config, data = _describe(converted)
+    _require_fit(converted, config, data, str(file))
+    variables = {"g": converted.variables["ema"], **converted.variables}
+    source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "family": converted.family}
+    about = {"config": config.to_dict(), "data": data._asdict(), "rollbacks": 0, "log": (0, 0)}
+    _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
+    images = f"{data.image_size}x{data.image_size}, {data.channels} channel(s)"
+    return {
+        "from": converted.family,
+        "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",
+        "parts": ", ".join(converted.variables),
+        "licence": converted.licence,
+        "run": str(out),
+    }
+
+
+def _convert(content) -> Converted:
+    for family in FAMILIES:
+        if family.knows(content):
+            with _one_kind_of_error():
+                return family.convert(content)
+    raise ValueError("holds no networks of StyleGAN2-ADA for PyTorch or R3GAN")
+
+
+@contextlib.contextmanager
+def _one_kind_of_error():
+    """Turns what a strange file makes of the code that converts it into a ValueError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError) as error:
+        raise ValueError(f"holds networks of another kind: {type(error).__name__}: {error}") from error
+
+
+def _describe(converted: Converted):
+    """Returns a config and what the images are."""
+    config = default_config()
+    config.data.name, config.data.image_size = "custom", converted.image_size
+    config.model.conditional = converted.num_classes > 0
+    config.ema.half_life_kimg = 0.0
+    for key, value in converted.settings.items():
+        if value is not None:
+            config.update_from_flattened_dict({key: value})
+    facts = converted.image_size, converted.image_channels, converted.num_classes, converted.images
+    return config, DataSpec(*facts, "converted")
+
+
+def _require_fit(converted: Converted, config, data: DataSpec, file: str) -> None:
+    """Raises a ConfigError unless the variables are those of the nets that the config describes."""
+    try:
+        g, d = make_nets(config, data)
+    except ValueError as error:
+        raise ConfigError(f"file={file!r}: describes nets that jaxgan does not have: {error}") from error
+    size = data.image_size
+    shapes = {"g": (config.model.z_dim,), "d": (size, size, data.channels)}
+    for part, variables in converted.variables.items():
+        name = "d" if part == "d" else "g"
+        here = traverse_util.flatten_dict(abstract_variables(d if name == "d" else g, shapes[name]), sep="/")
+        there = traverse_util.flatten_dict(variables, sep="/")
+        for key in sorted(here.keys() | there.keys()):
+            ours, theirs = (str(list(x[key].shape)) if key in x else "absent" for x in (here, there))
+            right = f"its {part} does not fit jaxgan's {config.model.name}: {key} is {theirs} there, {ours} here"
+            require(ours == theirs, "file", file, right)
+
+
+def _write(out: pathlib.Path, config, data: DataSpec, variables: dict, about: dict) -> None:
+    """Writes a run, all of it or nothing."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        new = pathlib.Path(temporary, "run")
+        new.mkdir()
+        with Checkpoints(new / "checkpoints") as checkpoints:
+            checkpoints.save(0, variables, about)
+        atomic_write(new / "config.json", to_json(config).encode())
+        atomic_write(new / "data.json", json.dumps(data._asdict(), indent=2).encode())
+        atomic_write(new / "LICENCE.txt", f"{about['source']['family']}: {about['licence']}.\n".encode())
+        if out.exists():
+            out.rmdir()
+        new.rename(out)

@@ -1,0 +1,148 @@
+"""StyleGAN2 as NVIDIA's StyleGAN2-ADA for PyTorch pickles it: G, D and G_ema, modules of its persistence."""
+
+import math
+
+import numpy as np
+
+from jaxgan.conversion.objects import Arrays, Converted, arrays_of, as_dict, attributes, class_name, submodule
+
+LICENCE = (
+    "weights that NVIDIA published are under the NVIDIA Source Code License, for research or evaluation only and not "
+    "commercially; those of others are under the terms of whoever trained them"
+)
+FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+UNUSED = ("resample_filter", "noise_const")  # constants of the architecture, and noise that is drawn anew here
+
+
+def knows(content) -> bool:
+    """Returns whether a file holds networks of this family, or of StyleGAN3, which `convert` refuses."""
+    return class_name(as_dict(content).get("G_ema")) == "Generator"
+
+
+def convert(content: dict) -> Converted:
+    """Returns the networks of a file; raises a ValueError where their architecture is none that jaxgan has."""
+    g, d = content["G_ema"], content.get("D")
+    arrays = arrays_of(g, "G_ema")
+    if "synthesis.b4.const" not in arrays:
+        raise ValueError("its G is StyleGAN3's or another that jaxgan does not have")
+    size = 4
+    while f"synthesis.b{2 * size}.conv1.weight" in arrays:
+        size *= 2
+    sizes = [4 << i for i in range(int(math.log2(size)) - 1)]
+    require_architecture(g, arrays, d, sizes)
+    classes = arrays.shape("mapping.embed.weight")[1] if "mapping.embed.weight" in arrays else 0
+    w_dim, inputs = arrays.shape("mapping.fc0.weight")[0], arrays.shape("mapping.fc0.weight")[1]
+    widths = tuple(arrays.shape(f"synthesis.b{r}.conv1.weight")[0] for r in sizes)
+    mbstd = attributes(submodule(d, "b4.mbstd"))
+    settings = {
+        "model.name": "stylegan2",
+        "model.z_dim": inputs - (w_dim if classes else 0),
+        "model.g.channels": widths,
+        "model.g.w_dim": w_dim,
+        "model.g.mapping_layers": count(arrays, "mapping.fc{}.weight"),
+        "model.g.w_avg_decay": float(attributes(submodule(g, "mapping")).get("w_avg_beta") or 0.995),
+        "loss": "ns",
+    }
+    variables = {"ema": g_variables(arrays, sizes)}
+    if class_name(content.get("G")) == "Generator":
+        variables["g"] = g_variables(arrays_of(content["G"], "G"), sizes)
+    if class_name(d) == "Discriminator":
+        arrays = arrays_of(d, "D")
+        settings |= {
+            "model.d.channels": tuple(d_width(arrays, r) for r in reversed(sizes)),
+            "model.d.architecture": "resnet" if f"b{size}.skip.weight" in arrays else "orig",
+            "model.d.mapping_layers": count(arrays, "mapping.fc{}.weight") or None,
+            "model.d.group_size": int(mbstd.get("group_size") or 2**20),  # None there: the whole batch
+            "model.d.group_channels": int(mbstd.get("num_channels", 0)),
+        }
+        variables["d"] = d_variables(arrays, sizes)
+    images = as_dict(content.get("training_set_kwargs")).get("max_size")
+    channels = variables["ema"]["params"]["synthesis_net"]["to_rgb_0"]["bias"].shape[0]
+    known = images if isinstance(images, int) and images > 0 else 0
+    return Converted("StyleGAN2-ADA for PyTorch", LICENCE, settings, size, channels, classes, variables, known)
+
+
+def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
+    """Raises a ValueError for variants of the nets that jaxgan does not have."""
+    if "synthesis.b8.skip.weight" in arrays or "synthesis.b4.torgb.weight" not in arrays:
+        raise ValueError("its G has no sum of images; jaxgan has the architecture skip only")
+    if class_name(d) == "Discriminator" and "b8.fromrgb.weight" in arrays_of(d, "D") and sizes[-1] > 8:
+        raise ValueError("its D has the architecture skip; jaxgan has orig and resnet")
+    rate = attributes(submodule(g, "mapping.fc0")).get("bias_gain")
+    if not isinstance(rate, float) or not math.isclose(rate, 0.01):
+        raise ValueError(f"its mapping network learns {rate} times as fast as the rest; jaxgan's 0.01 times")
+    blur = arrays_of(g, "G_ema").take("synthesis.b8.resample_filter")
+    if blur.shape != FILTER.shape or not np.allclose(blur, FILTER, atol=1e-6):
+        raise ValueError("it resamples with another filter than 1, 3, 3, 1")
+
+
+def count(arrays: Arrays, pattern: str) -> int:
+    """Returns how many of the numbers 0, 1, .. make a name that is there."""
+    n = 0
+    while pattern.format(n) in arrays:
+        n += 1
+    return n
+
+
+def mapping(arrays: Arrays, prefix: str) -> dict:
+    """Returns the parameters of a mapping network; layers in the order in which they are there."""
+    params = {"classes": arrays.dense(f"{prefix}.embed")} if f"{prefix}.embed.weight" in arrays else {}
+    layers = count(arrays, prefix + ".fc{}.weight")
+    return params | {f"dense_{i}": arrays.dense(f"{prefix}.fc{i}") for i in range(layers)}
+
+
+def g_variables(arrays: Arrays, sizes: list[int]) -> dict:
+    """Returns the variables of `jaxgan.models.stylegan2.Generator`."""
+    body = {"const": arrays.take("synthesis.b4.const", (1, 2, 0))}
+    for i, size in enumerate(sizes):
+        block = f"synthesis.b{size}"
+        for ours, theirs in (("a", "conv0"), ("b", "conv1"))[i == 0 :]:
+            layer = f"{block}.{theirs}"
+            strength = f"{layer}.noise_strength"
+            body[f"conv_{i}{ours}"] = {
+                "kernel": arrays.kernel(f"{layer}.weight"),
+                "bias": arrays.take(f"{layer}.bias"),
+                "noise": arrays.take(strength) if strength in arrays else np.zeros((), np.float32),
+                "style": arrays.dense(f"{layer}.affine"),
+            }
+        body[f"to_rgb_{i}"] = {
+            "kernel": arrays.kernel(f"{block}.torgb.weight"),
+            "bias": arrays.take(f"{block}.torgb.bias"),
+            "style": arrays.dense(f"{block}.torgb.affine"),
+        }
+    variables = {
+        "params": {"mapping_net": mapping(arrays, "mapping"), "synthesis_net": body},
+        "w_avg": {"mean": arrays.take("mapping.w_avg")},
+    }
+    arrays.require_empty(UNUSED)
+    return variables
+
+
+def d_width(arrays: Arrays, size: int) -> int:
+    """Returns the channels that D has at a resolution, into its first convolution there."""
+    return arrays.shape("b4.conv.weight" if size == 4 else f"b{size}.conv0.weight")[0]
+
+
+def d_variables(arrays: Arrays, sizes: list[int]) -> dict:
+    """Returns the variables of `jaxgan.models.stylegan2.Discriminator`."""
+
+    def conv(name):
+        return {"kernel": arrays.kernel(f"{name}.weight"), "bias": arrays.take(f"{name}.bias")}
+
+    params = {"from_rgb": conv(f"b{sizes[-1]}.fromrgb")}
+    for i, size in enumerate(sizes[:0:-1]):
+        params[f"conv_{i}a"], params[f"conv_{i}b"] = conv(f"b{size}.conv0"), conv(f"b{size}.conv1")
+        if f"b{size}.skip.weight" in arrays:
+            params[f"skip_{i}"] = arrays.kernel(f"b{size}.skip.weight")
+    params["conv"] = conv("b4.conv")
+    # The features are flattened as [C, 4, 4] there and as [4, 4, C] here.
+    dense = arrays.dense("b4.fc")
+    inputs, width = dense["kernel"].shape
+    dense["kernel"] = dense["kernel"].reshape(inputs // 16, 4, 4, width).transpose(1, 2, 0, 3).reshape(inputs, width)
+    params["dense"] = dense
+    if classes := mapping(arrays, "mapping"):
+        params |= {"features": arrays.dense("b4.out"), "mapping": classes}
+    else:
+        params["logit"] = arrays.dense("b4.out")
+    arrays.require_empty(UNUSED)
+    return {"params": params}
