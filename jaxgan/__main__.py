@@ -1,4 +1,4 @@
-"""The console command: jaxgan train|sample|evaluate|configs|plan, or python -m jaxgan with the same words."""
+"""The console command: jaxgan train|report|sample|..., or python -m jaxgan with the same words."""
 
 import importlib
 import sys
@@ -7,6 +7,7 @@ import jaxgan
 
 COMMANDS = {
     "train": "trains a GAN, or resumes its training",
+    "report": "shows a run, or compares several, in one HTML file",
     "sample": "makes images with a trained generator",
     "evaluate": "scores a run or anyone's images",
     "configs": "lists the packaged configs",
