@@ -1,5 +1,6 @@
 """What a report shows of a run, read from the files of its workdir."""
 
+import functools
 import json
 import math
 import re
@@ -79,12 +80,17 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
 def nearest_config(config) -> tuple[str, dict]:
     """Returns the packaged config that differs from `config` in the fewest settings, and these, {name: value}."""
     mine, nearest = flatten(config), None
-    for name in config_files.packaged():
-        other = flatten(config_files.config(name))
+    for name, other in _packaged().items():
         changes = {key: value for key, value in mine.items() if other.get(key) != value}
         if nearest is None or len(changes) < len(nearest[1]):
             nearest = name, changes
     return nearest
+
+
+@functools.cache
+def _packaged() -> dict[str, dict]:
+    """Returns the settings of every packaged config; to read them takes longer than all else of a report."""
+    return {name: flatten(config_files.config(name)) for name in config_files.packaged()}
 
 
 def _command(config, base: str, changes: dict, workdir: Path) -> str:
