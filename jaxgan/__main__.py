@@ -8,6 +8,7 @@ import jaxgan
 COMMANDS = {
     "train": "trains a GAN, or resumes its training",
     "report": "shows a run, or compares several, in one HTML file",
+    "export": "makes a run a model that others can use",
     "sample": "makes images with a trained generator",
     "evaluate": "scores a run or anyone's images",
     "configs": "lists the packaged configs",

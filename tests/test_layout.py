@@ -34,8 +34,10 @@ ROOMS = {
         "__init__",
     },
     "planning": {"core", "data", "gan", "ops"},
+    "sharing": {"core", "sampling", "training"},
     "commands": {
         "core",
+        "sharing",
         "config_files",
         "gan",
         "settings",
@@ -50,6 +52,7 @@ ROOMS = {
     "evaluate": {"commands", "evaluation"},
     "plan": {"commands"},
     "report": {"commands"},
+    "export": {"commands"},
     "__main__": {"commands", "__init__"},
 }
 FACE = "__init__"  # shows what is in the rooms, which import it for the version only

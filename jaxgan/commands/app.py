@@ -52,7 +52,7 @@ class Command:
       function: takes the parsed flags and, if `flags` has "config", the ConfigDict; returns None or an exit status.
       flags: what the command accepts, as absl defines it; a call parses a copy.
       required: flags that have to be given.
-      rest: the flag, a list, that arguments without a name belong to; "": there are none.
+      rest: the flag that arguments without a name belong to, all if it is a list, else one; "": there are none.
       cpu_devices: into how many devices a process of its own divides the CPU.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
       first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
@@ -115,7 +115,9 @@ class Command:
         if values.help:
             return print(self._help())
         if self.rest and left_over:
-            values[self.rest].value, left_over = left_over, []
+            several = isinstance(values[self.rest].parser, flags.ListParser)
+            values[self.rest].value = left_over if several else left_over[0]
+            left_over = [] if several else left_over[1:]
         settings = "config" in values and values.settings
         for name in ("config",) if settings and "config" in self.required else self.required:
             if values[name].value in (None, ""):

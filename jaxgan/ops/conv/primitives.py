@@ -50,7 +50,8 @@ def _define(name, shape, on_cpu, by_xla):
         return a.update(shape=shape(a.shape, b.shape, size, groups), weak_type=False)
 
     def lower(platform_is_cpu, a, b, *, size, stride, padding, groups, precision, impl):
-        if impl == "fast" or (impl == "auto" and platform_is_cpu):
+        known = isinstance(a.shape[0], int)  # the number of images; an exported program may leave it open
+        if impl == "fast" or (impl == "auto" and platform_is_cpu and known):
             return on_cpu(a, b, size, stride, padding, groups)
         return by_xla(a, b, size, stride, padding, groups, precision)
 
