@@ -1,4 +1,4 @@
-"""The console command: jaxgan train|sample|evaluate|convert|configs|plan, or python -m jaxgan with the same words."""
+"""The console command: jaxgan train|report|sample|..., or python -m jaxgan with the same words."""
 
 import importlib
 import sys
@@ -7,6 +7,8 @@ import jaxgan
 
 COMMANDS = {
     "train": "trains a GAN, or resumes its training",
+    "report": "shows a run, or compares several, in one HTML file",
+    "export": "makes a run a model that others can use",
     "sample": "makes images with a trained generator",
     "evaluate": "scores a run or anyone's images",
     "convert": "makes a run of networks that others have trained",

@@ -158,7 +158,7 @@ class Chaos:
     def pick(self, workdir: pathlib.Path) -> pathlib.Path | None:
         """Returns a file that a start may read: of checkpoints, log, caches; not one that it only writes."""
         files = [*workdir.rglob("*"), *(self.disk / "cache").rglob("*")]
-        skip = {"samples", "tensorboard", ".lock", "curves.png", "xla"}
+        skip = {"samples", "tensorboard", ".lock", "curves.png", "report.html", "xla"}
         files = [f for f in files if f.is_file() and f.stat().st_size and not skip & set(f.parts)]
         return self.random.choice(sorted(files)) if files else None
 

@@ -22,11 +22,23 @@ ROOMS = {
     "config_files": {"core"},
     "sampling": {"core", "data", "gan", "settings"},
     "evaluation": {"core", "data", "models", "sampling", "settings"},
-    "training": {"core", "data", "gan", "settings", "sampling", "evaluation", "planning"},
+    "training": {
+        "core",
+        "config_files",
+        "data",
+        "gan",
+        "settings",
+        "sampling",
+        "evaluation",
+        "planning",
+        "__init__",
+    },
     "conversion": {"core", "data", "gan", "settings"},
     "planning": {"core", "data", "gan", "ops"},
+    "sharing": {"core", "sampling", "training"},
     "commands": {
         "core",
+        "sharing",
         "config_files",
         "gan",
         "settings",
@@ -42,9 +54,11 @@ ROOMS = {
     "evaluate": {"commands", "evaluation"},
     "convert": {"commands", "conversion"},
     "plan": {"commands"},
+    "report": {"commands"},
+    "export": {"commands"},
     "__main__": {"commands", "__init__"},
 }
-FACE = "__init__"  # shows what is in the rooms; only commands import it, for the version
+FACE = "__init__"  # shows what is in the rooms, which import it for the version only
 
 # Who imports a package: these files and no others.
 PACKAGES = {

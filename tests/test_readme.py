@@ -32,7 +32,7 @@ TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COLAB = PROJECT["urls"]["Repository"].replace("github.com", "colab.research.google.com/github") + "/blob/main/"
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
-COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
+COMMANDS = ("train", "report", "sample", "evaluate", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -52,7 +52,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
-LAUNCHERS = {"main": "train", "sample": "sample", "evaluate": "evaluate", "plan": "plan"}  # python -m jaxgan.NAME
+LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS if (ROOT / f"jaxgan/{name}.py").exists()}
 STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
 STARTS += ["jaxgan configs"]  # the one without flags
 SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
     config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
     with contextlib.chdir(folder):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
-        for name in ("digits", "cifar_r3gan2"):
+        for name in ("digits", "cifar_r3gan2", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
@@ -156,9 +156,9 @@ def test_commands(line, cwd):
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
     else:
-        out = pathlib.Path(parsed[0].out)
-        main = importlib.import_module("jaxgan.commands.sample").main
-        fewer_steps = ["--steps=2"] if parsed[0].invert else []
+        out = pathlib.Path(parsed[0].out or "runs/cifar/report.html")
+        main = importlib.import_module(f"jaxgan.commands.{name}").main
+        fewer_steps = ["--steps=2"] if name == "sample" and parsed[0].invert else []
         assert main([*shlex.split(line, comments=True)[2:], *fewer_steps]) == 0
         assert out.exists()
 

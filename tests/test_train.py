@@ -143,6 +143,9 @@ def test_what_a_run_leaves_behind(reference):
     ]
     with Image.open(reference / "curves.png") as curves:
         assert curves.size[0] > 300
+    report = (reference / "report.html").read_text()
+    for written in ('"status":"finished"', '"discriminator"', "GFLOP an image", "cpu in 1 process", "mine/mean_pixel"):
+        assert written in report
     assert saved_steps(reference) == [8, 12]
     generator = load(reference)
     assert (generator.step, generator.data.num_classes) == (STEPS, 2)

@@ -52,7 +52,7 @@ class Command:
       function: takes the parsed flags and, if `flags` has "config", the ConfigDict; returns None or an exit status.
       flags: what the command accepts, as absl defines it; a call parses a copy.
       required: flags that have to be given.
-      positional: flags whose values may be words without a name, in this order.
+      positional: flags whose values may be words without a name, in this order; one that is a list takes all the rest.
       cpu_devices: into how many devices a process of its own divides the CPU.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
       first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
@@ -106,9 +106,6 @@ class Command:
         if "config" in values:
             flags.DEFINE_bool("settings", False, "Print all settings and exit.", flag_values=values)
         arguments = ["--help" if argument == "-h" else argument for argument in arguments]
-        words = [i for i, argument in enumerate(arguments) if not argument.startswith("-")]
-        for i, name in zip(words, self.positional):
-            arguments[i] = f"--{name}={arguments[i]}"
         try:
             left_over = values(["jaxgan", *arguments], known_only="config" in values)[1:]
         except flags.Error as error:
@@ -117,6 +114,12 @@ class Command:
             return print(f"jaxgan {jaxgan.__version__}")
         if values.help:
             return print(self._help())
+        for name in self.positional if left_over else ():
+            several = isinstance(values[name].parser, flags.ListParser)
+            count = len(left_over) if several else 1
+            words, left_over = left_over[:count], left_over[count:]
+            if words:
+                values[name].value = words if several else words[0]
         settings = "config" in values and values.settings
         for name in ("config",) if settings and "config" in self.required else self.required:
             if values[name].value in (None, ""):

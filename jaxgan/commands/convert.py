@@ -13,7 +13,7 @@ flags.DEFINE_string("file", None, "The file of networks; the first word that is 
 flags.DEFINE_string("out", None, "The directory of the run to write; the second word.", FLAGS)
 
 
-@app.command(FLAGS, required=("file", "out"), positional=("file", "out"))
+@app.command(FLAGS, required=["file", "out"], positional=["file", "out"])
 def main(flags) -> None:
     from jaxgan.conversion import run
 

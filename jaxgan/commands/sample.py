@@ -5,11 +5,12 @@ Samples or, in rows, one of
 --interpolate         walks from one sample to another; --space=w: by their styles
 --sefa=6              moves along a semantic direction each (--extent=3, --layers=0,1,2,3)
 --invert=FILE|DIR     images and, beside each, the nearest that the generator can make (--steps=500)
+Where --out is FILE.mp4, .webp or .gif, a film: --interpolate (--labels=cat,dog: from class to class) or --timelapse
 """
 
 from absl import flags
 
-from jaxgan.commands import app
+from jaxgan.commands import app, film
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.files import as_path
 
@@ -42,16 +43,7 @@ SHEETS = {
 }
 
 
-def _mode(flags) -> str:
-    """Returns which picture the flags ask for; raises a ConfigError for flags that do not go together."""
-    mode, *more = [name for name in SHEETS if name and flags[name].value] or [""]
-    if more:
-        raise ConfigError(f"--{mode} and --{more[0]}: give one of them")
-    for name in dict.fromkeys(name for _, names in SHEETS.values() for name in names):
-        if flags[name].present and name not in SHEETS[mode][1]:
-            taker = next(other for other, (_, names) in SHEETS.items() if name in names)
-            raise ConfigError(f"--{name} " + (f"goes with --{taker}" if taker else f"means nothing with --{mode}"))
-    return mode
+FLAGS.append_flag_values(film.FLAGS)
 
 
 @app.command(FLAGS, required=["workdir", "out"], less_memory=lambda *_: "a smaller --num needs less")
@@ -59,12 +51,14 @@ def main(flags) -> None:
     from jaxgan.evaluation import networks
     from jaxgan.sampling import load, pictures, sheets
 
-    mode, out = _mode(flags), as_path(flags.out, "--out", local=True)
-    pictures.check_suffix(flags.out, "--out")
-    function, (first, *names) = SHEETS[mode]
-    options = {name: flags[name].value for name in names}
+    (mode, table), out = film.choose(flags, SHEETS), as_path(flags.out, "--out", local=True)
     with app.naming_flags(FLAGS, n="num", rows="num", k="sefa", path="invert", images="invert"):
         try:
+            if table is film.FILMS:
+                return print(film.write(flags, mode, lambda: load.load(flags.workdir, flags.step, flags.sigma_rel)))
+            pictures.check_suffix(flags.out, "--out")
+            function, (first, *names) = SHEETS[mode]
+            options = {name: flags[name].value for name in names}
             generator = load.load(flags.workdir, flags.step, flags.sigma_rel)
             if mode == "invert" and generator.image_shape == (32, 32, 3):
                 network = networks.cifar.load()

@@ -12,6 +12,7 @@ from jaxgan.core.files import as_path, read_json
 from jaxgan.data import DataSpec
 from jaxgan.gan import ema
 from jaxgan.gan.recipe import make_generator
+from jaxgan.sampling import exported
 from jaxgan.sampling.generator import Generator
 from jaxgan.settings import from_dict, images_per_step
 
@@ -58,7 +59,8 @@ def load(path, step: int | str | None = None, sigma_rel: float | None = None) ->
     """Loads the EMA generator of a workdir, a checkpoint directory or one checkpoint, onto one device of any kind.
 
     Args:
-      path: the run or the checkpoint; gs:// works where the extra `gcs` is installed.
+      path: the run, the checkpoint or what `jaxgan export` made of it; gs:// works where the extra `gcs` is installed,
+        and hf://owner/name, a model on the Hugging Face Hub, where `hub` is.
       step: which checkpoint of a run; the newest undamaged one if None. "best" is the best by
         config.checkpoint.best_metric.
       sigma_rel: relative standard deviation of a post-hoc EMA (Karras et al. 2024, EDM2, section 3.2), reconstructed
@@ -74,6 +76,12 @@ def load(path, step: int | str | None = None, sigma_rel: float | None = None) ->
     Example:
       jaxgan.load("runs/r3gan2", sigma_rel=0.08).sample(64)
     """
+    if str(path).startswith(exported.HUB):
+        path = exported.fetch(str(path))
+    if (weights := as_path(path) / exported.WEIGHTS).exists():
+        require(step in (None, "newest"), "step", step, f"{weights} has one step only")
+        require(sigma_rel is None, "sigma_rel", sigma_rel, f"{weights} has one average only")
+        return exported.read(weights.parent)
     path = locate(path)
     jax.local_devices()  # says what is wrong if there are none, which looks like a damaged checkpoint below
     if isinstance(step, str):

@@ -167,9 +167,10 @@ class HookCaller:
             for hook in hooks:
                 values = values | self._attempt(hook, step, state, dict(values), generator)
 
-    def finish(self, step: int) -> None:
-        """Keeps the past of a run once its last checkpoint is on the disk."""
-        self._attempt(self._hooks[-1][0], step, None, {}, None)
+    def finish(self, step: int, last: Hook) -> None:
+        """Calls one more hook and keeps the past of a run once its last checkpoint is on the disk."""
+        for hook in (last, self._hooks[-1][0]):
+            self._attempt(hook, step, None, {}, None)
 
     def _attempt(self, hook: Hook, step: int, *arguments) -> dict[str, float]:
         """Returns what a hook returns; the run goes on without that if it fails."""

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard and wandb.
+"""What a run writes down: metrics.jsonl, warnings.jsonl, TensorBoard and wandb.
 
 `metrics.jsonl` is the record: one JSON object a line, `{"step": 1200, "kimg": 76.8, "loss/d": 1.234, ...}`, where step
 counts finished updates, and perf/seconds what they took, over all starts of the run. It survives a kill (each line is
@@ -50,6 +50,12 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
     return [record for _, record in _whole_lines(Path(path))]
 
 
+def read_warnings(workdir: str | os.PathLike) -> list[dict]:
+    """Returns the lines of a workdir's warnings.jsonl, {"step": 1200, "kimg": 76.8, "text": "mode collapse: ..."}."""
+    path = Path(workdir) / "warnings.jsonl"
+    return [record for _, record in _whole_lines(path)] if path.exists() else []
+
+
 class Mark(NamedTuple):
     """Size in bytes and CRC-32 of the lines of a metrics.jsonl."""
 
@@ -98,9 +104,10 @@ class MetricsLog:
             self._wandb = _wandb_run(workdir, resume_step, wandb)
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
-        self._file = path.open("ab", buffering=0)
+        self._file, self._workdir = path.open("ab", buffering=0), workdir
         self.mark = self._remember(path, resume_step, mark)
         self._file.truncate(self.mark.size)
+        self._keep_warnings([warning for warning in read_warnings(workdir) if warning["step"] <= resume_step])
         if tensorboard:
             self._events = _EventFile(workdir / "tensorboard", resume_step)
 
@@ -145,6 +152,17 @@ class MetricsLog:
             self._events.add(step, Summary(value=pairs))
         if self._wandb:
             self._wandb.log(values, step=int(step))
+
+    def warning(self, step: int, kimg: float, text: str) -> None:
+        """Keeps a warning for whoever looks at the run later."""
+        if self._file is not None:
+            self._keep_warnings([*read_warnings(self._workdir), {"step": int(step), "kimg": kimg, "text": text}])
+
+    def _keep_warnings(self, warnings: list[dict]) -> None:
+        """Writes warnings.jsonl anew; there are few."""
+        path = self._workdir / "warnings.jsonl"
+        if warnings or path.exists():
+            atomic_write(path, "".join(json.dumps(warning) + "\n" for warning in warnings).encode())
 
     def _append(self, line: bytes) -> None:
         size = os.fstat(self._file.fileno()).st_size

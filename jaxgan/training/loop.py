@@ -40,7 +40,7 @@ from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
-from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint
+from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint, write_about, write_report
 from jaxgan.training.start import Start, read_start
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
@@ -114,6 +114,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with closing(log, console):
                 log_resume(run, step)
+                write_about(run)
                 try:
                     return loop(run, devices.replicate(state), step, dataset, caller)
                 except TrainingDiverged as error:
@@ -196,7 +197,7 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
         except StopRequested:
             return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state, metrics, call_hooks)
         run.checkpoints.wait()
-    call_hooks.finish(step)
+    call_hooks.finish(step, partial(write_report, run, status="finished"))
     log_summary(run, step)
     return 0
 
@@ -337,9 +338,10 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
     if step != run.saved:
         save_checkpoint(run, step, state, call_hooks.means(step, metrics))
     run.checkpoints.wait()
-    call_hooks.finish(step)
+    name = signal.Signals(status - 128).name
+    call_hooks.finish(step, partial(write_report, run, status=f"stopped by {name}"))
     done = f"saved step {step}" if step else "no step was done yet"
-    run.console.note(f"stopped by {signal.Signals(status - 128).name}; {done}, run again to go on")
+    run.console.note(f"stopped by {name}; {done}, run again to go on")
     return status
 
 
@@ -396,7 +398,7 @@ def log_summary(run: Run, step: int) -> None:
     """Prints the last scores, and where to find everything."""
     facts = {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()} | {
         "images": run.grid_file(step),
-        "curves": run.workdir / "curves.png",
+        "report": run.workdir / "report.html",
         "metrics": run.workdir / "metrics.jsonl",
         "checkpoint": run.checkpoints.directory / str(step),
         "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),

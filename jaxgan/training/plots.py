@@ -1,96 +1,26 @@
 """The curves of a run: records of metrics.jsonl in, a PNG out."""
 
 import io
-import math
 import os
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jaxgan.core.files import atomic_write
-from jaxgan.evaluation import METRICS
+from jaxgan.training.panels import INK, MAX_POINTS, Panel, panels
 
-MAX_POINTS = 600  # a curve is thinned out to at most twice this: more than its panel has pixels
-
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#555555"  # colour-blind safe
-PALETTE = (GREEN, PURPLE, BLUE, ORANGE, GREY)
-INK, RULE = "#222222", "#E4E4E4"
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """One pair of axes; `series` is {metric name: (label, colour)}."""
-
-    title: str
-    series: dict[str, tuple[str, str]]
-    log: bool = False  # logarithmic y axis
-    smooth: bool = True  # False: few values, each of them worth a marker
-    limits: tuple[float, float | None] | None = None  # of the y axis; None: those of the values
-    bounds: tuple[float, float] = (-math.inf, math.inf)  # of the quantity: the y axis ends where it ends
-    rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
-
-
-# By the beginning of a score's name.
-_BOUNDS = {
-    "modes": (0.0, 1000.0),
-    "precision": (0.0, 1.0),
-    "recall": (0.0, 1.0),
-    "coverage": (0.0, 1.0),
-    "accuracy": (0.0, 1.0),
-    "authpct": (0.0, 100.0),
-    **dict.fromkeys(("fid", "fd_", "kl", "density"), (0.0, math.inf)),
-}
-
-_PANELS = (
-    _Panel("Losses", {"loss/d": ("D", BLUE), "loss/g": ("G", ORANGE)}),
-    _Panel("Logits of D", {"logits/real": ("real", GREEN), "logits/fake": ("fake", PURPLE)}, rules=(0.0,)),
-    _Panel(
-        "Accuracy of D",
-        {"acc/real": ("real", GREEN), "acc/fake": ("fake", PURPLE)},
-        limits=(-0.03, 1.03),
-        rules=(0.5,),
-    ),
-    _Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
-    _Panel(
-        "Health",
-        {"health/variety": ("variety, best at 1", ORANGE), "health/overfit": ("over-fitting, best at 0", BLUE)},
-        smooth=False,
-        rules=(0.0, 1.0),
-    ),
-)
-_STRENGTH = _Panel("Strength of the augmentation", {"ada/p": ("", PURPLE)}, bounds=(0.0, 1.0))
-_RATES = _Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, log=True)
-_SPEED = _Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
+RULE = "#E4E4E4"
 
 
 def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
-    A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, the strength of an adaptive
-    augmentation, learning rates that change, every evaluation score (an arrow says which way is better) and images/s,
-    as far as there is anything to show. Raw values faint, their moving average bold; the y axis leaves out the wildest
-    1% of the raw values rather than flatten the rest.
+    The panels are those of `panels`. Raw values faint, their moving average bold; the y axis leaves out the wildest 1%
+    of the raw values rather than flatten the rest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = sorted({name for record in records for name in record})
-    penalties = [name for name in names if name.startswith("penalty/")]
-    labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
-    # The scores of single classes would bury all else.
-    known = {key: higher for metric in METRICS.values() for key, higher in metric.keys.items()}
-    evaluations = [_evaluation(name, known[name[5:]]) for name in names if name.removeprefix("eval/") in known]
-    drawn = []
-    for panel in (*_PANELS, _Panel("Penalties", labels, log=True), _STRENGTH, _RATES, *evaluations, _SPEED):
-        points = {name: _points(records, name) for name in panel.series}
-        points = {name: xy for name, xy in points.items() if xy.size}
-        if panel is _RATES and all(np.ptp(xy[1]) == 0.0 for xy in points.values()):
-            continue
-        if panel.title == "Accuracy of D" and len(points) == 2 and np.array_equal(*points.values()):
-            panel = replace(panel, title="Accuracy of D: reals above fakes", series={"acc/real": ("", GREEN)})
-            del points["acc/fake"]  # a relativistic D has one accuracy
-        if points:
-            drawn.append((panel, points))
+    drawn = panels(records)
     if not drawn:
         return
     columns = min((3, 4), key=lambda columns: -len(drawn) % columns)  # the fewer empty places
@@ -115,21 +45,7 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def _evaluation(name: str, higher_is_better: bool | None) -> _Panel:
-    """Returns the panel of a score "eval/..."."""
-    key = name.removeprefix("eval/")
-    arrow = {True: " \u2191", False: " \u2193", None: ""}[higher_is_better]
-    bounds = next((bounds for start, bounds in _BOUNDS.items() if key.startswith(start)), (-math.inf, math.inf))
-    return _Panel(f"Evaluation: {key}{arrow}", {name: ("", INK)}, smooth=False, bounds=bounds)
-
-
-def _points(records: list[dict], name: str) -> np.ndarray:
-    """Returns the finite values of a metric as [2, n]: kimg, value."""
-    pairs = np.array([(record["kimg"], record[name]) for record in records if name in record])
-    return pairs[np.isfinite(pairs[:, 1])].T if pairs.size else pairs
-
-
-def _draw(axis, panel: _Panel, points: dict[str, np.ndarray]) -> None:
+def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     axis.set_title(panel.title, loc="left", fontsize=9.5, color=INK)

@@ -1,22 +1,30 @@
 """The standard hooks: saving, evaluation, health, samples, the log line, and keeping the past; see hooks.py."""
 
+import json
+import platform
 from functools import partial
 
 import jax
 import numpy as np
 
+from jaxgan import __version__
+from jaxgan.core.files import atomic_write
 from jaxgan.core.integrity import all_finite
 from jaxgan.core.parallel import assert_replicated, broadcast, first_replica, is_primary_process
+from jaxgan.core.processes import describe_devices
 from jaxgan.data import Dataset, evenly_spaced, read, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.nets import split_answer
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import TrainState
+from jaxgan.gan.state import TrainState, init_state
+from jaxgan.planning.size import operations_per_image
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.pictures import save_png, show_grid
 from jaxgan.training import plots
 from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_distance
 from jaxgan.training.hooks import Hook, cadences, every
+from jaxgan.training.report import page
+from jaxgan.training.report.contents import ABOUT
 from jaxgan.training.resume import checkpoint_items, note_checkpoints
 from jaxgan.training.run import Run, TrainingDiverged
 
@@ -40,6 +48,7 @@ def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) 
         *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
         every(config.sample.every_kimg, partial(draw_samples, run)),
         every(log_kimg, partial(write_line, run)),
+        every(config.sample.every_kimg, partial(write_report, run)),
         every((*log_kimg, *save_kimg), partial(keep_past, run)),
     ]
 
@@ -59,6 +68,7 @@ def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state,
     values = health_metrics(run.recipe, state, generator, reals, held_out, run.per_device_batch)
     for warning in monitor.check([*run.log.history.lines(), metrics | values]):
         run.console.note(f"warning: {warning}")
+        run.log.warning(step, metrics["kimg"], str(warning))
     return values
 
 
@@ -118,6 +128,7 @@ def draw_first(run: Run, dataset: Dataset, step, state, metrics, generator) -> N
         save_png(run.workdir / "samples" / "reals.png", reals)
         with run.console.working("drawing the first samples"):
             draw_grid(run, step, generator)
+            write_report(run)
 
 
 def draw_samples(run: Run, step, state, metrics, generator) -> None:
@@ -173,6 +184,27 @@ def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
             run.console.note(f"{name} {value:.4g} at {metrics['kimg']:,.1f} kimg")
     run.log.scalars(step, metrics | measured)
     return measured
+
+
+def write_about(run: Run) -> None:
+    """Writes what the run is made of and runs on, for its report."""
+    if is_primary_process():
+        nets = jax.eval_shape(init_state, run.recipe, jax.random.key(0))
+        sizes = {name: sum(x.size for x in jax.tree.leaves(net.params)) for name, net in (("g", nets.g), ("d", nets.d))}
+        about = {
+            "generator": sizes["g"],
+            "discriminator": sizes["d"],
+            "flops_per_image": operations_per_image(run.recipe),
+            "hardware": describe_devices(),
+            "software": f"jaxgan {__version__}, JAX {jax.__version__}, Python {platform.python_version()}",
+        }
+        atomic_write(run.workdir / ABOUT, json.dumps(about, indent=2).encode())
+
+
+def write_report(run: Run, step=0, state=None, metrics=None, generator=None, status: str = "running") -> None:
+    """Writes report.html, with the lines and pictures so far."""
+    if is_primary_process():
+        page.write(run.workdir / "report.html", [run.workdir], run.log.history, status=status)
 
 
 def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:

@@ -55,9 +55,11 @@ def _define(name, shape, on_cpu, transposed):
         return a.update(shape=shape(a.shape, b.shape, size, groups), weak_type=False)
 
     def lower(platform, a, b, *, size, stride, padding, groups, precision, impl):
-        if impl == "fast" or (impl == "auto" and platform == "cpu"):
+        known = isinstance(a.shape[0], int)  # the number of images; an exported program may leave it open
+        platform = platform if impl == "auto" and known else None
+        if impl == "fast" or platform == "cpu":
             return on_cpu(a, b, size, stride, padding, groups)
-        function = gpu.conv if impl == "auto" and platform == "cuda" else _xla_conv
+        function = gpu.conv if platform == "cuda" else _xla_conv
         options = dict(stride=stride, padding=padding, groups=groups, precision=precision)
         return transposed(a, b, size, groups, partial(function, **options))
 

@@ -1,0 +1,26 @@
+"""Shows a run, or compares several, in one HTML file: jaxgan report RUN [RUN ...] [--out=FILE.html]
+
+The file holds all of it, pictures too, and needs no network. A run in training writes its own, WORKDIR/report.html.
+"""
+
+from absl import flags
+
+from jaxgan.commands import app
+from jaxgan.core.errors import require
+from jaxgan.core.files import as_path
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_list("runs", None, "Workdirs, also without --runs=.", FLAGS)
+flags.DEFINE_string("out", "", "FILE.html; RUN/report.html if one run is given.", FLAGS)
+
+
+@app.command(FLAGS, required=["runs"], positional=["runs"])
+def main(flags) -> None:
+    from jaxgan.training.report import page
+
+    one = len(flags.runs) == 1
+    require(flags.out.endswith(".html") or (one and not flags.out), "--out", flags.out, "name a FILE.html")
+    runs = [as_path(run, "RUN", local=True) for run in flags.runs]
+    out = as_path(flags.out or runs[0] / "report.html", "--out", local=True)
+    page.write(out, runs)
+    print(f"{len(runs)} run{'s' * (not one)} in {out}, {out.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,6 @@
+"""Makes a run a model that others can use: python -m jaxgan.export RUN --out=DIR."""
+
+from jaxgan.commands import app, export
+
+if __name__ == "__main__":
+    app.run(export.main)
