@@ -5,6 +5,7 @@ import inspect
 import shlex
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -218,6 +219,22 @@ def test_failures_are_one_line_and_a_status(error, status, fails):
         raise error
 
     assert ("interrupted" if status == 130 else "the run failed") in fails(main, [], status)
+
+
+def test_a_ctrl_c_in_a_finaliser_is_not_lost(fails):
+    """Python prints an exception that is raised there, and goes on."""
+
+    class Finalised:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    @app.command(flags.FlagValues())
+    def main(flags):
+        made = Finalised()
+        del made
+        time.sleep(30)
+
+    assert fails(main, [], 130) == "error: interrupted\n"
 
 
 def test_the_status_of_the_function_is_that_of_the_command():

@@ -192,7 +192,7 @@ def undisturbed(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_next_start_goes_on(tmp_path, undisturbed, number, capsys):
     def interrupt(step, state, metrics, generator):
         os.kill(os.getpid(), number)

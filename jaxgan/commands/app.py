@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import errno
 import functools
 import inspect
 import os
@@ -20,6 +21,7 @@ from ml_collections import config_flags
 import jaxgan
 from jaxgan import config_files
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.signals import no_lost_ctrl_c
 
 # JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
@@ -79,8 +81,9 @@ class Command:
         """
         parsed = ()
         try:
-            parsed = self._parse(arguments, prepare)
-            return self.function(*parsed) or 0 if parsed else 0
+            with no_lost_ctrl_c():
+                parsed = self._parse(arguments, prepare)
+                return self.function(*parsed) or 0 if parsed else 0
         except (Exception, KeyboardInterrupt) as error:
             return self._fail(error, parsed)
 
@@ -225,7 +228,10 @@ class _Unbroken:
     def _try(self, function: Callable, *arguments):
         try:
             return function(*arguments)
-        except BrokenPipeError:  # from now on all of it goes nowhere, also what Python flushes at its end
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal is closed
+                raise
+            # From now on all of it goes nowhere, also what Python flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 

@@ -54,7 +54,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       hooks: functions `hook(step, state, metrics, generator) -> dict | None`, see jaxgan/training/hooks.py.
 
     Returns:
-      The exit status: 0, or 143 / 130 after a SIGTERM / Ctrl-C that was answered with a checkpoint.
+      The exit status: 0, or 143 / 130 / 129 after a SIGTERM / Ctrl-C / SIGHUP that was answered with a checkpoint.
 
     Raises:
       ConfigError: a setting cannot work; nothing was written.
