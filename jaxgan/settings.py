@@ -12,6 +12,7 @@ import difflib
 import inspect
 import io
 import json
+import pathlib
 import sys
 import tokenize
 import typing
@@ -19,8 +20,8 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path, is_remote
+from jaxgan.core.errors import ConfigError, RunFailed, require
+from jaxgan.core.files import as_path, is_remote, read_json
 from jaxgan.gan.penalties import PENALTIES
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
@@ -310,6 +311,16 @@ def from_dict(saved: dict) -> Settings:
         with config.unlocked():
             config.update(value)
     return config
+
+
+def read(file: pathlib.Path) -> Settings:
+    """Returns the config in a run's config.json; raises RunFailed in one line if it is damaged."""
+    advice = "give --config too, and it is written anew"
+    saved = read_json(file, advice=advice)
+    try:
+        return from_dict(saved)
+    except (ValueError, TypeError) as error:  # settings of another name or type
+        raise RunFailed(f"{file}: {error}; {advice}") from None
 
 
 def images_per_step(config: ConfigDict) -> int:

@@ -47,6 +47,10 @@ def fails(tmp_path, monkeypatch, capsys):
     [
         ("def get_config(: pass", ":1: SyntaxError"),
         ("\n1 / 0", ":2: ZeroDivisionError: division by zero"),
+        ("import nothing", ":1: ModuleNotFoundError: No module named 'nothing'\n"),
+        ("x = 1\n\0", ":2=b'\\x00': must be text, without NUL bytes"),
+        ("\nraise SystemExit", ":2: SystemExit\n"),
+        ("def get_config():\n    return 3", ": get_config()=3: must return a ConfigDict"),
         ("x = 1", "the file defines no function get_config"),
         (
             "import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1",
@@ -143,6 +147,14 @@ def test_a_run_resumes_with_its_own_settings(trained, fails, tmp_path):
     config.train_kimg, config.checkpoint.allow_config_change = 7.0, False
     assert trained[0][0].to_dict() == config.to_dict()
     assert "no run is there to resume" in fails(command("train"), ["--workdir=elsewhere"])
+
+
+@pytest.mark.parametrize("content", ['{"seed": ', "[1]", '{"seed": "a"}', '{"data": 3}', '{"sede": 1}'])
+def test_a_damaged_config_of_a_run_says_what_to_do(content, fails, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    message = fails(command("train"), [f"--workdir={tmp_path}"], 1)
+    assert message.startswith(f"error: {tmp_path}/config.json")
+    assert message.endswith("; give --config too, and it is written anew\n")
 
 
 def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(trained, tmp_path, monkeypatch, capsys):

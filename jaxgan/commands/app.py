@@ -192,8 +192,10 @@ def run(main: Command) -> None:
     logging.set_verbosity(logging.WARNING)  # the console is the program's own
     sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
     status = main(sys.argv[1:], functools.partial(_prepare_process, main.cpu_devices))
-    if status and sys.modules["jax"].distributed.is_initialized():
-        os._exit(status)  # an orderly exit would wait for the other processes, which wait for this one
+    if status:  # an orderly exit would wait for what threads read, and for other processes, which wait for this one
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
 
 

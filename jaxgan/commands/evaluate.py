@@ -62,6 +62,7 @@ def main(flags) -> None:
         weights={"inception": flags.inception_weights, "dinov2": flags.dinov2_weights},
         neighbours=local["neighbours"],
     )
+    failed = {}
     with app.naming_flags(FLAGS, **DATA):
         if flags.images:
             require(flags.sigma_rel is None, "--sigma_rel", flags.sigma_rel, "--images have no EMA")
@@ -74,3 +75,5 @@ def main(flags) -> None:
             if flags.workdir and not is_remote(flags.workdir) and as_path(flags.workdir).is_dir():
                 with open(as_path(flags.workdir) / "scores.jsonl", "a") as file:
                     file.write(scores.to_json() + "\n")
+            failed |= scores.failed
+    report.require_computed(failed)

@@ -22,7 +22,8 @@ def is_of_orbax(record: logging.LogRecord) -> bool:
     """
     error = record.exc_info[1] if record.exc_info else None
     words = record.getMessage() + "".join(traceback.format_exception(error))
-    return "exception was never retrieved" in words and bool(re.search(r"/orbax/checkpoint/|orbax-checkpoint-tmp", words))
+    of_orbax = re.search(r"/orbax/checkpoint/|orbax-checkpoint-tmp", words)
+    return "exception was never retrieved" in words and of_orbax is not None
 
 
 def _pass_by_closed_loops(unraisable, print_it=sys.unraisablehook) -> None:

@@ -6,11 +6,15 @@ is laid on white; of an animation the first frame is taken. A set whose decoded 
 be written, is decoded whenever it is read, to the same bits.
 """
 
+import concurrent.futures
 import functools
+import itertools
 import json
 import math
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -22,6 +26,7 @@ from jaxgan.core.files import announce, atomic_write
 from jaxgan.core.integrity import Damaged, seal, unseal
 from jaxgan.data.arrays import ArrayDataset, on_white
 
+THREADS = 16  # more than cores, as a file may be on a disk far away
 DECODING_VERSION = 1  # part of the names of decoded copies: raise it whenever `decode_image` makes other pixels
 
 
@@ -71,11 +76,11 @@ class Source(Protocol):
     def read_labels(self) -> np.ndarray:
         """Returns all labels, int32 [N], without decoding an image."""
 
-    def read(self, indices) -> list[tuple[np.ndarray, int]]:
-        """Returns the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index.
+    def read(self, indices) -> Iterable[tuple[np.ndarray, int]]:
+        """Yields the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index.
 
         Raises:
-          Unreadable: an image cannot be decoded.
+          Unreadable: the next image cannot be decoded.
         """
 
     def without(self, unreadable: dict[int, str]) -> "Source":
@@ -83,7 +88,7 @@ class Source(Protocol):
 
 
 class StreamingDataset:
-    """A data set decoded whenever it is read, by grain's threads."""
+    """A data set decoded whenever it is read, by threads."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -106,27 +111,36 @@ class StreamingDataset:
 
 def _decode(source: Source, indices) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Returns images, labels, and the indices that are Unreadable with the reasons; of those the image is black."""
-    import grain
-
-    def read(chunk):
-        try:
-            return source.read(chunk)
-        except Unreadable as error:
-            return [one for i in chunk for one in read([i])] if len(chunk) > 1 else [(str(error), 0)]
-
-    # Sixteen at a time: one by one, small images would cost more in grain than in decoding.
-    chunks = [indices[start : start + 16] for start in range(0, len(indices), 16)]
     images = np.zeros((len(indices), *source.image_shape), np.uint8)
     labels = np.empty(len(indices), np.int32)
-    done, unreadable = 0, {}
-    for examples in grain.MapDataset.source(chunks).map(read).to_iter_dataset():
-        for image, label in examples:
+    done, unreadable, given_up = 0, {}, threading.Event()
+
+    def read(chunk) -> list:
+        examples = []
+        try:
+            for example in source.read(chunk):
+                if given_up.is_set():
+                    raise concurrent.futures.CancelledError
+                examples.append(example)
+        except Unreadable as error:
+            examples.append((str(error), 0))
+            examples += read(rest) if len(rest := chunk[len(examples) :]) else []
+        return examples
+
+    # Sixteen at a time: one by one, small images would cost more in handing them over than in decoding.
+    chunks = [indices[start : start + 16] for start in range(0, len(indices), 16)]
+    threads = concurrent.futures.ThreadPoolExecutor(THREADS)
+    try:
+        for image, label in itertools.chain.from_iterable(threads.map(read, chunks)):
             if isinstance(image, str):
                 unreadable[int(indices[done])] = image
             else:
                 images[done] = image
             labels[done] = label
             done += 1
+    finally:  # a Ctrl-C does not wait for what is being decoded
+        given_up.set()
+        threads.shutdown(wait=False, cancel_futures=True)
     return images, labels, unreadable
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import zlib
 from pathlib import Path, PurePosixPath
 
@@ -59,7 +60,7 @@ class FolderSource:
         return self._labels
 
     def read(self, indices):
-        return [(self._image(i), self._labels[i]) for i in indices]
+        return ((self._image(i), self._labels[i]) for i in indices)
 
     def without(self, unreadable):
         """Returns the source of the other files; the account has those that are left out."""
@@ -98,6 +99,15 @@ def image_directory(directory: str, setting: str) -> Path:
     root = as_path(directory, setting, local=True).resolve()
     require(root.is_dir(), setting, directory, right)
     return root
+
+
+def has_classes(directory: str, setting: str) -> bool:
+    """Returns whether images below `directory` may have labels; no image is looked for."""
+    root = image_directory(directory, setting)
+    if (root / "dataset.json").is_file():
+        return _read_labels(root / "dataset.json") is not None
+    with os.scandir(root) as entries:
+        return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
 
 
 def scan_folder(directory: str, size: int | None, setting: str) -> tuple[FolderSource, Path]:

@@ -3,13 +3,13 @@
 import functools
 from collections.abc import Callable
 
-from jaxgan.core.errors import ConfigError, require_finite, require_whole
+from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
 from jaxgan.core.files import as_path
 from jaxgan.data.arrays import ArrayDataset, npz_file
 from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
-from jaxgan.data.folder import image_directory, scan_folder
+from jaxgan.data.folder import has_classes, image_directory, scan_folder
 from jaxgan.data.spec import Dataset
 from jaxgan.data.tfds import data_root, find_builder, open_tfds
 
@@ -69,17 +69,20 @@ DATASETS: dict[str, Callable[..., Dataset | None]] = {
 }
 
 
-def check_source(data_config) -> None:
+def check_source(data_config, conditional: bool = False) -> None:
     """Raises a ConfigError for what keeps `data_config` from naming images, as far as nothing is prepared or decoded.
 
     Args:
       data_config: the section `config.data`.
+      conditional: config.model.conditional, which takes labels; only of a folder it is known by now if there are any.
     """
     name, directory = data_config.name, data_config.dir
     require_whole("config.data.image_size", data_config.image_size, 1)
     require_finite("config.data.cache_gb", data_config.cache_gb, 0)
     if name == "folder":
         image_directory(directory, "config.data.dir")
+        right = f"the images in {directory} have no labels; set it to False"
+        require(not conditional or has_classes(directory, "config.data.dir"), "config.model.conditional", True, right)
     elif name == "npz":
         npz_file(directory, "config.data.dir")
     elif name == "custom":

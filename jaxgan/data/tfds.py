@@ -57,10 +57,9 @@ class TfdsSource:
     def read(self, indices):
         size, _, channels = self.image_shape
         with intact(self._directory):
-            return [
-                (decode_image(io.BytesIO(record["image"]), size, channels), record["label"] if self.num_classes else 0)
-                for record in self._records.__getitems__([int(i) for i in indices])
-            ]
+            for record in self._records.__getitems__([int(i) for i in indices]):
+                image = decode_image(io.BytesIO(record["image"]), size, channels)
+                yield image, record["label"] if self.num_classes else 0
 
 
 @contextlib.contextmanager

@@ -12,12 +12,13 @@ from jaxgan.core.errors import ConfigError, lookup, require, require_whole
 from jaxgan.core.files import as_path
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import agree
+from jaxgan.core.processes import require_devices
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.neighbours import nearest
 from jaxgan.evaluation.networks import NETWORKS
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
-from jaxgan.evaluation.registry import METRICS, check_metrics
+from jaxgan.evaluation.registry import METRICS, Metric, check_metrics
 from jaxgan.sampling.generator import Generator
 
 
@@ -57,6 +58,7 @@ def evaluate(
       ['fid', 'precision', 'recall', 'density', 'coverage']
       inception_score = jaxgan.evaluate(images, metrics=["is"])["is"]
     """
+    require_devices()
     whole = lookup(PROTOCOLS, protocol, "protocol")
     for name, value in changes.items():
         require(name in Protocol._fields, name, value, f"choose one of {', '.join(Protocol._fields)}")
@@ -136,6 +138,7 @@ class Evaluator:
         self.metrics = {name: METRICS[name] for name in names}
         self.protocol, self.reals, self.reals_name = protocol, reals, reals_name
         self._setting, self._show_progress = setting, show_progress
+        self._references: dict[str, Any] = {}  # what each metric compares with
         self._check_reals()
         features = {metric.features for metric in self.metrics.values()}
         self.networks = self._load_networks({name.split("/")[0] for name in features}, weights or {})
@@ -143,12 +146,16 @@ class Evaluator:
         if self.reals is not None and self.metrics:
             self._check_memory(self.reals.image_shape)
 
-    def evaluate(self, fakes: Generator | Dataset) -> dict[str, float]:
+    def evaluate(self, fakes: Generator | Dataset, failed: dict[str, Exception] | None = None) -> dict[str, float]:
         """Returns the values of all metrics for the first `protocol.num` samples or images.
 
         The labels of samples are drawn from those of the reals if these have any, uniformly otherwise.
+
+        Args:
+          fakes: what to evaluate.
+          failed: as for `compute`.
         """
-        return self.compute(self.extract(fakes)) if self.metrics else {}
+        return self.compute(self.extract(fakes), failed) if self.metrics else {}
 
     def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
@@ -165,23 +172,40 @@ class Evaluator:
         features = gather(agree(lambda: collect(parts, widths, len(index), "fakes", self._show_progress)), n)
         return {name: FeatureSet(rows, labels) for name, rows in features.items()}
 
-    def compute(self, fakes: dict[str, FeatureSet]) -> dict[str, float]:
-        """Returns the values of all metrics for features that `extract` returned."""
+    def compute(self, fakes: dict[str, FeatureSet], failed: dict[str, Exception] | None = None) -> dict[str, float]:
+        """Returns the values of all metrics for features that `extract` returned.
+
+        Args:
+          fakes: the features.
+          failed: gets what a metric raised, by its name, and the others go on; None: the first one that fails raises.
+        """
         results = {}
         for name, metric in self.metrics.items():
-            with self._naming(name):
-                values = metric.compute(fakes[metric.features], self.references.get(name), self.protocol)
-            if metric.class_key:
-                *values, by_class = values
-                values = [*values, *by_class.values()]
-                keys = [*metric.keys, *map(metric.class_key.format, by_class)]
-            else:
-                keys = metric.keys
-            right = f"its compute must return {len(keys)} value(s), {', '.join(keys)}"
-            many = np.ndim(values) == 1 and len(values) == len(keys)
-            require(many, f"METRICS[{name!r}]", values, right)
-            results |= {key: float(value) for key, value in zip(keys, values, strict=True)}
+            try:
+                if metric.reference is not None:
+                    self._real_features  # noqa: B018, all processes extract them together
+                results |= agree(functools.partial(self._compute, name, metric, fakes[metric.features]))
+            except Exception as error:
+                if failed is None:
+                    raise
+                failed[name] = error
         return results
+
+    def _compute(self, name: str, metric: Metric, fakes: FeatureSet) -> dict[str, float]:
+        """Returns the values of one metric."""
+        with self._naming(name):
+            if metric.reference is not None and name not in self._references:
+                self._references[name] = metric.reference(self._real_features[metric.features])
+            values = metric.compute(fakes, self._references.get(name), self.protocol)
+        keys = metric.keys
+        if metric.class_key:
+            *values, by_class = values
+            values = [*values, *by_class.values()]
+            keys = [*keys, *map(metric.class_key.format, by_class)]
+        right = f"its compute must return {len(keys)} value(s), {', '.join(keys)}"
+        many = np.ndim(values) == 1 and len(values) == len(keys)
+        require(many, f"METRICS[{name!r}]", values, right)
+        return {key: float(value) for key, value in zip(keys, values, strict=True)}
 
     def check(self, fakes: Generator | Dataset) -> np.ndarray | None:
         """Returns the labels of the fakes, int32 [num], or None where they have none; computes nothing else.
@@ -240,16 +264,6 @@ class Evaluator:
             "seed": p.seed,
             "networks": {n.name: {"weights": n.weights, "resize": n.resize} for n in self.networks.values()},
         }
-
-    @functools.cached_property
-    def references(self) -> dict[str, Any]:
-        """What each metric compares with, by its name; only those that do."""
-        references = {}
-        for name, metric in self.metrics.items():
-            if metric.reference is not None:
-                with self._naming(name):
-                    references[name] = metric.reference(self._real_features[metric.features])
-        return references
 
     @functools.cached_property
     def _real_features(self) -> dict[str, FeatureSet]:

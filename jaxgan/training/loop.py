@@ -23,7 +23,7 @@ from jaxgan.core.errors import ConfigError, require, summary
 from jaxgan.core.files import as_path, atomic_write, is_remote, sole_user
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
-from jaxgan.core.processes import describe_devices
+from jaxgan.core.processes import describe_devices, require_devices
 from jaxgan.core.shell import command_line, from_here
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
@@ -68,6 +68,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     workdir = as_path(workdir, "workdir", local=True)
     right = 'give a ConfigDict, such as jaxgan.config("digits")'
     require(isinstance(config, ConfigDict), "config", config, right)
+    require_devices()
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
     directory, primary = checkpoint_directory(config, workdir), is_primary_process()
@@ -77,7 +78,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
-    require_checkpoints(workdir, directory)
+    require_checkpoints(workdir, directory, config)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)
@@ -142,11 +143,10 @@ def open_data(config, dataset) -> tuple[data.Dataset, data.Dataset | None, data.
         spec = data.DataSpec.from_dataset(dataset)
         config.data.name, config.data.image_size = "custom", spec.image_size
     else:
-        data.check_source(config.data)
-    local = jax.local_devices()  # says what is wrong if there are none, as nothing after it would
+        data.check_source(config.data, config.model.conditional)
     recipe = recipe_from_config(config, spec)
     check(config, recipe, jax.device_count())  # before any data is prepared
-    check_memory(recipe, local)
+    check_memory(recipe, jax.local_devices())
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
@@ -235,10 +235,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     pixels = config.sample.grid**2 * math.prod(recipe.image_shape)
     require_memory("config.sample.grid", config.sample.grid, pixels, "the images")
     # Two batches are made ahead, one is on its way to the devices, and one is there.
-    images = config.steps_per_dispatch * recipe.real_batches_per_step * recipe.batch_size
-    count = 4 * images * math.prod(recipe.image_shape) // jax.process_count()
-    key = max(("batch_size", "steps_per_dispatch"), key=config.get)
-    require_memory(f"config.{key}", config[key], count, "the batches of images")
+    data.require_memory_of_batches(config.steps_per_dispatch, recipe, 4)
     has_wandb = importlib.util.find_spec("wandb") is not None
     require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):
@@ -386,12 +383,16 @@ def log_resume(run: Run, step: int) -> None:
 
 def log_summary(run: Run, step: int) -> None:
     """Prints the last scores, and where to find everything."""
-    facts = {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()} | {
-        "images": run.grid_file(step),
-        "curves": run.workdir / "curves.png",
-        "metrics": run.workdir / "metrics.jsonl",
-        "checkpoint": run.checkpoints.directory / str(step),
-        "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),
-    }
+    pictures = {"images": run.grid_file(step), "curves": run.workdir / "curves.png"}
+    pictures = {name: file for name, file in pictures.items() if file.exists()}  # none that could not be drawn
+    facts = (
+        {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()}
+        | pictures
+        | {
+            "metrics": run.workdir / "metrics.jsonl",
+            "checkpoint": run.checkpoints.directory / str(step),
+            "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),
+        }
+    )
     run.console.close()  # the last progress line stays above
     run.console.header(f"trained to step {step:,}", facts)
