@@ -26,6 +26,7 @@ from jaxgan.gan.penalties import PENALTIES
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
+_REGISTERED = ("penalty.", "model.g.", "model.d.")  # sections that depend on what is registered
 # Settings that name a file or a directory; "" is none.
 PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir")
 
@@ -264,6 +265,15 @@ def meanings() -> dict[str, str]:
     return {name: meaning for name, meaning in found.items() if name in known and meaning}
 
 
+def require_settings(config, name: str = "config") -> None:
+    """Raises a ConfigError that begins with `name` unless `config` has all settings, nets' and penalties' aside."""
+    right = 'give a ConfigDict, such as jaxgan.config("digits")'
+    require(isinstance(config, ConfigDict), name, config, right)
+    flat = flatten(config)
+    if missing := [key for key in flatten(default_config()) if key not in flat and not key.startswith(_REGISTERED)]:
+        raise ConfigError(f"{name} lacks {missing[0]} and {len(missing) - 1} more; begin with jaxgan.default_config()")
+
+
 def make_paths_absolute(config: ConfigDict) -> None:
     """Changes every path in `config` to one that names the same place from any directory, now and when it is resumed.
 
@@ -304,7 +314,7 @@ def from_dict(saved: dict) -> Settings:
         if key in known:
             config.update_from_flattened_dict({key: value})
             continue
-        if not key.startswith(("penalty.", "model.g.", "model.d.")):
+        if not key.startswith(_REGISTERED):
             raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, known)}")
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -319,7 +329,7 @@ def read(file: pathlib.Path) -> Settings:
     saved = read_json(file, advice=advice)
     try:
         return from_dict(saved)
-    except (ValueError, TypeError) as error:  # settings of another name or type
+    except (ValueError, TypeError, AttributeError) as error:  # other settings than there are, or none
         raise RunFailed(f"{file}: {error}; {advice}") from None
 
 

@@ -51,6 +51,7 @@ def fails(tmp_path, monkeypatch, capsys):
         ("x = 1\n\0", ":2=b'\\x00': must be text, without NUL bytes"),
         ("\nraise SystemExit", ":2: SystemExit\n"),
         ("def get_config():\n    return 3", ": get_config()=3: must return a ConfigDict"),
+        ("import ml_collections\nget_config = ml_collections.ConfigDict", "mine.py lacks augment.name and "),
         ("x = 1", "the file defines no function get_config"),
         (
             "import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1",

@@ -123,7 +123,7 @@ class Command:
             print(self.first_line(values, left_over), flush=True)
         prepare()
         with naming_flags(["config"]):
-            config = config_files.config(values.config) if "config" in values and values.config else None
+            config = _read_config(values.config) if "config" in values and values.config else None
         config = self.saved_config(values) if config is None else config
         if config is not None:
             left_over = _override(config, left_over, values)
@@ -235,6 +235,14 @@ class _Unbroken:
                 raise
             # From now on all of it goes nowhere, also what Python flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _read_config(name: str):
+    from jaxgan.settings import require_settings
+
+    config = config_files.config(name)
+    require_settings(config, f"--config={name}")
+    return config
 
 
 def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -> list[str]:

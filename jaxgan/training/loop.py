@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from functools import partial
 
 import jax
-from ml_collections import ConfigDict
 
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
@@ -30,7 +29,7 @@ from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState, check_memory, init_state
 from jaxgan.gan.step import parallelize
 from jaxgan.sampling.generator import Generator
-from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
+from jaxgan.settings import flatten, make_paths_absolute, require_settings, steps, to_json
 from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.hooks import Hook, HookCaller, own_hooks
 from jaxgan.training.interrupt import Interrupt, StopRequested
@@ -66,8 +65,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
     workdir = as_path(workdir, "workdir", local=True)
-    right = 'give a ConfigDict, such as jaxgan.config("digits")'
-    require(isinstance(config, ConfigDict), "config", config, right)
+    require_settings(config)
     require_devices()
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
