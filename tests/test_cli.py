@@ -313,6 +313,23 @@ def test_a_command_needs_no_console(closed, tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_warnings_of_libraries_are_lines_like_our_own():
+    code = """
+import logging, sys, warnings
+from absl import flags, logging as absl_logging
+from jaxgan.commands import app
+sys.argv, FLAGS = ["jaxgan"], flags.FlagValues()
+@app.command(FLAGS)
+def main(flags):
+    absl_logging.warning("of %s", "absl")
+    absl_logging.info("nothing")
+    logging.getLogger("jax._src.xla_bridge").warning("of JAX")
+    warnings.warn("of Python")
+app.run(main)
+"""
+    assert python("-c", code, check=True).stderr == "warning: of absl\nwarning: of JAX\nwarning: of Python\n"
+
+
 def test_a_command_goes_on_when_nobody_reads_any_more():
     code = "import sys; from jaxgan.commands import app; from absl import flags\n"
     code += "sys.argv = ['jaxgan']; FLAGS = flags.FlagValues()\n"

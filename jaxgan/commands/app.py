@@ -7,15 +7,18 @@ import difflib
 import errno
 import functools
 import inspect
+import logging
 import os
 import re
 import shlex
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 import jaxgan
@@ -189,14 +192,29 @@ def naming_flags(names: Iterable[str], **renamed: str):
 
 def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
-    logging.set_verbosity(logging.WARNING)  # the console is the program's own
     sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
+    _speak_in_lines()
     status = main(sys.argv[1:], functools.partial(_prepare_process, main.cpu_devices))
     if status:  # an orderly exit would wait for what threads read, and for other processes, which wait for this one
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _speak_in_lines() -> None:
+    """Makes the warnings of all libraries lines like our own; less than a warning is not for the console."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for level in (logging.WARNING, logging.ERROR):
+        logging.addLevelName(level, logging.getLevelName(level).lower())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    warnings.showwarning = show
 
 
 def _prepare_process(cpu_devices: int) -> None:
