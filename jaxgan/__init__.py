@@ -28,7 +28,7 @@ _HOMES = {
     "load": "jaxgan.sampling.load",
     "Generator": "jaxgan.sampling.generator",
     "save_images": "jaxgan.sampling.pictures",
-    "evaluate": "jaxgan.evaluation.evaluator",
+    "evaluate": "jaxgan.evaluation.api",
     "convert": "jaxgan.conversion.run",
     "Penalty": "jaxgan.gan.penalties",
     "Loss": "jaxgan.gan.losses",

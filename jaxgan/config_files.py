@@ -64,6 +64,9 @@ def config(name: str | os.PathLike) -> ConfigDict:
     file = as_path(base, "config", local=True) if base.endswith(".py") else packaged().get(base)
     require(file is not None, "config", name, choices)
     require(file.is_file(), "config", name, f"there is no such file; {choices}")
+    before, nul, _ = file.read_bytes().partition(b"\0")
+    line = before.count(b"\n") + 1
+    require(not nul, f"{file}:{line}", nul, "must be text, without NUL bytes")
     try:
         spec = importlib.util.spec_from_file_location(f"jaxgan_config_{file.stem}", file)
         module = importlib.util.module_from_spec(spec)
@@ -71,23 +74,26 @@ def config(name: str | os.PathLike) -> ConfigDict:
         get_config = getattr(module, "get_config", None)
         require(callable(get_config), "config", name, "the file defines no function get_config")
         require(not variant or bool(inspect.signature(get_config).parameters), "config", name, "it has no variants")
-        return get_config(variant) if variant else get_config()
-    except Exception as error:  # whatever a user's file does
+        made = get_config(variant) if variant else get_config()
+        require(isinstance(made, ConfigDict), f"{file}: get_config()", made, "must return a ConfigDict")
+        return made
+    except (Exception, SystemExit) as error:  # whatever a user's file does
         if isinstance(error, ConfigError) and not isinstance(error, AttributeError | TypeError):
             raise
         raise ConfigError(f"{_where(error, file)}: {_brief(error)}") from error
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     """Returns an error's message, without the whole config that ml_collections puts into that of an unknown key."""
     if isinstance(error, ConfigError):
         return str(error)
-    message, _, config = str(error).partition(" and cannot be added since the config is locked")
+    words = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() puts it into quotes
+    message, _, config = str(words).partition(" and cannot be added since the config is locked")
     nearest = re.search(r"Did you mean .*\?", config)
-    return f"{type(error).__name__}: " + message.strip("'") + (f". {nearest[0]}" if nearest else "")
+    return type(error).__name__ + f": {message}" * bool(message) + (f". {nearest[0]}" if nearest else "")
 
 
-def _where(error: Exception, file: pathlib.Path) -> str:
+def _where(error: BaseException, file: pathlib.Path) -> str:
     """Returns the file and the line in it that an error comes from."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"

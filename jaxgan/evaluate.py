@@ -7,6 +7,6 @@ if __name__ == "__main__":
 
     app.run(evaluate.main)
 else:  # whoever imports jaxgan.evaluate means the function of the face, which has the same name
-    from jaxgan.evaluation.evaluator import evaluate
+    from jaxgan.evaluation.api import evaluate
 
     sys.modules[__name__] = evaluate

@@ -12,6 +12,7 @@ import difflib
 import inspect
 import io
 import json
+import pathlib
 import sys
 import tokenize
 import typing
@@ -19,12 +20,13 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict, config_dict
 
-from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path, is_remote
+from jaxgan.core.errors import ConfigError, RunFailed, require
+from jaxgan.core.files import as_path, is_remote, read_json
 from jaxgan.gan.penalties import PENALTIES
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 
+_REGISTERED = ("penalty.", "model.g.", "model.d.")  # sections that depend on what is registered
 # Settings that name a file or a directory; "" is none.
 PATHS = ("data.dir", "data.manual_dir", "eval.inception_weights", "eval.dinov2_weights", "checkpoint.dir", "init_from")
 
@@ -294,6 +296,15 @@ def meanings() -> dict[str, str]:
     return {name: meaning for name, meaning in found.items() if name in known and meaning}
 
 
+def require_settings(config, name: str = "config") -> None:
+    """Raises a ConfigError that begins with `name` unless `config` has all settings, nets' and penalties' aside."""
+    right = 'give a ConfigDict, such as jaxgan.config("digits")'
+    require(isinstance(config, ConfigDict), name, config, right)
+    flat = flatten(config)
+    if missing := [key for key in flatten(default_config()) if key not in flat and not key.startswith(_REGISTERED)]:
+        raise ConfigError(f"{name} lacks {missing[0]} and {len(missing) - 1} more; begin with jaxgan.default_config()")
+
+
 def make_paths_absolute(config: ConfigDict) -> None:
     """Changes every path in `config` to one that names the same place from any directory, now and when it is resumed.
 
@@ -334,13 +345,23 @@ def from_dict(saved: dict) -> Settings:
         if key in known:
             config.update_from_flattened_dict({key: value})
             continue
-        if not key.startswith(("penalty.", "model.g.", "model.d.")):
+        if not key.startswith(_REGISTERED):
             raise ConfigError(f"the saved config is of another version of jaxgan: {unknown_key(key, known)}")
         for part in reversed(key.split(".")):
             value = {part: value}
         with config.unlocked():
             config.update(value)
     return config
+
+
+def read(file: pathlib.Path) -> Settings:
+    """Returns the config in a run's config.json; raises RunFailed in one line if it is damaged."""
+    advice = "give --config too, and it is written anew"
+    saved = read_json(file, advice=advice)
+    try:
+        return from_dict(saved)
+    except (ValueError, TypeError, AttributeError) as error:  # other settings than there are, or none
+        raise RunFailed(f"{file}: {error}; {advice}") from None
 
 
 def images_per_step(config: ConfigDict) -> int:

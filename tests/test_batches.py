@@ -159,14 +159,24 @@ def test_an_exception_keeps_its_type_and_stops_the_iterator():
         next(iterator)
 
 
-def test_close_is_prompt_and_ends_the_thread():
+@pytest.mark.parametrize("options", [{"delay": 0.1, "depth": 30}, {"steps_per_dispatch": 2_000_000}])
+def test_close_is_prompt_and_ends_the_thread(options):
     before = set(threading.enumerate())
-    iterator = batches(Counting(delay=0.1), last_step=None, depth=30)
+    iterator = batches(Counting(delay=options.pop("delay", 0.0)), last_step=None, **options)
+    time.sleep(0.1)
     begin = time.monotonic()
     iterator.close()
-    assert time.monotonic() - begin < 1.5  # the item under way, not the 29 behind it
-    assert not set(threading.enumerate()) - before
+    assert time.monotonic() - begin < 0.1  # nobody waits for it
+    for thread in set(threading.enumerate()) - before:
+        thread.join(1.5)  # the item under way, not the 29 behind it
+        assert not thread.is_alive()
     assert list(iterator) == []
+
+
+def test_batches_that_memory_does_not_hold():
+    words = r"^steps_per_dispatch=1000000000000: the batches of images take 175 TiB of memory"
+    with pytest.raises(ConfigError, match=words):
+        batches(last_step=None, steps_per_dispatch=10**12)
 
 
 def test_impossible_divisions_are_refused():

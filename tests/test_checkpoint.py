@@ -1,5 +1,7 @@
 """Checkpoints: what goes in comes out bit for bit, and what is damaged is noticed."""
 
+import asyncio
+import gc
 import json
 import os
 import shutil
@@ -430,6 +432,20 @@ def test_an_error_in_training_is_not_hidden_by_one_in_saving(tmp_path, caplog, m
     assert caplog.messages == ["no space left"]
     with pytest.raises(CheckpointError, match="no space left"), Checkpoints(tmp_path):
         pass
+    with pytest.raises(CheckpointError, match="cannot save"), Checkpoints(tmp_path):
+        raise CheckpointError("cannot save")
+    assert caplog.messages == ["no space left"]  # one line is enough
+
+
+def test_asyncio_says_nothing_of_the_writes_that_fail_after_the_first(tmp_path, caplog):
+    """Nothing else is kept from its log."""
+    full = ValueError('RESOURCE_EXHAUSTED: Error writing "w/0" in "/disk/1.orbax-checkpoint-tmp/state/"')
+    for error, messages in ((full, []), (ValueError("of someone else's"), ["Future exception was never retrieved"])):
+        loop = asyncio.new_event_loop()
+        loop.create_future().set_exception(error)
+        gc.collect()
+        loop.close()
+        assert [message.partition("\n")[0] for message in caplog.messages] == messages
 
 
 # Single items.

@@ -5,6 +5,7 @@ import inspect
 import shlex
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -46,6 +47,11 @@ def fails(tmp_path, monkeypatch, capsys):
     [
         ("def get_config(: pass", ":1: SyntaxError"),
         ("\n1 / 0", ":2: ZeroDivisionError: division by zero"),
+        ("import nothing", ":1: ModuleNotFoundError: No module named 'nothing'\n"),
+        ("x = 1\n\0", ":2=b'\\x00': must be text, without NUL bytes"),
+        ("\nraise SystemExit", ":2: SystemExit\n"),
+        ("def get_config():\n    return 3", ": get_config()=3: must return a ConfigDict"),
+        ("import ml_collections\nget_config = ml_collections.ConfigDict", "mine.py lacks augment.name and "),
         ("x = 1", "the file defines no function get_config"),
         (
             "import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1",
@@ -144,6 +150,14 @@ def test_a_run_resumes_with_its_own_settings(trained, fails, tmp_path):
     assert "no run is there to resume" in fails(command("train"), ["--workdir=elsewhere"])
 
 
+@pytest.mark.parametrize("content", ['{"seed": ', "[1]", '{"seed": "a"}', '{"data": 3}', '{"sede": 1}'])
+def test_a_damaged_config_of_a_run_says_what_to_do(content, fails, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    message = fails(command("train"), [f"--workdir={tmp_path}"], 1)
+    assert message.startswith(f"error: {tmp_path}/config.json")
+    assert message.endswith("; give --config too, and it is written anew\n")
+
+
 def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = ["--config=digits", "--config.penalty.r1.interval=5", "--config.batch_size=64"]
@@ -220,6 +234,22 @@ def test_failures_are_one_line_and_a_status(error, status, fails):
     assert ("interrupted" if status == 130 else "the run failed") in fails(main, [], status)
 
 
+def test_a_ctrl_c_in_a_finaliser_is_not_lost(fails):
+    """Python prints an exception that is raised there, and goes on."""
+
+    class Finalised:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    @app.command(flags.FlagValues())
+    def main(flags):
+        made = Finalised()
+        del made
+        time.sleep(30)
+
+    assert fails(main, [], 130) == "error: interrupted\n"
+
+
 def test_the_status_of_the_function_is_that_of_the_command():
     assert app.command(flags.FlagValues())(lambda flags: 143)([]) == 143
 
@@ -281,6 +311,23 @@ def test_a_command_needs_no_console(closed, tmp_path):
     script = f'exec "$0" -m jaxgan configs {closed}>&-'
     done = subprocess.run(["bash", "-c", script, sys.executable], env=environment(), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_warnings_of_libraries_are_lines_like_our_own():
+    code = """
+import logging, sys, warnings
+from absl import flags, logging as absl_logging
+from jaxgan.commands import app
+sys.argv, FLAGS = ["jaxgan"], flags.FlagValues()
+@app.command(FLAGS)
+def main(flags):
+    absl_logging.warning("of %s", "absl")
+    absl_logging.info("nothing")
+    logging.getLogger("jax._src.xla_bridge").warning("of JAX")
+    warnings.warn("of Python")
+app.run(main)
+"""
+    assert python("-c", code, check=True).stderr == "warning: of absl\nwarning: of JAX\nwarning: of Python\n"
 
 
 def test_a_command_goes_on_when_nobody_reads_any_more():

@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import signal
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -12,7 +15,9 @@ import pytest
 from PIL import Image
 
 from jaxgan import data
+from jaxgan.core import signals
 from jaxgan.core.errors import ConfigError
+from jaxgan.data.decoding import open_source
 from jaxgan.data.digits import StackedDigits, load_digits
 from jaxgan.data.image_file import Form, decode_image
 from jaxgan.settings import default_config
@@ -427,6 +432,28 @@ def test_folder(folder, capsys):
     assert (len(dataset), dataset.num_classes, dataset.image_shape) == (3, 2, (8, 8, 3))
     assert data.load_held_out(folder) is None
     assert "Decoding 3 images" in capsys.readouterr().err
+
+
+def test_a_ctrl_c_does_not_wait_for_what_is_being_decoded(tmp_path):
+    class Slow:
+        """Four hundred large images."""
+
+        num_classes, class_names, image_shape, is_checked = 0, (), (8, 8, 3), False
+
+        def __len__(self):
+            return 400
+
+        def read(self, indices):
+            for _ in indices:
+                time.sleep(1.0)
+                yield np.zeros(self.image_shape, np.uint8), 0
+
+    began = time.monotonic()
+    threading.Timer(0.3, signals.send, (signal.SIGINT,)).start()
+    with pytest.raises(KeyboardInterrupt):
+        open_source(Slow(), tmp_path / "decoded")
+    assert time.monotonic() - began < 1.0
+    assert not list(tmp_path.glob("*decod*"))
 
 
 def test_folder_is_decoded_once_until_a_file_changes(folder, capsys):

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.data import ArrayDataset
 from jaxgan.evaluation import (
     METRICS,
     NETWORKS,
     PROTOCOLS,
     Evaluator,
+    Metric,
     Protocol,
     check_metrics,
     describe_protocol,
@@ -23,6 +24,7 @@ from jaxgan.evaluation import (
     higher_is_better,
 )
 from jaxgan.evaluation.networks import FeatureNetwork, cifar
+from jaxgan.evaluation.report import require_computed
 from jaxgan.sampling.generator import Generator
 
 N = 48
@@ -83,6 +85,20 @@ def evaluator(metrics, reals=None, batch_size=64, setting=str, **protocol):
     return Evaluator(
         metrics, Protocol(**{"num": N} | protocol), reals, batch_size=batch_size, setting=setting, show_progress=False
     )
+
+
+def test_a_metric_that_fails_leaves_the_others(monkeypatch):
+    def broken(fakes, reference, protocol):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setitem(METRICS, "mine", Metric("cifar/pool", {"mine": True}, broken))
+    both, failed = evaluator(["mine", "is_cifar"]), {}
+    assert list(both.evaluate(images(), failed)) == ["is_cifar", "is_cifar_std"]
+    assert list(failed) == ["mine"]
+    with pytest.raises(RunFailed, match=r"^not all metrics could be computed: mine \(ZeroDivisionError: by nothing\)$"):
+        require_computed(failed)
+    with pytest.raises(ZeroDivisionError):
+        both.evaluate(images())
 
 
 def test_every_metric_gives_finite_numbers_under_its_keys():

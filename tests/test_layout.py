@@ -68,7 +68,7 @@ PACKAGES = {
     "tensorboardX": {"training/log.py"},
     "wandb": {"training/log.py"},
     "filelock": {"core/files.py"},
-    "ml_collections": {"settings.py", "config_files.py", "commands/app.py", "training/loop.py"},
+    "ml_collections": {"settings.py", "config_files.py", "commands/app.py"},
     "tensorflow": set(),
     "torch": set(),
 }

@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.settings import default_config, to_json
 from jaxgan.training.log import MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import note_checkpoints, require_checkpoints
@@ -159,6 +160,22 @@ def test_nothing_is_copied_inside_a_workdir_or_by_other_processes(tmp_path, opti
     assert not list(tmp_path.iterdir())
 
 
+CONFIG = default_config()
+
+
+@pytest.mark.parametrize(("last", "words"), [(0, ""), (7, ""), (8, "this run had checkpoints in")])
+def test_a_log_that_goes_on_to_a_second_save_tells_of_checkpoints(tmp_path, last, words):
+    """The note of them may be lost. What counts are the settings of the run, not of this start."""
+    config = default_config()
+    config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg = 4 * 0.064, 100.0
+    (tmp_path / "config.json").write_text(to_json(config))
+    with contextlib.closing(MetricsLog(tmp_path, tensorboard=False)) as log:
+        for step in range(1, last + 1):
+            log.scalars(step, {"kimg": 0.064 * step})
+    with pytest.raises(ConfigError, match=words) if words else contextlib.nullcontext():
+        require_checkpoints(tmp_path, tmp_path / "checkpoints", CONFIG)
+
+
 def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
     """A run that is killed before its first checkpoint does, although it has a log, too."""
     workdir, directory = tmp_path / "run", tmp_path / "run/checkpoints"
@@ -166,7 +183,7 @@ def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
         log.scalars(1, {"kimg": 1})
     (directory / "4.orbax-checkpoint-tmp").mkdir(parents=True)  # killed during the first save
     note_checkpoints(workdir, directory)
-    require_checkpoints(workdir, directory)
+    require_checkpoints(workdir, directory, CONFIG)
 
     with Checkpoints(directory) as checkpoints:
         checkpoints.save(4, {}, {})
@@ -175,18 +192,18 @@ def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
         (directory / ".lock").touch()
         assert checkpoints.all_steps() == [4]
         note_checkpoints(workdir, checkpoints.directory)
-    require_checkpoints(workdir, directory)
+    require_checkpoints(workdir, directory, CONFIG)
 
     elsewhere = directory.rename(tmp_path / "moved")
     with pytest.raises(ConfigError) as error:
-        require_checkpoints(workdir, directory)
+        require_checkpoints(workdir, directory, CONFIG)
     assert str(error.value) == (
         f"--workdir='{workdir}': this run had checkpoints in '{directory}', and now there is none. Bring them back or "
         "name their directory by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
     )
     with pytest.raises(ConfigError, match=rf"in '{directory}', and now there is none in '/nowhere/x'\. Bring"):
-        require_checkpoints(workdir, pathlib.Path("/nowhere/x"))
+        require_checkpoints(workdir, pathlib.Path("/nowhere/x"), CONFIG)
     assert (workdir / "metrics.jsonl").exists()
-    require_checkpoints(workdir, elsewhere)
+    require_checkpoints(workdir, elsewhere, CONFIG)
     note_checkpoints(workdir, elsewhere)
     assert (workdir / "checkpoints.txt").read_text() == f"{elsewhere}\n"

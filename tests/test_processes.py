@@ -15,6 +15,7 @@ import jax
 import pytest
 import yaml
 
+import jaxgan
 from jaxgan.commands import train
 from jaxgan.core import processes
 from jaxgan.core.errors import ConfigError
@@ -165,6 +166,9 @@ def test_devices_that_do_not_start(monkeypatch, error, words):
     monkeypatch.setattr(jax, "devices", devices)
     with pytest.raises(ConfigError, match=re.escape(words)):
         processes.require_devices()
+    for function in (jaxgan.load, jaxgan.evaluate):
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            function("runs/absent")
 
 
 LOG = """E1126 01:46:39.519051 17103 coordination_service.cc:1893] These are unhealthy (stopped sending heartbeats):
@@ -380,6 +384,7 @@ wait $second && exit $status
 """
 JAXGAN = f"""#!{sys.executable}
 import pathlib, sys
+import jaxgan
 from jaxgan.core import processes
 import jax
 with processes.joined():  # into files: on stdout Gloo's words come in between

@@ -1,5 +1,6 @@
 """The training loop on tiny nets: exact resume after real kills, hooks, divergence, what a run leaves behind."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -32,7 +33,7 @@ from jaxgan.training.hooks import HookCaller, checked, every
 from jaxgan.training.log import MetricsLog, read_metrics
 from jaxgan.training.loop import train
 from jaxgan.training.resume import changes, restore_or_init
-from jaxgan.training.run import TrainingDiverged
+from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import save_checkpoint
 from tests.helpers import assert_same_bits, finish, run_processes, start_python
 
@@ -195,7 +196,7 @@ def undisturbed(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_next_start_goes_on(tmp_path, undisturbed, number, capsys):
     def interrupt(step, state, metrics, generator):
         os.kill(os.getpid(), number)
@@ -311,7 +312,7 @@ def test_divergence_stops_before_any_checkpoint(tmp_path):
 
 def test_a_state_that_is_not_finite_is_never_saved():
     """No metric shows that only the average is broken."""
-    run = types.SimpleNamespace(saved=4)
+    run = types.SimpleNamespace(saved=4, config=tiny_config())
     state = {"params": jnp.ones(3), "ema": jnp.array([1.0, jnp.nan])}
     with pytest.raises(RunFailed, match="not finite, between step 4 and step 8; the checkpoint of step 4 is good"):
         save_checkpoint(run, 8, state, {})
@@ -321,7 +322,7 @@ def test_a_state_that_is_not_finite_is_never_saved():
 def test_the_best_and_those_to_keep_are_saved_whatever_the_cadence(tmp_path, monkeypatch, metric, best):
     """More modes are better, and so is a smaller divergence; nobody has to say which."""
     scores = {4: (9.0, 3.0), 8: (5.0, 1.0), 12: (7.0, 2.0)}
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, g: dict(zip(("modes", "kl"), scores[g.step])))
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, g, failed: dict(zip(("modes", "kl"), scores[g.step])))
     config = digits_config()
     config.checkpoint.every_kimg, config.checkpoint.keep_last = 0.0, 1
     config.checkpoint.keep_every_kimg, config.eval.every_kimg = 5 * KIMG, 4 * KIMG
@@ -388,6 +389,21 @@ def test_transparent_rectangles_are_trained_on(tmp_path):
 def test_a_second_start_is_refused_while_one_trains(tmp_path):
     with sole_user({"x": tmp_path}), pytest.raises(ConfigError, match="another process is training there"):
         train(tiny_config(), tmp_path, images())
+
+
+def test_images_without_labels_are_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = tiny_config()
+    config.model.conditional, config.data.name, config.data.dir = True, "folder", str(tmp_path / "photos")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/1.png").write_bytes(b"no image")
+    with pytest.raises(
+        ConfigError, match=r"^config\.model\.conditional=True: .*photos have no labels; set it to False$"
+    ):
+        train(config, tmp_path / "run")
+    (tmp_path / "photos/dataset.json").write_text('{"labels": [["1.png", 0]]}')
+    with pytest.raises(OSError, match="is not a readable image"):
+        train(config, tmp_path / "run")
 
 
 def test_a_source_of_images_is_named_before_what_depends_on_it(tmp_path):
@@ -545,7 +561,10 @@ def test_a_failing_by_product_costs_nothing_else(tmp_path, undisturbed, monkeypa
     assert train(tiny_config(), tmp_path, images(), hooks=[broken, wordy]) == 0
     assert lines(tmp_path) == lines(undisturbed)
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
-    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    output = capsys.readouterr().out
+    assert str(tmp_path / "curves.png") in output
+    assert grid_name(12) not in output  # a picture that is not there
+    warnings = [line for line in output.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 4
     for words in (
         "draw_first failed at step 0, the run goes on: OSError: [Errno 28] No space left on device",
@@ -554,6 +573,22 @@ def test_a_failing_by_product_costs_nothing_else(tmp_path, undisturbed, monkeypa
         "draw_samples failed at step 6, the run goes on: OSError: [Errno 28] No space left on device",
     ):
         assert sum(words in line for line in warnings) == 1, words
+
+
+def test_a_metric_that_fails_is_one_warning_that_names_it(tmp_path):
+    def evaluate(generator, failed):
+        failed["fid"] = MemoryError("too much")
+        return {"kid": 3.0}
+
+    told = []
+    parts = dict(workdir=tmp_path, checkpoints=types.SimpleNamespace(latest_step=int))
+    parts |= dict(console=types.SimpleNamespace(note=told.append), told=set())
+    run = Run(**dict.fromkeys(field.name for field in dataclasses.fields(Run)) | parts)
+    for step in (4, 8):
+        scores = standard.evaluate(run, types.SimpleNamespace(evaluate=evaluate), step, None, {}, None)
+        assert scores == {"eval/kid": 3.0}
+    assert len(told) == 1
+    assert told[0].startswith("warning: the metric fid failed at step 4, the run goes on: MemoryError: too much (trace")
 
 
 def test_a_log_that_lacks_its_end_ends_no_run(tmp_path, monkeypatch, capsys):
@@ -589,7 +624,7 @@ class Diverging(HookCaller):
     def means(self, step, metrics):
         if step == 6 and type(self).times:
             type(self).times -= 1
-            raise TrainingDiverged("loss/d = nan", 4, step, self._run.saved)
+            raise TrainingDiverged("loss/d = nan", 4, step, self._run)
         return super().means(step, metrics)
 
 
@@ -608,13 +643,14 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_with_other_draws(tmp_path, 
     assert after == lines(tmp_path / "again")
     assert_same_bits(final_state(tmp_path / "one"), final_state(tmp_path / "again"))
     Diverging.times = 3
-    with pytest.raises(TrainingDiverged, match="step 6; the checkpoint of step 4 is good"):
+    right = r"step 6; the checkpoint of step 4 is good. All 2 rollbacks \(config.max_rollbacks\) are used. Try a lower"
+    with pytest.raises(TrainingDiverged, match=right):
         train(config, tmp_path / "thrice", images())
 
 
 def test_a_run_ends_when_its_score_does_not_improve(tmp_path, monkeypatch, capsys):
     scores = {2: 3.0, 4: 1.0, 6: 2.0, 8: 1.0, 10: 0.5}
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator: {"kl": scores[generator.step]})
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator, failed: {"kl": scores[generator.step]})
     config = digits_config()
     config.eval.every_kimg, config.checkpoint.best_metric = 2 * KIMG, "eval/kl"
     config.stop.after_kimg_without_improvement = 4 * KIMG  # best at step 4

@@ -4,22 +4,27 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import errno
 import functools
 import inspect
+import logging
 import os
 import re
 import shlex
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 import jaxgan
 from jaxgan import config_files
 from jaxgan.core.errors import ConfigError
+from jaxgan.core.signals import no_lost_ctrl_c
 
 # JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
@@ -81,8 +86,9 @@ class Command:
         """
         parsed = ()
         try:
-            parsed = self._parse(arguments, prepare)
-            return self.function(*parsed) or 0 if parsed else 0
+            with no_lost_ctrl_c():
+                parsed = self._parse(arguments, prepare)
+                return self.function(*parsed) or 0 if parsed else 0
         except (Exception, KeyboardInterrupt) as error:
             return self._fail(error, parsed)
 
@@ -128,7 +134,7 @@ class Command:
             print(self.first_line(values, left_over), flush=True)
         prepare()
         with naming_flags(["config"]):
-            config = config_files.config(values.config) if "config" in values and values.config else None
+            config = _read_config(values.config) if "config" in values and values.config else None
         config = self.saved_config(values) if config is None else config
         if config is not None:
             left_over = _override(config, left_over, values)
@@ -194,12 +200,29 @@ def naming_flags(names: Iterable[str], **renamed: str):
 
 def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
-    logging.set_verbosity(logging.WARNING)  # the console is the program's own
     sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
+    _speak_in_lines()
     status = main(sys.argv[1:], functools.partial(_prepare_process, main.cpu_devices))
-    if status and sys.modules["jax"].distributed.is_initialized():
-        os._exit(status)  # an orderly exit would wait for the other processes, which wait for this one
+    if status:  # an orderly exit would wait for what threads read, and for other processes, which wait for this one
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
+
+
+def _speak_in_lines() -> None:
+    """Makes the warnings of all libraries lines like our own; less than a warning is not for the console."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for level in (logging.WARNING, logging.ERROR):
+        logging.addLevelName(level, logging.getLevelName(level).lower())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    warnings.showwarning = show
 
 
 def _prepare_process(cpu_devices: int) -> None:
@@ -233,8 +256,19 @@ class _Unbroken:
     def _try(self, function: Callable, *arguments):
         try:
             return function(*arguments)
-        except BrokenPipeError:  # from now on all of it goes nowhere, also what Python flushes at its end
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal is closed
+                raise
+            # From now on all of it goes nowhere, also what Python flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _read_config(name: str):
+    from jaxgan.settings import require_settings
+
+    config = config_files.config(name)
+    require_settings(config, f"--config={name}")
+    return config
 
 
 def _override(config, arguments: Sequence[str], known_flags: flags.FlagValues) -> list[str]:

@@ -64,6 +64,7 @@ def main(flags) -> None:
         weights={"inception": flags.inception_weights, "dinov2": flags.dinov2_weights},
         **{name: local[name] for name in ("neighbours", "save_reference")},
     )
+    failed = {}
     with app.naming_flags(FLAGS, **DATA):
         if alone:
             return report.evaluate_nothing(**given)
@@ -77,3 +78,5 @@ def main(flags) -> None:
             if flags.workdir and not is_remote(flags.workdir) and as_path(flags.workdir).is_dir():
                 with open(as_path(flags.workdir) / "scores.jsonl", "a") as file:
                     file.write(scores.to_json() + "\n")
+            failed |= scores.failed
+    report.require_computed(failed)

@@ -10,7 +10,7 @@ from absl import flags
 from jaxgan.commands import app
 from jaxgan.config_files import split_variant
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path, read_json
+from jaxgan.core.files import as_path
 from jaxgan.core.shell import command_line
 
 FLAGS = flags.FlagValues()
@@ -42,13 +42,13 @@ def first_line(flags, settings) -> str:
 
 def saved_config(flags):
     """Returns the config of the run in --workdir."""
-    from jaxgan.settings import from_dict
+    from jaxgan.settings import read
 
     if not flags.workdir:
         raise ConfigError(f"--config is not given: {FLAGS['config'].help} To resume a run, --workdir is enough.")
     file = as_path(flags.workdir, "--workdir", local=True) / "config.json"
     require(file.is_file(), "--workdir", flags.workdir, "no run is there to resume: give --config too")
-    config = from_dict(read_json(file))
+    config = read(file)
     config.checkpoint.allow_config_change = False  # a permission for the start that it was given to
     return config
 

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import sys
 
 import jax
 import numpy as np
@@ -21,6 +20,7 @@ from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 
+from jaxgan.core import quiet
 from jaxgan.core.errors import summary
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
 from jaxgan.core.parallel import any_process, first_replica, is_primary_process, is_shared
@@ -28,20 +28,7 @@ from jaxgan.core.retention import Retention, read_scores, write_scores
 
 FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan could misread a checkpoint
 
-# Orbax logs each failure with tracebacks; all come back from its calls too, and become one warning or error here.
-logging.get_absl_logger().addFilter(lambda record: "/orbax/checkpoint/" not in record.pathname)
-
-
-def _pass_by_closed_loops(unraisable, print_it=sys.unraisablehook) -> None:
-    """Prints an exception that nobody can catch, but not of writes that fail after a first one.
-
-    Where a disk is full, tensorstore tells an event loop that orbax has closed of each of them.
-    """
-    if str(unraisable.exc_value) != "Event loop is closed":
-        print_it(unraisable)
-
-
-sys.unraisablehook = _pass_by_closed_loops
+quiet.silence_orbax()
 
 
 class CheckpointError(OSError):
@@ -98,7 +85,8 @@ class Checkpoints:
         except CheckpointError as error:
             if kind is None:
                 raise
-            logging.warning("%s", error)  # the error that is on its way out comes first
+            if not issubclass(kind, CheckpointError):  # which is of the same disk
+                logging.warning("%s", error)  # the error that is on its way out comes first
 
     def all_steps(self) -> list[int]:
         """Returns the steps with a checkpoint, ascending.

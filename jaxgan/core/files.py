@@ -86,21 +86,21 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def read_json(path: Path | epath.Path, *keys: str):
+def read_json(path: Path | epath.Path, *keys: str, advice: str = "remove it"):
     """Returns what a JSON file holds, or what is below `keys` in it.
 
     Raises:
-      RunFailed: it is damaged; the message names the file and, where there is one, the line.
+      RunFailed: it is damaged; the message names the file and, where there is one, the line, and ends with the advice.
     """
     try:
         value = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise RunFailed(f"{path}, line {error.lineno}: damaged, no JSON ({error.msg})") from None
+        raise RunFailed(f"{path}, line {error.lineno}: damaged, no JSON ({error.msg}); {advice}") from None
     except UnicodeDecodeError as error:
-        raise RunFailed(f"{path}: damaged, no text ({error.reason})") from None
+        raise RunFailed(f"{path}: damaged, no text ({error.reason}); {advice}") from None
     for key in keys:
         if not isinstance(value, dict) or key not in value:
-            raise RunFailed(f"{path}: damaged, it holds no {'.'.join(keys)}")
+            raise RunFailed(f"{path}: damaged, it holds no {'.'.join(keys)}; {advice}")
         value = value[key]
     return value
 

@@ -8,7 +8,7 @@ directories (scan) and archives (stores), with their labels (labels), and become
 """
 
 from jaxgan.data.arrays import ArrayDataset
-from jaxgan.data.batches import Batches, batch_spec, epoch_positions
+from jaxgan.data.batches import Batches, batch_spec, epoch_positions, require_memory_of_batches
 from jaxgan.data.decoding import StreamingDataset
 from jaxgan.data.pixels import random_flip, to_float, to_uint8
 from jaxgan.data.sources import DATASETS, check_source, load, load_held_out, names_images, open_images
@@ -32,6 +32,7 @@ __all__ = [
     "open_images",
     "random_flip",
     "read",
+    "require_memory_of_batches",
     "subset",
     "to_float",
     "to_uint8",

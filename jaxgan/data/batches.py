@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxgan.core.errors import is_whole, require, require_whole
+from jaxgan.core.memory import require_memory
 from jaxgan.data.spec import Dataset, read, require_members
 
 READ_AT_ONCE = 1024  # images
@@ -70,6 +71,19 @@ def batch_spec(
         "images": jax.ShapeDtypeStruct((*axes, *image_shape), np.uint8),
         "labels": jax.ShapeDtypeStruct(axes, np.int32),
     }
+
+
+def require_memory_of_batches(steps_per_dispatch: int, recipe, items: int, root: str = "config.") -> None:
+    """Raises a ConfigError unless so many items of `Batches` fit into the memory of this machine.
+
+    Args:
+      root: of the setting that the error names.
+    """
+    images = steps_per_dispatch * recipe.real_batches_per_step * recipe.batch_size
+    count = items * images * math.prod(recipe.image_shape) // jax.process_count()
+    names = {"batch_size": recipe.batch_size, "steps_per_dispatch": steps_per_dispatch}
+    key = max(names, key=names.get)
+    require_memory(f"{root}{key}", names[key], count, "the batches of images")
 
 
 class Batches:
@@ -132,6 +146,7 @@ class Batches:
             require_whole("last_step", last_step, first_step)
             right = f"must divide the steps from {first_step} to {last_step}"
             require((last_step - first_step) % steps_per_dispatch == 0, "steps_per_dispatch", steps_per_dispatch, right)
+        require_memory_of_batches(steps_per_dispatch, recipe, depth + 1, "")
         self._dataset, self._seed, self._devices = dataset, seed, devices
         steps = itertools.count(first_step, steps_per_dispatch)
         self._steps = steps if last_step is None else iter(range(first_step, last_step, steps_per_dispatch))
@@ -148,7 +163,11 @@ class Batches:
     def _make(self, step: int):
         devices, steps, n, b = self._axes
         images_per_step = n * devices * b
-        indices = epoch_positions(self._seed, step * images_per_step, steps * images_per_step, len(self._dataset))
+        indices = np.empty((steps, images_per_step), np.int64)
+        for i in range(steps):
+            self._end_if_closed()
+            start = (step + i) * images_per_step
+            indices[i] = epoch_positions(self._seed, start, images_per_step, len(self._dataset))
         # Put the indices, not the images, into the final order: [K, n, D, b] -> [D, K, n, b].
         indices = indices.reshape(steps, n, devices, b).transpose(2, 0, 1, 3)
         indices = indices[0, 0] if self._devices is None else indices[self._devices.local_slots]
@@ -157,20 +176,24 @@ class Batches:
             "images": images.reshape(*indices.shape, *self._dataset.image_shape),
             "labels": np.asarray(labels, np.int32).reshape(indices.shape),
         }
+        self._end_if_closed()
         return jax.device_put(batch) if self._devices is None else self._devices.put_batch(batch)
 
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images and labels, read in parts so that `close` need not wait for a large batch."""
+        """Returns images and labels, read in parts so that a large batch can be given up."""
         if len(indices) <= READ_AT_ONCE:
             return read(self._dataset, indices)
         images = np.empty((len(indices), *self._dataset.image_shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
         for start in range(0, len(indices), READ_AT_ONCE):
-            if self._closed:
-                raise concurrent.futures.CancelledError
+            self._end_if_closed()
             part = slice(start, start + READ_AT_ONCE)
             images[part], labels[part] = read(self._dataset, indices[part])
         return images, labels
+
+    def _end_if_closed(self) -> None:
+        if self._closed:
+            raise concurrent.futures.CancelledError
 
     def __iter__(self):
         return self
@@ -187,8 +210,8 @@ class Batches:
         return batch
 
     def close(self):
-        """Stops the thread; returns when it has read what it is reading."""
+        """Stops the thread, once it has read the images that it is reading, for which nobody waits."""
         self._closed = True
         self._steps = iter(())
         self._ahead.clear()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)

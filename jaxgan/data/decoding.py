@@ -4,11 +4,15 @@ A set whose decoded copy would take more disk than it may, or than there is, is 
 bits; a line says so, and why.
 """
 
+import concurrent.futures
 import functools
+import itertools
 import json
 import math
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,9 +24,8 @@ from jaxgan.core.integrity import Damaged, seal, unseal
 from jaxgan.core.progress import progress
 from jaxgan.data.arrays import ArrayDataset
 
-DECODING_VERSION = (
-    1  # part of the names of decoded copies: raise it whenever jaxgan/data/image_file.py makes other pixels
-)
+THREADS = 16  # more than cores, as a file may be on a disk far away
+DECODING_VERSION = 1  # part of the names of decoded copies: raise it when jaxgan/data/image_file.py makes other pixels
 
 
 class Unreadable(OSError):
@@ -46,11 +49,11 @@ class Source(Protocol):
     def read_labels(self) -> np.ndarray:
         """Returns all labels, int32 [N], without decoding an image."""
 
-    def read(self, indices) -> list[tuple[np.ndarray, int]]:
-        """Returns the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index.
+    def read(self, indices) -> Iterable[tuple[np.ndarray, int]]:
+        """Yields the decoded image, uint8 [H, W, C], and the label (0 where unlabelled) for each index.
 
         Raises:
-          Unreadable: an image cannot be decoded.
+          Unreadable: the next image cannot be decoded.
         """
 
     def without(self, unreadable: dict[int, str]) -> "Source":
@@ -58,7 +61,7 @@ class Source(Protocol):
 
 
 class StreamingDataset:
-    """A data set decoded whenever it is read, by grain's threads."""
+    """A data set decoded whenever it is read, by threads."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -81,27 +84,36 @@ class StreamingDataset:
 
 def _decode(source: Source, indices) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Returns images, labels, and the indices that are Unreadable with the reasons; of those the image is black."""
-    import grain
-
-    def read(chunk):
-        try:
-            return source.read(chunk)
-        except Unreadable as error:
-            return [one for i in chunk for one in read([i])] if len(chunk) > 1 else [(str(error), 0)]
-
-    # Sixteen at a time: one by one, small images would cost more in grain than in decoding.
-    chunks = [indices[start : start + 16] for start in range(0, len(indices), 16)]
     images = np.zeros((len(indices), *source.image_shape), np.uint8)
     labels = np.empty(len(indices), np.int32)
-    done, unreadable = 0, {}
-    for examples in grain.MapDataset.source(chunks).map(read).to_iter_dataset():
-        for image, label in examples:
+    done, unreadable, given_up = 0, {}, threading.Event()
+
+    def read(chunk) -> list:
+        examples = []
+        try:
+            for example in source.read(chunk):
+                if given_up.is_set():
+                    raise concurrent.futures.CancelledError
+                examples.append(example)
+        except Unreadable as error:
+            examples.append((str(error), 0))
+            examples += read(rest) if len(rest := chunk[len(examples) :]) else []
+        return examples
+
+    # Sixteen at a time: one by one, small images would cost more in handing them over than in decoding.
+    chunks = [indices[start : start + 16] for start in range(0, len(indices), 16)]
+    threads = concurrent.futures.ThreadPoolExecutor(THREADS)
+    try:
+        for image, label in itertools.chain.from_iterable(threads.map(read, chunks)):
             if isinstance(image, str):
                 unreadable[int(indices[done])] = image
             else:
                 images[done] = image
             labels[done] = label
             done += 1
+    finally:  # a Ctrl-C does not wait for what is being decoded
+        given_up.set()
+        threads.shutdown(wait=False, cancel_futures=True)
     return images, labels, unreadable
 
 

@@ -74,7 +74,7 @@ class ImageSource:
         return self._labels
 
     def read(self, indices):
-        return [(self._image(self._indices[i]), self._labels[i]) for i in indices]
+        return ((self._image(self._indices[i]), self._labels[i]) for i in indices)
 
     def without(self, unreadable):
         """Returns the source of the other files; the account has those that are left out."""

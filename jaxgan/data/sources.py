@@ -13,6 +13,7 @@ from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
 from jaxgan.data.image_file import CROPS, check_colour
 from jaxgan.data.images import image_source, is_held_out
+from jaxgan.data.labels import find_labels
 from jaxgan.data.numerals import Numerals
 from jaxgan.data.spec import Dataset
 from jaxgan.data.stores import check_place, open_store
@@ -108,11 +109,12 @@ DATASETS: dict[str, Callable[..., Dataset | None]] = {
 }
 
 
-def check_source(data_config) -> None:
+def check_source(data_config, conditional: bool = False) -> None:
     """Raises a ConfigError for what keeps `data_config` from naming images, as far as nothing is prepared or decoded.
 
     Args:
       data_config: the section `config.data`.
+      conditional: config.model.conditional, which takes labels; of one's own images it is known by now
     """
     name, directory = data_config.name, data_config.dir
     check_image_size(data_config.image_size, "config.data.image_size")
@@ -126,6 +128,8 @@ def check_source(data_config) -> None:
     require_whole("config.data.num_classes", data_config.num_classes, 0, LARGEST_LABEL)
     if name == "images":
         check_place(directory, "config.data.dir")
+        right = f"the images in {directory} have no labels; set it to False"
+        require(not conditional or _has_labels(directory), "config.model.conditional", True, right)
     elif name == "stacked_digits":
         require(channels in ("auto", 3), "config.data.channels", channels, "stacked_digits are RGB")
     elif name == "custom":
@@ -134,6 +138,12 @@ def check_source(data_config) -> None:
         data_root(data_config)
     elif name not in DATASETS:
         find_builder(name, tuple(DATASETS), data_root(data_config))
+
+
+def _has_labels(directory: str) -> bool:
+    """Returns whether images of one's own have labels, as far as is known before they are opened."""
+    store = open_store(directory, "config.data.dir")
+    return isinstance(store, Path) or find_labels(store, "config.data.dir", directory).num_classes > 0
 
 
 def _open(data_config, split: str, setting: str) -> Dataset | None:

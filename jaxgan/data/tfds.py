@@ -59,13 +59,9 @@ class TfdsSource:
     def read(self, indices):
         with intact(self._directory):
             records = self._records.__getitems__([int(i) for i in indices])
-            return [
-                (
-                    decode_image(io.BytesIO(record["image"]), self._form, str(i)),
-                    record["label"] if self.num_classes else 0,
-                )
-                for i, record in zip(indices, records, strict=True)
-            ]
+            for i, record in zip(indices, records, strict=True):
+                image = decode_image(io.BytesIO(record["image"]), self._form, str(i))
+                yield image, record["label"] if self.num_classes else 0
 
 
 @contextlib.contextmanager

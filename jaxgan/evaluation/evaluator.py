@@ -1,102 +1,26 @@
-"""Evaluates generators and sets of images: `evaluate` in one call, `Evaluator` where the reals stay the same."""
+"""Evaluates any number of generators and sets of images against the same reals."""
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError, lookup, require, require_whole
-from jaxgan.core.files import as_path
+from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import agree
-from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
+from jaxgan.data import Dataset, evenly_spaced
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.frechet import Gaussian
 from jaxgan.evaluation.metrics.neighbours import nearest
 from jaxgan.evaluation.networks import NETWORKS
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
-from jaxgan.evaluation.reference import SPATIAL, Statistics, read_statistics
-from jaxgan.evaluation.registry import METRICS, check_metrics
+from jaxgan.evaluation.reference import SPATIAL, Statistics
+from jaxgan.evaluation.registry import METRICS, Metric, check_metrics
 from jaxgan.sampling.generator import Generator
 
 FOREIGN = "the _cifar scores are by a classifier that knows CIFAR-10 alone: they compare runs on the same images only"
-
-
-def evaluate(
-    generator_or_images: Generator | Dataset | np.ndarray | str | os.PathLike,
-    reals: Dataset | np.ndarray | str | os.PathLike | None = None,
-    metrics: Iterable[str] | str = ("fid",),
-    *,
-    num: int | None = None,
-    protocol: str = "nvidia",
-    weights: dict[str, str] | None = None,
-    batch_size: int = 64,
-    show_progress: bool = True,
-    **changes,
-) -> dict[str, float]:
-    """Returns the values of metrics, by their results' names.
-
-    Args:
-      generator_or_images: a generator, such as `jaxgan.load(path)`; or images: an array uint8 [N, H, W, C] (or floats
-        in 0..1), the path of a directory or an .npz, or a data set.
-      reals: images to compare with, as above, or an .npz with their `mu` and `sigma`; None where no metric needs any.
-      metrics: names in `jaxgan.METRICS`, or one of them.
-      num: how many fakes to take, the first ones; None is all images that are given, or the protocol's number of
-        samples.
-      protocol: a name in `PROTOCOLS`, for everything else that the values depend on.
-      weights: files of the weights by network ("inception", "dinov2"), which are downloaded on first use otherwise.
-      batch_size: images at a time on each device.
-      show_progress: whether to show a bar on stderr.
-      **changes: other values of the protocol, such as num_reals=10_000 or flips=True; see `Protocol`.
-
-    Raises:
-      ConfigError: something does not fit; the message names the argument. Nothing has been computed then.
-
-    Example:
-      generator = jaxgan.load("runs/cifar")
-      list(jaxgan.evaluate(generator, "cifar10-train.npz", ["fid", "prdc"], num=10_000))
-      ['fid', 'precision', 'recall', 'density', 'coverage']
-      inception_score = jaxgan.evaluate(images, metrics=["is"])["is"]
-    """
-    whole = lookup(PROTOCOLS, protocol, "protocol")
-    for name, value in changes.items():
-        require(name in Protocol._fields, name, value, f"choose one of {', '.join(Protocol._fields)}")
-    fakes = generator_or_images
-    if not isinstance(fakes, Generator):
-        fakes = _as_dataset(fakes, "generator_or_images")
-        whole = whole._replace(num=len(fakes))
-    if num is not None:
-        whole = whole._replace(num=num)
-    evaluator = Evaluator(
-        [metrics] if isinstance(metrics, str) else metrics,
-        whole._replace(**changes),
-        _as_reals(reals),
-        weights=weights,
-        batch_size=batch_size,
-        show_progress=show_progress,
-    )
-    return evaluator.evaluate(fakes)
-
-
-def _as_reals(reals) -> Dataset | Statistics | None:
-    if isinstance(reals, str | os.PathLike) and str(reals).endswith(".npz"):
-        return read_statistics(reals) or _as_dataset(reals, "reals")
-    return None if reals is None else _as_dataset(reals, "reals")
-
-
-def _as_dataset(images, setting: str) -> Dataset:
-    if isinstance(images, str | os.PathLike):
-        path = as_path(images, setting, local=True)
-        is_run = (path / "config.json").is_file() and (path / "data.json").is_file()
-        require(not is_run, setting, str(images), "is a run; give its generator, jaxgan.load(...)")
-        return open_images(images, setting)
-    if isinstance(images, np.ndarray):
-        return ArrayDataset(images)
-    check_dataset(images, setting)
-    return images
 
 
 class Evaluator:
@@ -148,6 +72,7 @@ class Evaluator:
         self.statistics = reals if isinstance(reals, Statistics) else None
         self.reals = None if self.statistics else reals
         self._setting, self._show_progress = setting, show_progress
+        self._references: dict[str, Any] = {}  # what each metric compares with
         self._check_reals()
         features = {metric.features for metric in self.metrics.values()}
         self.networks = self._load_networks({name.split("/")[0] for name in features}, weights or {})
@@ -158,17 +83,21 @@ class Evaluator:
             )
             for most in sorted({network.most for network in self.networks.values()})
         }
-        if self.statistics:
-            _ = self.references  # or an error
+        for name in self.metrics if self.statistics else ():
+            self._reference(name)  # or an error
         if self.reals is not None and self.metrics:
             self._check_memory(self.reals.image_shape)
 
-    def evaluate(self, fakes: Generator | Dataset) -> dict[str, float]:
+    def evaluate(self, fakes: Generator | Dataset, failed: dict[str, Exception] | None = None) -> dict[str, float]:
         """Returns the values of all metrics for the first `protocol.num` samples or images.
 
         The labels of samples are drawn from those of the reals if these have any, uniformly otherwise.
+
+        Args:
+          fakes: what to evaluate.
+          failed: as for `compute`.
         """
-        return self.compute(self.extract(fakes)) if self.metrics else {}
+        return self.compute(self.extract(fakes), failed) if self.metrics else {}
 
     def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
@@ -191,23 +120,38 @@ class Evaluator:
             features |= {name: FeatureSet(x, own) for name, x in rows.items()}
         return features
 
-    def compute(self, fakes: dict[str, FeatureSet]) -> dict[str, float]:
-        """Returns the values of all metrics for features that `extract` returned."""
+    def compute(self, fakes: dict[str, FeatureSet], failed: dict[str, Exception] | None = None) -> dict[str, float]:
+        """Returns the values of all metrics for features that `extract` returned.
+
+        Args:
+          fakes: the features.
+          failed: gets what a metric raised, by its name, and the others go on; None: the first one that fails raises.
+        """
         results = {}
         for name, metric in self.metrics.items():
-            with self._naming(name):
-                values = metric.compute(fakes[metric.features], self.references.get(name), self.protocol)
-            if metric.class_key:
-                *values, by_class = values
-                values = [*values, *by_class.values()]
-                keys = [*metric.keys, *map(metric.class_key.format, by_class)]
-            else:
-                keys = metric.keys
-            right = f"its compute must return {len(keys)} value(s), {', '.join(keys)}"
-            many = np.ndim(values) == 1 and len(values) == len(keys)
-            require(many, f"METRICS[{name!r}]", values, right)
-            results |= {key: float(value) for key, value in zip(keys, values, strict=True)}
+            try:
+                if metric.reference is not None and not self.statistics:
+                    self._real_features  # noqa: B018, all processes extract them together
+                results |= agree(functools.partial(self._compute, name, metric, fakes[metric.features]))
+            except Exception as error:
+                if failed is None:
+                    raise
+                failed[name] = error
         return results
+
+    def _compute(self, name: str, metric: Metric, fakes: FeatureSet) -> dict[str, float]:
+        """Returns the values of one metric."""
+        with self._naming(name):
+            values = metric.compute(fakes, self._reference(name), self.protocol)
+        keys = metric.keys
+        if metric.class_key:
+            *values, by_class = values
+            values = [*values, *by_class.values()]
+            keys = [*keys, *map(metric.class_key.format, by_class)]
+        right = f"its compute must return {len(keys)} value(s), {', '.join(keys)}"
+        many = np.ndim(values) == 1 and len(values) == len(keys)
+        require(many, f"METRICS[{name!r}]", values, right)
+        return {key: float(value) for key, value in zip(keys, values, strict=True)}
 
     def check(self, fakes: Generator | Dataset) -> np.ndarray | None:
         """Returns the labels of the fakes, int32 [num], or None where they have none; computes nothing else.
@@ -243,7 +187,7 @@ class Evaluator:
         for name, metric in self.metrics.items():
             right = "is no Fréchet distance, for which alone mu and sigma are enough"
             require(metric.is_frechet, self._setting("metrics"), name, right)
-            gaussians[metric.features] = self.references[name]
+            gaussians[metric.features] = self._reference(name)
         names = ", ".join(gaussians)
         right = f"have features of their own ({names}); a file has one kind, and beside it {SPATIAL}"
         fits = len(gaussians.keys() - {SPATIAL}) <= 1
@@ -293,22 +237,20 @@ class Evaluator:
         } | ({"worth": FOREIGN} if foreign else {})
 
     @functools.cached_property
-    def references(self) -> dict[str, Any]:
-        """What each metric compares with, by its name; only those that do."""
-        if self.statistics:
-            return self._from_statistics()
-        references = {}
-        for name, metric in self.metrics.items():
-            if metric.reference is not None:
-                with self._naming(name):
-                    references[name] = metric.reference(self._real_features[metric.features])
-        return references
+    def _reference(self, name: str) -> Any:
+        """Returns what a metric compares with, computed once; None if with nothing."""
+        metric = self.metrics[name]
+        if name not in self._references and metric.reference is not None:
+            if self.statistics:
+                self._references[name] = self._read_statistics(metric.features)
+            else:
+                self._references[name] = metric.reference(self._real_features[metric.features])
+        return self._references.get(name)
 
-    def _from_statistics(self) -> dict[str, Gaussian]:
-        comparing = {name: metric.features for name, metric in self.metrics.items() if metric.reference}
-        widths = self._extractors[0].widths((32, 32, 3)) if comparing else {}  # which are those of any size
+    def _read_statistics(self, features: str) -> Gaussian:
+        width = self._extractors[0].widths((32, 32, 3))[features]  # which is that of any size
         try:
-            return {name: self.statistics.of(features, widths[features]) for name, features in comparing.items()}
+            return self.statistics.of(features, width)
         except ValueError as error:
             raise ConfigError(f"{self._setting('reals')}={self.statistics.path!r}: {error}") from error
 

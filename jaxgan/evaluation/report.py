@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxgan import data
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, RunFailed, require, summary
 from jaxgan.core.shapes import as_image_size
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol, describe_protocol
@@ -28,6 +29,7 @@ class Report(NamedTuple):
     subject: dict
     values: dict[str, float]
     protocol: dict
+    failed: Mapping[str, Exception] = MappingProxyType({})  # what metrics without values raised
 
     def to_json(self) -> str:
         """Returns one line of JSON, null where a value is not finite."""
@@ -49,6 +51,13 @@ class Report(NamedTuple):
                 rows[name] = f"{value:,}" if type(value) is int else str(value)
         width = max(map(len, rows))
         return "\n".join([title, *(f"  {name:{width}}  {value}" for name, value in rows.items())])
+
+
+def require_computed(failed: dict[str, Exception]) -> None:
+    """Raises RunFailed, which names the metrics, if some failed."""
+    if failed:
+        reasons = "; ".join(f"{name} ({summary(error)})" for name, error in failed.items())
+        raise RunFailed(f"not all metrics could be computed: {reasons}") from next(iter(failed.values()))
 
 
 def evaluate_run(
@@ -104,7 +113,8 @@ def evaluate_run(
             "truncation": "none",
             "labels": _describe_labels(generator, evaluator),
         }  # fmt: skip
-        yield Report({"run": path, "step": generator.step, "kimg": kimg}, evaluator.compute(features), record)
+        subject, failed = {"run": path, "step": generator.step, "kimg": kimg}, {}
+        yield Report(subject, evaluator.compute(features, failed), record, failed)
     if neighbours:
         save_neighbours(neighbours, evaluator, features, lambda indices: evaluator.samples(generator, indices))
 
@@ -135,7 +145,8 @@ def evaluate_images(
     evaluator = _evaluator(metrics, choices, named, weights, neighbours, save_reference)
     features = evaluator.extract(images)
     record = {"protocol": describe_protocol(protocol, choices)} | evaluator.describe()
-    report = Report({"images": path}, evaluator.compute(features), record)
+    failed = {}
+    report = Report({"images": path}, evaluator.compute(features, failed), record, failed)
     if neighbours:
         save_neighbours(neighbours, evaluator, features, lambda indices: images.get(indices)[0])
     return report

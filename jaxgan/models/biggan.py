@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.models import sngan
+from jaxgan.models.attention import SelfAttention, attention_block
 from jaxgan.models.layers import (
     BaseGenerator,
     Conv,
-    SelfAttention,
-    attention_block,
     broadcast_like,
     orthogonal,
     spectral_norm,

@@ -14,13 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxgan.models.attention import SelfAttention, attention_block
 from jaxgan.models.layers import (
     BaseDiscriminator,
     BaseGenerator,
     BatchNorm,
     Conv,
-    SelfAttention,
-    attention_block,
     conv_downsample,
     downsample,
     orthogonal,

@@ -9,6 +9,7 @@ from etils import epath
 from jaxgan.core import checkpoint
 from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
 from jaxgan.core.files import as_path, read_json
+from jaxgan.core.processes import require_devices
 from jaxgan.data import DataSpec
 from jaxgan.gan import ema
 from jaxgan.gan.recipe import make_generator
@@ -25,7 +26,8 @@ def locate(path) -> pathlib.Path | epath.Path:
     """
     path = as_path(path)
     config = path / "config.json"
-    elsewhere = read_json(config, "checkpoint", "dir") if config.exists() else ""
+    advice = f"name the checkpoints themselves, such as {path / 'checkpoints'}"
+    elsewhere = read_json(config, "checkpoint", "dir", advice=advice) if config.exists() else ""
     return as_path(elsewhere, f"checkpoint.dir in {config}") if elsewhere else path
 
 
@@ -83,7 +85,7 @@ def load(path, step: int | str | None = None, sigma_rel: float | None = None) ->
         require(sigma_rel is None, "sigma_rel", sigma_rel, f"{weights} has one average only")
         return exported.read(weights.parent)
     path = locate(path)
-    jax.local_devices()  # says what is wrong if there are none, which looks like a damaged checkpoint below
+    require_devices()  # without any, the checkpoint would look damaged
     if isinstance(step, str):
         require(step != "all", "step", step, "give a number, newest or best")
         ((step, _),) = choose_steps(path, step)

@@ -31,10 +31,8 @@ import jax
 import numpy as np
 
 from jaxgan.core.checkpoint import CheckpointError
-from jaxgan.core.errors import ConfigError, RunFailed, require, summary
-from jaxgan.core.failures import write_traceback
-from jaxgan.core.files import announce
-from jaxgan.core.parallel import broadcast, first_replica, is_primary_process
+from jaxgan.core.errors import ConfigError, RunFailed, require
+from jaxgan.core.parallel import broadcast, first_replica
 from jaxgan.gan.state import TrainState
 from jaxgan.sampling.generator import Generator
 from jaxgan.settings import steps
@@ -113,7 +111,6 @@ class HookCaller:
         self._run, self._finite = run, step  # the last step whose metrics were looked at
         self._first = first
         self._hooks = [(hook, [steps(run.config, kimg) for kimg in cadences([hook])]) for hook in hooks]
-        self._failures = set()  # kinds of failures that were told
 
     def __call__(self, step: int, state: TrainState, metrics: dict, leaving=contextlib.nullcontext) -> None:
         """Calls what is due, of several processes on all.
@@ -150,7 +147,7 @@ class HookCaller:
         means = jax.device_get(first_replica(metrics))
         values = {name: float(mean) for name, mean in means.items() if mean.count > 0}
         if bad := [f"{name} = {value}" for name, value in values.items() if not np.isfinite(value)]:
-            raise TrainingDiverged(", ".join(bad), self._finite, step, self._run.saved)
+            raise TrainingDiverged(", ".join(bad), self._finite, step, self._run)
         self._finite = step
         return {"kimg": step * self._run.recipe.images_per_step / 1e3} | values
 
@@ -182,16 +179,5 @@ class HookCaller:
             broken = isinstance(error, jax.errors.JaxRuntimeError | ValueError) and not isinstance(error, ConfigError)
             if broken and jax.process_count() > 1:  # an exchange with a process that is lost
                 raise
-            self._warn(_named(hook).__qualname__, step, error)
+            self._run.warn(_named(hook).__qualname__, step, error)
             return {}
-
-    def _warn(self, hook: str, step: int, error: Exception) -> None:
-        """Tells of a failure, once each kind, on whichever process it is."""
-        kind = (hook, type(error))
-        if kind in self._failures:
-            return
-        self._failures.add(kind)
-        file = write_traceback(error, self._run.workdir)
-        where = f" (traceback in {file})" if file else ""
-        line = f"warning: {hook} failed at step {step}, the run goes on: {summary(error)}{where}"
-        self._run.console.note(line) if is_primary_process() else announce(line)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 
+from jaxgan.core.signals import if_lost, send
+
 ONE_SIGNAL_SECONDS = 0.5  # some senders, such as `timeout`, send a signal twice at once
 
 
@@ -19,7 +21,7 @@ class StopRequested(BaseException):
 
 
 class Interrupt:
-    """Turns SIGTERM and Ctrl-C into a flag that the loop reads.
+    """Turns SIGTERM, Ctrl-C and the SIGHUP of a terminal that is closed into a flag that the loop reads.
 
     Python runs a handler only between its own instructions, so a thread that reads the signals as they come answers
     at once while a program is compiled. With several processes SIGTERM is left to JAX's preemption service, which
@@ -29,15 +31,15 @@ class Interrupt:
       note: prints a line.
 
     Attributes:
-      status: exit status of the first signal that came, 143 or 130; 0: none.
+      status: exit status of the first signal that came, 143, 130 or 129; 0: none.
     """
 
     def __init__(self, note: Callable[[str], None]):
         self.status = 0
         self._note, self._leaves = note, False
-        self._missed = False  # a signal came where an exception would be lost
+        self._missed = False  # a signal came where an exception is lost
         self._alone = jax.process_count() == 1
-        self._previous = {}
+        self._previous, self._if_lost = {}, contextlib.ExitStack()
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -45,7 +47,10 @@ class Interrupt:
             self._writer.setblocking(False)
             self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
             caught = [signal.SIGINT, signal.SIGTERM] if self._alone else [signal.SIGINT]
+            if getattr(signal, "SIGHUP", None) and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # no nohup
+                caught.append(signal.SIGHUP)
             self._previous = {number: signal.signal(number, self._handle) for number in caught}
+            self._if_lost.enter_context(if_lost(StopRequested, self._come_again))
             threading.Thread(target=self._answer, daemon=True).start()
         return self
 
@@ -55,6 +60,7 @@ class Interrupt:
         if self._previous:
             signal.set_wakeup_fd(self._wakeup)
             self._writer.close()
+        self._if_lost.close()
 
     @contextlib.contextmanager
     def leaving(self) -> Iterator[None]:
@@ -72,11 +78,11 @@ class Interrupt:
         if not self._alone:  # tell the others the way that a scheduler would
             os.kill(os.getpid(), signal.SIGTERM)
         if self._leaves:
-            if _in_callback(frame):
-                self._missed = True
-            else:
-                self._leaves = False
-                raise StopRequested
+            self._leaves = False
+            raise StopRequested
+
+    def _come_again(self):
+        self._leaves = self._missed = True
 
     def _answer(self):
         first, resent = None, 0
@@ -85,7 +91,7 @@ class Interrupt:
             if not readable:
                 if self._missed:
                     self._missed, resent = False, resent + 1
-                    _send(self.status - 128)
+                    send(self.status - 128)
                 continue
             numbers = self._reader.recv(64)
             if not numbers:  # closed
@@ -103,20 +109,3 @@ class Interrupt:
                 elif now - first > ONE_SIGNAL_SECONDS:
                     os._exit(128 + number)
         self._reader.close()
-
-
-def _in_callback(frame) -> bool:
-    """Returns whether the interpreter is in a finaliser or a callback of garbage collection, which lose exceptions."""
-    while frame is not None:
-        if frame.f_code.co_name in ("__del__", "_xla_gc_callback"):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _send(number: int) -> None:
-    """Sends this process a signal, to the main thread where the system can."""
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident, number)  # which ends a sleep, too
-    else:
-        signal.raise_signal(number)

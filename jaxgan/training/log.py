@@ -25,6 +25,7 @@ from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import atomic_write
 from jaxgan.training.history import History
 
+LONGEST_LINE = 2**20  # bytes
 TENSORBOARD_FLUSH_SECONDS = 10.0  # how old the events may be that a TensorBoard at the side shows
 
 
@@ -54,6 +55,17 @@ def read_warnings(workdir: str | os.PathLike) -> list[dict]:
     """Returns the lines of a workdir's warnings.jsonl, {"step": 1200, "kimg": 76.8, "text": "mode collapse: ..."}."""
     path = Path(workdir) / "warnings.jsonl"
     return [record for _, record in _whole_lines(path)] if path.exists() else []
+
+
+def last_step(path: Path) -> int:
+    """Returns the step of the last whole line of a metrics.jsonl; 0 if there is none, or none that can be read."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), path.open("rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - LONGEST_LINE, 0))
+        tail = file.read()
+        whole = tail[: tail.rfind(b"\n") + 1].splitlines()
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return int(json.loads(whole[-1])["step"]) if whole else 0
+    return 0
 
 
 class Mark(NamedTuple):

@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from functools import partial
 
 import jax
-from ml_collections import ConfigDict
 
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
@@ -23,17 +22,16 @@ from jaxgan.core.errors import ConfigError, require, summary
 from jaxgan.core.files import as_path, atomic_write, make_directories, sole_user
 from jaxgan.core.memory import device_bytes, require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
-from jaxgan.core.processes import describe_devices
-from jaxgan.core.shapes import size_in_words
-from jaxgan.core.shell import command_line, from_here
+from jaxgan.core.processes import require_devices
 from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_better
 from jaxgan.gan.recipe import Recipe, recipe_from_config
-from jaxgan.gan.state import TrainState, check_memory, init_state
+from jaxgan.gan.state import TrainState, check_memory
 from jaxgan.gan.step import parallelize
 from jaxgan.planning.size import fit
 from jaxgan.sampling.generator import Generator
-from jaxgan.settings import flatten, make_paths_absolute, steps, to_json
+from jaxgan.settings import flatten, make_paths_absolute, require_settings, steps, to_json
 from jaxgan.training.console import Progress, Throughput
+from jaxgan.training.headers import print_resume, print_start, print_summary
 from jaxgan.training.hooks import Hook, HookCaller, own_hooks
 from jaxgan.training.interrupt import Interrupt, StopRequested
 from jaxgan.training.log import Mark, MetricsLog
@@ -41,7 +39,7 @@ from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint, write_about, write_report
-from jaxgan.training.start import Start, read_start
+from jaxgan.training.start import read_start
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -57,7 +55,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       hooks: functions `hook(step, state, metrics, generator) -> dict | None`, see jaxgan/training/hooks.py.
 
     Returns:
-      The exit status: 0, or 143 / 130 after a SIGTERM / Ctrl-C that was answered with a checkpoint.
+      The exit status: 0, or 143 / 130 / 129 after a SIGTERM / Ctrl-C / SIGHUP that was answered with a checkpoint.
 
     Raises:
       ConfigError: a setting cannot work; nothing was written.
@@ -69,8 +67,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
     workdir = as_path(workdir, "workdir", local=True)
-    right = 'give a ConfigDict, such as jaxgan.config("digits")'
-    require(isinstance(config, ConfigDict), "config", config, right)
+    require_settings(config)
+    require_devices()
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
     directory, primary = checkpoint_directory(config, workdir), is_primary_process()
@@ -82,7 +80,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
-    start = None if require_checkpoints(workdir, directory) else read_start(config, recipe)
+    start = None if require_checkpoints(workdir, directory, config) else read_start(config, recipe)
     places = {"--workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)
@@ -94,7 +92,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
         changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
-        log_run_header(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}), start)
+        print_start(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}), start)
         while True:
             with console.working("restoring the state" if checkpoints.latest_step() else "initialising the nets"):
                 state = restore_or_init(checkpoints, recipe, jax.random.key(config.seed), start)
@@ -113,7 +111,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
             caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with closing(log, console):
-                log_resume(run, step)
+                print_resume(run, step)
                 write_about(run)
                 try:
                     return loop(run, devices.replicate(state), step, dataset, caller)
@@ -148,11 +146,10 @@ def open_data(config, dataset) -> tuple[data.Dataset, data.Dataset | None, data.
         spec = data.DataSpec.from_dataset(dataset)
         config.data.name, config.data.image_size = "custom", spec.image_size
     else:
-        data.check_source(config.data)
-    local = jax.local_devices()  # says what is wrong if there are none, as nothing after it would
+        data.check_source(config.data, config.model.conditional)
     recipe = recipe_from_config(config, spec)
     check(config, recipe, jax.device_count())  # before any data is prepared
-    check_memory(recipe, local)
+    check_memory(recipe, jax.local_devices())
     if dataset is None:
         dataset, held_out = data.load(config.data), data.load_held_out(config.data)
         spec = data.DataSpec.from_dataset(dataset)
@@ -198,7 +195,7 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
             return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state, metrics, call_hooks)
         run.checkpoints.wait()
     call_hooks.finish(step, partial(write_report, run, status="finished"))
-    log_summary(run, step)
+    print_summary(run, step)
     return 0
 
 
@@ -244,10 +241,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     pixels = config.sample.grid**2 * math.prod(recipe.image_shape)
     require_memory("config.sample.grid", config.sample.grid, pixels, "the images")
     # Two batches are made ahead, one is on its way to the devices, and one is there.
-    images = config.steps_per_dispatch * recipe.real_batches_per_step * recipe.batch_size
-    count = 4 * images * math.prod(recipe.image_shape) // jax.process_count()
-    key = max(("batch_size", "steps_per_dispatch"), key=config.get)
-    require_memory(f"config.{key}", config[key], count, "the batches of images")
+    data.require_memory_of_batches(config.steps_per_dispatch, recipe, 4)
     has_wandb = importlib.util.find_spec("wandb") is not None
     require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):
@@ -343,65 +337,3 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
     done = f"saved step {step}" if step else "no step was done yet"
     run.console.note(f"stopped by {name}; {done}, run again to go on")
     return status
-
-
-def log_run_header(
-    console: Progress,
-    config,
-    recipe: Recipe,
-    spec: data.DataSpec,
-    workdir,
-    changed: list,
-    facts: dict,
-    start: Start | None,
-) -> None:
-    """Prints what is trained on what, what it begins with, and what changed since the checkpoint.
-
-    Args:
-      changed: settings, in words.
-      facts: what is known of the images.
-      start: the weights that the run begins with; None where it begins from nothing, or goes on.
-    """
-    nets = jax.eval_shape(init_state, recipe, jax.random.key(0))
-    parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (nets.g, nets.d)]
-    console.header(
-        f"{config.model.name}, {config.loss} loss, on {config.data.name}",
-        {
-            "generator": f"{parameters[0]:,} parameters",
-            "discriminator": f"{parameters[1]:,} parameters",
-            "images": f"{spec.num_images:,} of {size_in_words(spec.image_size)}",
-            "devices": f"{describe_devices()}, {config.parallel}, {config.dtype}",
-            "batch": f"{config.batch_size}"
-            + f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)
-            + f", {config.d_steps} D step(s) for each G step",
-            "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
-            "workdir": workdir,
-            **(start.facts if start else {}),
-        },
-    )
-    if facts:
-        console.header(f"the images in {config.data.dir}", facts)
-    for line in changed:
-        console.note(f"changed since the checkpoint: {line}")
-
-
-def log_resume(run: Run, step: int) -> None:
-    """Prints where a run goes on, and whether its log is what it wrote."""
-    if step:
-        run.console.note(f"resumed from step {step}")
-        if not run.log.is_as_marked:
-            file = run.workdir / "metrics.jsonl"
-            run.console.note(f"warning: {file} is not what this run wrote: lines are missing or changed")
-
-
-def log_summary(run: Run, step: int) -> None:
-    """Prints the last scores, and where to find everything."""
-    facts = {k: f"{v:.4g}" for k, v in run.log.history.last_scores().items()} | {
-        "images": run.grid_file(step),
-        "report": run.workdir / "report.html",
-        "metrics": run.workdir / "metrics.jsonl",
-        "checkpoint": run.checkpoints.directory / str(step),
-        "more images": command_line("sample", f"--workdir={from_here(run.workdir)}", "--out=more.png"),
-    }
-    run.console.close()  # the last progress line stays above
-    run.console.header(f"trained to step {step:,}", facts)

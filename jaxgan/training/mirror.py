@@ -5,7 +5,6 @@ samples, curves, and metrics.jsonl in pieces, as a bucket can neither append nor
 `metrics-00000400.jsonl` holds the lines after the piece before it, up to step 400.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from etils import epath
 
 from jaxgan.core.errors import RunFailed, summary
 from jaxgan.core.files import atomic_write
+from jaxgan.training.log import last_step
 from jaxgan.training.resume import WHERE_CHECKPOINTS_ARE
 
 LOG = "metrics.jsonl"
@@ -58,7 +58,7 @@ class Mirror:
             return
         try:
             there, pieces = self._names(), self._pieces()
-            if not there or (log.exists() and max(pieces, default=0) <= _last_step(log.read_bytes())):
+            if not there or (log.exists() and max(pieces, default=0) <= last_step(log)):
                 return
             names = [name for name in FILES if name in there]
             names += [f"samples/{name}" for name in self._names("samples")]
@@ -138,14 +138,6 @@ class Mirror:
 
 def _step(line: bytes) -> int:
     return json.loads(line)["step"]
-
-
-def _last_step(log: bytes) -> int:
-    """Returns the step of the last whole line; 0 if there is none, or none that can be read."""
-    whole = log[: log.rfind(b"\n") + 1].splitlines()
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return _step(whole[-1]) if whole else 0
-    return 0
 
 
 def _in_order(pieces: Iterable[bytes]) -> Iterable[bytes]:

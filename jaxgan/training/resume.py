@@ -1,5 +1,6 @@
 """What a resumed run takes from its checkpoint, what it may change, and what it may not."""
 
+import contextlib
 import pathlib
 
 import jax
@@ -7,12 +8,13 @@ from etils import epath
 
 from jaxgan import settings
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints, find
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import as_path, atomic_write, same_place
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import depends_on_run_length
 from jaxgan.gan.state import TrainState, init_state
+from jaxgan.training.log import last_step
 from jaxgan.training.start import Start
 
 # How long, how often, where and how fast are free to change, but not what the arrays mean.
@@ -43,8 +45,11 @@ def note_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path
         atomic_write(file, content)
 
 
-def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> bool:
+def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path, config) -> bool:
     """Returns whether the run in `workdir` has a checkpoint in `directory`, damaged or not.
+
+    Args:
+      config: of this start, for a run that has no readable config.json.
 
     Raises:
       ConfigError: it once had, and has none: they are elsewhere, or on a disk that is missing. To begin again would
@@ -52,14 +57,33 @@ def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.P
     """
     file, there = workdir / WHERE_CHECKPOINTS_ARE, str(directory)
     found = _has_checkpoint(directory)
-    if file.exists() and not found:
-        known = file.read_text(errors="replace").strip()
+    if (file.exists() or _logged_two_saves(workdir, config)) and not found:
+        known = file.read_text(errors="replace").strip() if file.exists() else there
         places = f"in {known!r}, and now there is none" + f" in {there!r}" * (known != there)
         raise ConfigError(
             f"--workdir={str(workdir)!r}: this run had checkpoints {places}. Bring them back or name their directory "
             "by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
         )
     return found
+
+
+def save_cadences(config) -> tuple[float, ...]:
+    """Returns how often a run saves, in kimg: the best checkpoint and those to keep must be saved to be kept."""
+    section = config.checkpoint
+    scored = (config.eval.every_kimg,) if section.best_metric else ()
+    return (section.every_kimg, section.keep_every_kimg, *scored)
+
+
+def _logged_two_saves(workdir: pathlib.Path, config) -> bool:
+    """Returns whether the log goes on to a second save, which waits until the first one is complete.
+
+    It tells of checkpoints where the note of them is lost, or could not be written.
+    """
+    with contextlib.suppress(OSError, RunFailed):
+        config = settings.read(workdir / "config.json")
+    every = [steps for kimg in save_cadences(config) if (steps := settings.steps(config, kimg))]
+    saves = sorted({times * steps for steps in every for times in (1, 2)})
+    return len(saves) > 1 and last_step(workdir / "metrics.jsonl") >= saves[1]
 
 
 def _has_checkpoint(directory) -> bool:
@@ -97,7 +121,7 @@ def compare_with_saved(config, data: DataSpec, workdir: pathlib.Path, checkpoint
     """
     saved = checkpoints.restore_run()
     if saved is None:
-        require_checkpoints(workdir, checkpoints.directory)
+        require_checkpoints(workdir, checkpoints.directory, config)
         return []
     free, fixed = changes(config, settings.from_dict(saved["config"]))
     for name, new in data._asdict().items():

@@ -1,14 +1,16 @@
 """The parts of a run that its loop and its hooks share."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
 from jaxgan.core.checkpoint import Checkpoints
-from jaxgan.core.errors import RunFailed
-from jaxgan.core.parallel import Devices, first_replica
+from jaxgan.core.errors import RunFailed, summary
+from jaxgan.core.failures import write_traceback
+from jaxgan.core.files import announce
+from jaxgan.core.parallel import Devices, first_replica, is_primary_process
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
@@ -34,6 +36,7 @@ class Run:
     speed: Throughput
     mirror: Mirror
     rollbacks: int = 0  # times that the run went back to a checkpoint after a divergence
+    told: set = field(default_factory=set)  # kinds of failures that `warn` told of
 
     @property
     def key(self) -> jax.Array:
@@ -66,14 +69,29 @@ class Run:
             data=self.data,
         )
 
+    def warn(self, what: str, step: int, error: Exception) -> None:
+        """Tells of a failure that the run does without, once each kind, on whichever process it is."""
+        kind = (what, type(error))
+        if kind in self.told:
+            return
+        self.told.add(kind)
+        file = write_traceback(error, self.workdir)
+        where = f" (traceback in {file})" if file else ""
+        line = f"warning: {what} failed at step {step}, the run goes on: {summary(error)}{where}"
+        self.console.note(line) if is_primary_process() else announce(line)
+
 
 class TrainingDiverged(RunFailed):
     """Says that a metric or the state is not finite any more."""
 
-    def __init__(self, symptom: str, since: int, step: int, saved: int):
-        good = f"the checkpoint of step {saved} is good" if saved else "there is no checkpoint yet"
+    def __init__(self, symptom: str, since: int, step: int, run: Run):
+        good = f"the checkpoint of step {run.saved} is good" if run.saved else "there is no checkpoint yet"
         self.symptom = f"{symptom}, between step {since} and step {step}"
-        super().__init__(
-            f"{self.symptom}; {good}. Try a lower --config.optim_d.lr and --config.optim_g.lr, "
-            "--config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1, or --config.on_divergence=rollback"
-        )
+        rates = "a lower --config.optim_d.lr and --config.optim_g.lr"
+        norms = "--config.optim_d.clip_norm=1 and --config.optim_g.clip_norm=1"
+        advice = f"Try {rates}, {norms}, or --config.on_divergence=rollback"
+        if run.config.on_divergence == "rollback":
+            advice = (
+                f"All {run.config.max_rollbacks} rollbacks (config.max_rollbacks) are used. Try {rates}, or {norms}"
+            )
+        super().__init__(f"{self.symptom}; {good}. {advice}")

@@ -25,7 +25,7 @@ from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_dist
 from jaxgan.training.hooks import Hook, cadences, every
 from jaxgan.training.report import page
 from jaxgan.training.report.contents import ABOUT
-from jaxgan.training.resume import checkpoint_items, note_checkpoints
+from jaxgan.training.resume import checkpoint_items, note_checkpoints, save_cadences
 from jaxgan.training.run import Run, TrainingDiverged
 
 
@@ -37,16 +37,16 @@ def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) 
       own: those of the user, as `own_hooks` returns them.
     """
     config = run.config
-    # What is measured is logged at once, and the best checkpoint and those to keep must be saved to be kept.
+    # What is measured is logged at once.
     log_kimg = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *cadences(own))
-    save_kimg = (config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg)
-    save_kimg += (config.eval.every_kimg,) if config.checkpoint.best_metric else ()
+    save_kimg = save_cadences(config)
     return [
         every(save_kimg, partial(save_checkpoint, run)),
         every(config.eval.every_kimg, partial(evaluate, run, evaluator)),
         every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), reals, held_out)),
         *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
         every(config.sample.every_kimg, partial(draw_samples, run)),
+        every(config.sample.every_kimg, partial(draw_curves, run)),
         every(log_kimg, partial(write_line, run)),
         every(config.sample.every_kimg, partial(write_report, run)),
         every((*log_kimg, *save_kimg), partial(keep_past, run)),
@@ -55,7 +55,10 @@ def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) 
 
 def evaluate(run: Run, evaluator: Evaluator, step, state, metrics, generator) -> dict[str, float]:
     """Scores the EMA generator; all processes get the same scores, as they must agree on the best checkpoint."""
-    scores = broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator).items()})
+    failed = {}
+    scores = broadcast({f"eval/{name}": score for name, score in evaluator.evaluate(generator, failed).items()})
+    for name, error in failed.items():
+        run.warn(f"the metric {name}", step, error)
     if scores and step == run.saved:
         run.checkpoints.rate(step, scores)
     return scores
@@ -132,9 +135,14 @@ def draw_first(run: Run, dataset: Dataset, step, state, metrics, generator) -> N
 
 
 def draw_samples(run: Run, step, state, metrics, generator) -> None:
-    """Draws a grid of fixed latents and the curves so far."""
+    """Draws a grid of fixed latents."""
     if is_primary_process():
         draw_grid(run, step, generator)
+
+
+def draw_curves(run: Run, step, state, metrics, generator) -> None:
+    """Draws the curves so far."""
+    if is_primary_process():
         lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
         config = run.config
         title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
@@ -212,7 +220,7 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
     if step == run.saved:
         return
     if not all_finite(first_replica(state)):
-        raise TrainingDiverged("the state is not finite", run.saved, step, run.saved)
+        raise TrainingDiverged("the state is not finite", run.saved, step, run)
     assert_replicated(state)
     description = {
         "config": run.config.to_dict(),
