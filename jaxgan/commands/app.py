@@ -23,7 +23,8 @@ from ml_collections import config_flags
 
 import jaxgan
 from jaxgan import config_files
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.files import as_path
 from jaxgan.core.signals import no_lost_ctrl_c
 
 # JAX and what imports it takes a second: functions import it, so that a command can say something before.
@@ -196,6 +197,12 @@ def naming_flags(names: Iterable[str], **renamed: str):
         if not is_argument or argument not in renamed:
             raise
         raise ConfigError(f"--{renamed[argument]}={rest}") from error
+
+
+def local_file(flag: str, value: str | None, ending: str) -> str | None:
+    """Returns a path on this machine, absolute; raises a ConfigError unless it ends as files of its kind do."""
+    require(value is None or value.endswith(ending), flag, value, f"name a FILE{ending}")
+    return value and str(as_path(value, flag, local=True))
 
 
 def run(main: Command) -> None:

@@ -50,10 +50,7 @@ def main(flags) -> None:
     if not alone and bool(flags.workdir) == bool(flags.images):
         raise ConfigError("give either --workdir=RUN or --images=DIR|FILE.npz")
     endings = {"data_dir": "", "manual_dir": "", "neighbours": ".png", "save_reference": ".npz"}
-    local = {name: flags[name].value for name in endings}
-    for name, path in local.items():
-        require(path is None or path.endswith(endings[name]), f"--{name}", path, f"name a FILE{endings[name]}")
-    local = {name: path and str(as_path(path, f"--{name}", local=True)) for name, path in local.items()}
+    local = {name: app.local_file(f"--{name}", flags[name].value, ending) for name, ending in endings.items()}
     fields = PROTOCOLS[flags.protocol]._fields
     given = dict(
         metrics=flags.metrics,
