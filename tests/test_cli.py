@@ -51,7 +51,7 @@ def fails(tmp_path, monkeypatch, capsys):
         ("x = 1\n\0", ":2=b'\\x00': must be text, without NUL bytes"),
         ("\nraise SystemExit", ":2: SystemExit\n"),
         ("def get_config():\n    return 3", ": get_config()=3: must return a ConfigDict"),
-        ("import ml_collections\nget_config = ml_collections.ConfigDict", "mine.py lacks augment.name and "),
+        ("import ml_collections\nget_config = ml_collections.ConfigDict", "mine.py lacks accumulate and "),
         ("x = 1", "the file defines no function get_config"),
         (
             "import jaxgan\n\ndef get_config():\n    jaxgan.default_config().sede = 1",
@@ -262,7 +262,7 @@ def python(*arguments, **options):
     ("arguments", "status", "expected"),
     [
         (["jaxgan", "--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
-        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, sample, evaluate, configs, plan\n"),
+        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, report, export, sample, evaluate, convert, configs, plan\n"),
         (["jaxgan.main", "--config=cifer"], 2, "choose one of"),
         (["jaxgan.sample", "--help"], 0, "--truncation"),
         (["jaxgan.evaluate", "--help"], 0, "--protocol"),

@@ -71,11 +71,7 @@ def folder(tmp_path_factory):
     config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
     with contextlib.chdir(folder):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
-<<<<<<< HEAD
-        for name in ("digits", "cifar_r3gan2", "a", "b", "c"):
-=======
-        for name in ("numerals", "cifar_r3gan2"):
->>>>>>> s20-b
+        for name in ("numerals", "cifar_r3gan2", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):

@@ -236,7 +236,6 @@ class Evaluator:
             "networks": {n.name: {"weights": n.weights, "resize": n.resize} for n in self.networks.values()},
         } | ({"worth": FOREIGN} if foreign else {})
 
-    @functools.cached_property
     def _reference(self, name: str) -> Any:
         """Returns what a metric compares with, computed once; None if with nothing."""
         metric = self.metrics[name]
