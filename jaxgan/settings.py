@@ -51,11 +51,13 @@ class Settings(ConfigDict):
         return object if kind in TYPES.get(key, ()) else kind
 
     def __setitem__(self, key: str, value) -> None:
-        kinds = TYPES.get(key, ())
-        if key in self._fields and type(self._fields[key]) in kinds and type(value) in kinds:
-            self._fields[key] = value
-        else:
-            super().__setitem__(key, value)
+        kinds, now = TYPES.get(key, ()), self._fields.get(key)
+        if type(now) not in kinds:
+            return super().__setitem__(key, value)
+        if type(value) not in kinds:
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise WrongType(f"{key}={value!r}: must be of type {names}, as {now!r} is")
+        self._fields[key] = value
 
     def __getattr__(self, name: str):
         try:
@@ -70,6 +72,8 @@ class Settings(ConfigDict):
             super().__setattr__(name, value)
         except AttributeError:
             raise UnknownSetting(unknown_key(name, [*self.keys(), *flatten(self)], root="")) from None
+        except WrongType:
+            raise
         except TypeError:
             kind = type(self[name]).__name__
             raise WrongType(f"{name}={value!r}: must be of type {kind}, as {self[name]!r} is") from None

@@ -106,6 +106,10 @@ train --config=digits --config.data.name=images --config.data.dir=/nowhere
     config.data.dir='/nowhere': there is no such directory or file
 train --config=digits --config.data.name=images --config.data.dir=/nowhere.npz
     config.data.dir='/nowhere.npz': there is no such directory or file
+train --config=digits --config.data.image_size=abc
+    image_size='abc': must be of type int or tuple, as 8 is
+train --config=digits --config.data.image_size=16,32
+    config.data.image_size=(16, 32): mlp works at squares of 8 to 64
 train --config=digits --config.data.channels=2
     config.data.channels=2: choose auto, 1, 3 or 4
 train --config=digits --config.data.crop=middle

@@ -262,7 +262,11 @@ def python(*arguments, **options):
     ("arguments", "status", "expected"),
     [
         (["jaxgan", "--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
-        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, report, export, sample, evaluate, convert, configs, plan\n"),
+        (
+            ["jaxgan", "tarin"],
+            2,
+            "error: tarin: choose one of train, report, export, sample, evaluate, convert, configs, plan\n",
+        ),
         (["jaxgan.main", "--config=cifer"], 2, "choose one of"),
         (["jaxgan.sample", "--help"], 0, "--truncation"),
         (["jaxgan.evaluate", "--help"], 0, "--protocol"),

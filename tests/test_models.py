@@ -310,7 +310,7 @@ def test_the_example_in_the_docstring_is_a_complete_pair():
 
     fakes, logits, outputs = jax.tree.map(jnp.shape, jax.eval_shape(run))
     assert (fakes, logits, outputs) == ((4, 32, 32, 3), (4,), {"features": (4, 256), "classes": (4, 3)})
-    with pytest.raises(ValueError, match=r"^image_size=48: example works at 32, 64"):
+    with pytest.raises(ValueError, match=r"^image_size=48: example works at squares of 32, 64"):
         _ = g.clone(image_size=48).widths
 
 

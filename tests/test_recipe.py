@@ -61,7 +61,7 @@ BAD = [  # setting, value, what is right
     ("model.g.channels", (1.5, 64), "widths are whole numbers"),
     ("model.g.channels", ("a", "b"), "widths are whole numbers"),
     ("model.g.shared_dim", 3, "mlp has no such field; it has none of its own"),
-    ("data.image_size", 99, "mlp works at 8 to 64"),
+    ("data.image_size", 99, "mlp works at squares of 8 to 64"),
     ("data.image_size", (16, 32), "mlp works at squares of 8 to 64"),
     ("loss", "hinges", "choose one of minimax"),
     ("top_k_fraction", 0.0, "above 0"),

@@ -1,8 +1,8 @@
 """Scores a run or anyone's images: jaxgan evaluate --workdir=RUN [--metrics=fid,is,kid,prdc]
 
     --step=N|newest|best|all              which checkpoints of the run
-    --images=DIR|FILE.npz                 instead of --workdir: evaluate these
-    --reals=DIR|FILE.npz|NAME             compare with these, their mu and sigma, or a named data set
+    --images=DIR|FILE.npz|FILE.zip        instead of --workdir: evaluate these
+    --reals=DIR|FILE.npz|FILE.zip|NAME    compare with these, their mu and sigma, or a named data set
     --save_reference=FILE.npz             write mu and sigma of the reals; alone, it takes --reals and --metrics
     --protocol=NAME                       of a code base; --num, --split, ... change one choice each
 
@@ -18,8 +18,10 @@ from jaxgan.evaluation.protocol import PROTOCOLS
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint whose EMA generator to score.", FLAGS)
-flags.DEFINE_string("images", None, "DIR or FILE.npz of images to score instead.", FLAGS)
-flags.DEFINE_string("reals", None, "DIR, FILE.npz or data set to compare with; the run's own if not given.", FLAGS)
+flags.DEFINE_string("images", None, "DIR, FILE.npz, FILE.zip or FILE.tar of images to score instead.", FLAGS)
+flags.DEFINE_string(
+    "reals", None, "DIR, FILE.npz, .zip, .tar or data set to compare with; the run's own if not given.", FLAGS
+)
 flags.DEFINE_list("metrics", None, "Names of metrics; the run's own if not given.", FLAGS)
 flags.DEFINE_enum("protocol", "nvidia", list(PROTOCOLS), "Choices of a code base to compare with.", FLAGS)
 flags.DEFINE_string("step", None, "A number, newest, best (by config.checkpoint.best_metric) or all.", FLAGS)

@@ -1,5 +1,7 @@
 """The size of images: a whole number of pixels, of square ones, or height and width."""
 
+from collections.abc import Iterable
+
 from jaxgan.core.errors import is_whole, require
 
 ImageSize = int | tuple[int, int]
@@ -56,3 +58,21 @@ def doublings(size: ImageSize) -> tuple[int, tuple[int, int]] | None:
         height, width, count = height // 2, width // 2, count + 1
     good = count and min(height, width) >= LEAST_BASE and max(height, width) <= LARGEST_BASE
     return (count, (height, width)) if good else None
+
+
+def squares_in_words(sizes: Iterable[int], stages: bool) -> str:
+    """Returns which sizes work, given those of square images and whether others of as many `doublings` do too.
+
+    Example:
+      >>> squares_in_words((16, 32), False)
+      'squares of 16, 32'
+      >>> squares_in_words((16, 32), True)
+      '16, 32, and where both sides are one power of two in 4 .. 8 times 3 to 16'
+    """
+    sizes = sorted(sizes)
+    gapless = len(sizes) > 2 and sizes[-1] - sizes[0] == len(sizes) - 1
+    listed = f"{sizes[0]} to {sizes[-1]}" if gapless else ", ".join(map(str, sizes))
+    if not stages:
+        return f"squares of {listed}"
+    powers = f"{sizes[0] // 4} .. {sizes[-1] // 4}"
+    return f"{listed}, and where both sides are one power of two in {powers} times {LEAST_BASE} to {LARGEST_BASE}"

@@ -147,7 +147,7 @@ def open_source(
     takes = len(source) * math.prod(source.image_shape) / 1e9
     keep = takes <= most_gb
     if not keep:
-        announce(f"{_STREAMED}: they take {takes:,.1f} GB of disk, more than config.data.cache_gb={most_gb:g}")
+        announce(f"{_STREAMED}: they take {takes:,.3g} GB of disk, more than config.data.cache_gb={most_gb:g}")
         if source.is_checked:
             return StreamingDataset(source)
     try:

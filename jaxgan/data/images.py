@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import copy
-import functools
 import hashlib
 import json
 from pathlib import Path
@@ -184,13 +183,16 @@ def survey_of(store: Directory | Archives) -> Survey:
 
 def _survey(store: Directory | Archives) -> Survey:
     sizes, count = {}, {"grey": 0, "transparent grey": 0, "unknown": 0}
-    with concurrent.futures.ThreadPoolExecutor(8) as threads, progress(len(store.members), "reading headers") as update:
-        for size, kind in threads.map(functools.partial(_header, store), range(len(store.members))):
-            if size is not None:
-                sizes[size] = sizes.get(size, 0) + 1
-            if kind in count:
-                count[kind] += 1
-            update(1)
+    n = len(store.members)
+    parts = [range(start, min(start + 256, n)) for start in range(0, n, 256)]
+    with concurrent.futures.ThreadPoolExecutor(8) as threads, progress(n, "reading headers") as update:
+        for headers in threads.map(lambda part: [_header(store, i) for i in part], parts):
+            for size, kind in headers:
+                if size is not None:
+                    sizes[size] = sizes.get(size, 0) + 1
+                if kind in count:
+                    count[kind] += 1
+            update(len(headers))
     order = sorted(sizes, key=lambda size: (-sizes[size], size))
     return Survey({size: sizes[size] for size in order}, *count.values())
 

@@ -31,7 +31,7 @@ def evaluate(
 
     Args:
       generator_or_images: a generator, such as `jaxgan.load(path)`; or images: an array uint8 [N, H, W, C] (or floats
-        in 0..1), the path of a directory or an .npz, or a data set.
+        in 0..1), the path of images, see `open_images`, or a data set.
       reals: images to compare with, as above, or an .npz with their `mu` and `sigma`; None where no metric needs any.
       metrics: names in `jaxgan.METRICS`, or one of them.
       num: how many fakes to take, the first ones; None is all images that are given, or the protocol's number of

@@ -81,7 +81,7 @@ def evaluate_run(
       protocol: a name in `PROTOCOLS`.
       changes: fields of the protocol to change.
       sigma_rel: see `load`.
-      reals: what to compare with: a directory, an .npz or a name in `jaxgan.DATASETS`; None: the run's own data set.
+      reals: what to compare with: a path as for `open_images`, or a name in `jaxgan.DATASETS`; None: the run's images.
       data_changes: settings of config.data to change for the reals; a value of None changes nothing.
       weights: see `Evaluator`.
       neighbours: FILE.png for the samples of the last checkpoint that are nearest to a real, each beside that real.
@@ -131,7 +131,7 @@ def evaluate_images(
     neighbours: str | None = None,
     save_reference: str | None = None,
 ) -> Report:
-    """Returns a report of the images in a directory or an .npz; see `evaluate_run` for the arguments."""
+    """Returns a report of the images at a path, see `open_images`; the arguments are those of `evaluate_run`."""
     for name, right in (("step", "have no checkpoints"), ("standing_batches", "have no batch norm")):
         require(name not in changes, f"--{name}", changes.get(name), f"--images {right}")
     metrics, named = _require_metrics(metrics, neighbours), (None, "none")
@@ -187,7 +187,8 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
     """Returns the data set to compare with, or the statistics of one, and its name.
 
     Args:
-      name: a directory, an .npz, with images or with mu and sigma, or a name in `jaxgan.DATASETS`; None: `own.name`.
+      name: a path of images, see `open_images`, an .npz with mu and sigma, or a name in `jaxgan.DATASETS`; None:
+        `own.name`.
       own: a section config.data.
       split: of a named data set.
       changes: settings of config.data to change; a value of None changes nothing.
@@ -199,7 +200,7 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
     settings = own.copy_and_resolve_references()
     settings.update({key: value for key, value in (changes or {}).items() if value is not None})
     settings.name = name or own.name
-    right = "name the directory, FILE.npz or data set to compare the images with"
+    right = "name the directory, archive, FILE.npz or data set to compare the images with"
     require(bool(settings.name), "--reals", name, right)
     return data.load(settings, split), settings.name
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.shapes import ImageSize, doublings, height_width, size_in_words
+from jaxgan.core.shapes import ImageSize, doublings, height_width, size_in_words, squares_in_words
 from jaxgan.ops import conv as ops
 
 
@@ -69,14 +69,7 @@ class _Net(nn.Module):
         """
         if self.square_size not in self.WIDTHS:
             *_, architecture = type(self).__module__.split(".")
-            sizes = sorted(self.WIDTHS)
-            gapless = len(sizes) > 2 and sizes[-1] - sizes[0] == len(sizes) - 1
-            listed = f"{sizes[0]} to {sizes[-1]}" if gapless else ", ".join(map(str, sizes))
-            if not self.stages and not isinstance(self.image_size, int):
-                listed = f"squares of {listed}"
-            if self.stages:
-                least, most = sizes[0] // 4, sizes[-1] // 4
-                listed += f", and where both sides are one power of two in {least} .. {most} times 3 to 16"
+            listed = squares_in_words(self.WIDTHS, self.stages)
             raise ValueError(f"image_size={self.image_size}: {architecture} works at {listed}")
         default, given = self.default_widths(), tuple(self.channels)
         if not all(type(width) is int and width > 0 for width in given):
