@@ -41,8 +41,6 @@ flags.DEFINE_bool("verify_checksum", None, "config.data.verify_checksum of the r
 flags.DEFINE_string("neighbours", None, "FILE.png: the fakes nearest to a real, each beside that real.", FLAGS)
 flags.DEFINE_string("save_reference", None, "FILE.npz for mu and sigma of the reals' features.", FLAGS)
 
-DATA = {"config.data.name": "reals", "config.data.dir": "data_dir", "config.data.manual_dir": "manual_dir"}
-
 
 @app.command(FLAGS, cpu_devices=2)  # one works while the other is in what XLA does on one core: 1.2 times as fast
 def main(flags) -> None:
@@ -64,7 +62,8 @@ def main(flags) -> None:
         **{name: local[name] for name in ("neighbours", "save_reference")},
     )
     failed = {}
-    with app.naming_flags(FLAGS, **DATA):
+    data = {"config.data.name": "reals", "config.data.dir": "data_dir", "config.data.manual_dir": "manual_dir"}
+    with app.naming_flags(FLAGS, **data):
         if alone:
             return report.evaluate_nothing(**given)
         if flags.images:
