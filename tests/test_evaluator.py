@@ -326,7 +326,7 @@ def test_evaluate_takes_arrays_paths_sets_and_generators(generator, tmp_path):
         evaluate(fakes, reals, protocol="C")
     with pytest.raises(ConfigError, match="seeds=3: choose one of num, "):
         evaluate(fakes, reals, seeds=3)
-    with pytest.raises(ConfigError, match="generator_or_images='nowhere': name a directory of images"):
+    with pytest.raises(ConfigError, match="generator_or_images='nowhere': there is no such directory or file"):
         evaluate("nowhere", reals)
 
 

@@ -14,7 +14,7 @@ from absl import flags
 from jaxgan.commands import app
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, is_remote
-from jaxgan.evaluation.protocol import PROTOCOLS
+from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint whose EMA generator to score.", FLAGS)
@@ -51,11 +51,10 @@ def main(flags) -> None:
         raise ConfigError("give either --workdir=RUN or --images=DIR|FILE.npz")
     endings = {"data_dir": "", "manual_dir": "", "neighbours": ".png", "save_reference": ".npz"}
     local = {name: app.local_file(f"--{name}", flags[name].value, ending) for name, ending in endings.items()}
-    fields = PROTOCOLS[flags.protocol]._fields
     given = dict(
         metrics=flags.metrics,
         protocol=flags.protocol,
-        changes={name: flags[name].value for name in fields if flags[name].value is not None},
+        changes={name: flags[name].value for name in Protocol._fields if flags[name].value is not None},
         reals=flags.reals,
         data_changes=dict(dir=local["data_dir"], manual_dir=local["manual_dir"], verify_checksum=flags.verify_checksum),
         weights={"inception": flags.inception_weights, "dinov2": flags.dinov2_weights},
