@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan.core.progress import progress
 from jaxgan.data import ArrayDataset
-from jaxgan.evaluation.features import FeatureExtractor, cached_features, identity, image_blocks, progress
+from jaxgan.evaluation.features import FeatureExtractor, cached_features, identity, image_blocks
 from jaxgan.evaluation.networks import FeatureNetwork
 from tests.helpers import run_processes
 
@@ -186,7 +187,7 @@ def test_two_processes_share_the_work_and_have_all_of_it():
 
 def test_a_log_file_gets_lines_and_no_bar(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr("jaxgan.evaluation.features.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("jaxgan.core.progress.time.monotonic", lambda: now[0])
     with progress(4000, "fakes") as update:
         for now[0] in (10.0, 31.0, 50.0, 62.0):
             update(1000)
