@@ -30,7 +30,7 @@ PAGES = {
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
-COMMANDS = ("train", "sample", "evaluate", "configs", "plan")
+COMMANDS = ("train", "sample", "evaluate", "convert", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -50,7 +50,9 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
-LAUNCHERS = {"main": "train", "sample": "sample", "evaluate": "evaluate", "plan": "plan"}  # python -m jaxgan.NAME
+LAUNCHERS = {"main": "train"} | {
+    name: name for name in ("sample", "evaluate", "convert", "plan")
+}  # python -m jaxgan.NAME
 STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
 STARTS += ["jaxgan configs"]  # the one without flags
 SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
@@ -69,7 +71,7 @@ def folder(tmp_path_factory):
     config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
     with contextlib.chdir(folder):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
-        for name in ("digits", "cifar_r3gan2"):
+        for name in ("digits", "cifar_r3gan2", "source"):
             pathlib.Path("runs", name).symlink_to("cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
@@ -153,6 +155,8 @@ def test_commands(line, cwd):
             assert flags.topology.partition(":")[0] in chips.CHIPS
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
+    elif name == "convert":
+        assert parsed[0].file.endswith(".pkl") and not parsed[0].out.startswith("-")
     else:
         out = pathlib.Path(parsed[0].out)
         main = importlib.import_module("jaxgan.commands.sample").main
