@@ -32,7 +32,7 @@ TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COLAB = PROJECT["urls"]["Repository"].replace("github.com", "colab.research.google.com/github") + "/blob/main/"
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
-COMMANDS = ("train", "report", "sample", "evaluate", "configs", "plan")
+COMMANDS = ("train", "report", "export", "sample", "evaluate", "convert", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -52,7 +52,13 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
+<<<<<<< HEAD
 LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS if (ROOT / f"jaxgan/{name}.py").exists()}
+=======
+LAUNCHERS = {"main": "train"} | {
+    name: name for name in ("sample", "evaluate", "convert", "plan")
+}  # python -m jaxgan.NAME
+>>>>>>> s20-d
 STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
 STARTS += ["jaxgan configs"]  # the one without flags
 SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
@@ -71,7 +77,11 @@ def folder(tmp_path_factory):
     config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
     with contextlib.chdir(folder):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
+<<<<<<< HEAD
         for name in ("numerals", "cifar_r3gan2", "a", "b", "c"):
+=======
+        for name in ("digits", "cifar_r3gan2", "source"):
+>>>>>>> s20-d
             pathlib.Path("runs", name).symlink_to("cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
@@ -160,6 +170,8 @@ def test_commands(line, cwd):
             assert flags.topology.partition(":")[0] in chips.CHIPS
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
+    elif name == "convert":
+        assert parsed[0].file.endswith(".pkl") and not parsed[0].out.startswith("-")
     else:
         out = pathlib.Path(parsed[0].out or "runs/cifar/report.html")
         main = importlib.import_module(f"jaxgan.commands.{name}").main

@@ -45,7 +45,7 @@ class Pickler(pickle._Pickler):
         elif isinstance(obj, Call):
             self.save(obj.function)
             self.save(obj.args)
-            self.write(pickle.REDUCE)
+            self.write(pickle.NEWOBJ if obj.new else pickle.REDUCE)
             if obj.state is not None:
                 self.save(obj.state)
                 self.write(pickle.BUILD)
@@ -54,10 +54,10 @@ class Pickler(pickle._Pickler):
 
 
 class Call:
-    """Is pickled as a call of a global, and then a `state` to set."""
+    """Is pickled as a call of a global, or as a `new` object of one, and then a `state` to set."""
 
-    def __init__(self, function, *args, state=None):
-        self.function, self.args, self.state = Global(function), args, state
+    def __init__(self, function, *args, state=None, new=False):
+        self.function, self.args, self.state, self.new = Global(function), args, state, new
 
 
 class Persistent:
@@ -67,11 +67,23 @@ class Persistent:
         self.pid = pid
 
 
-def dumps(value):
+def dumps(value, protocol=2):
     """Returns the pickle of a value."""
     file = io.BytesIO()
-    Pickler(file, 2).dump(value)
+    Pickler(file, protocol).dump(value)
     return file.getvalue()
+
+
+def alone(array, is_parameter=True):
+    """Returns a float32 tensor, or a parameter, with its storage in bytes of its own, as in a plain pickle."""
+    head = (torch_file.MAGIC, 1001, {"little_endian": True})
+    data = b"".join(pickle.dumps(h, 2) for h in head) + dumps(storage(array.size, "k", "Float", None))
+    data += pickle.dumps(["k"], 2) + array.size.to_bytes(8, "little") + array.tobytes()
+    strides = tuple(s // 4 for s in array.strides)
+    made = tensor(0, array.shape, strides, Call("torch.storage._load_from_bytes", data))
+    return (
+        Call("torch._utils._rebuild_parameter", made, True, Call("collections.OrderedDict")) if is_parameter else made
+    )
 
 
 def storage(numel=6, key="0", kind="Float", *view):
