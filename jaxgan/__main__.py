@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import jaxgan
+from jaxgan.core.signals import ctrl_c_ends_at_once
 
 COMMANDS = {
     "train": "trains a GAN, or resumes its training",
@@ -20,6 +21,7 @@ USAGE = "usage: jaxgan COMMAND [--FLAG=VALUE ...]\n\n" + "\n".join(f"  {k:10}{v}
 
 def main() -> None:
     """Runs the command that the first argument names; `jaxgan COMMAND --help` lists its flags."""
+    ctrl_c_ends_at_once()
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name in COMMANDS:
         from jaxgan.commands import app

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -315,6 +316,17 @@ def test_a_command_needs_no_console(closed, tmp_path):
     script = f'exec "$0" -m jaxgan configs {closed}>&-'
     done = subprocess.run(["bash", "-c", script, sys.executable], env=environment(), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_ctrl_c_while_libraries_are_imported_ends_the_command():
+    """An exception there would leave half of JAX behind."""
+    command = [sys.executable, "-m", "jaxgan", "train", "--config=digits"]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process, process.stderr as errors:
+        assert "train --config=digits" in process.stdout.readline()  # the imports come next
+        process.send_signal(signal.SIGINT)
+        assert errors.read() == ""
+    assert process.returncode == -signal.SIGINT
 
 
 def test_warnings_of_libraries_are_lines_like_our_own():

@@ -24,8 +24,7 @@ from ml_collections import config_flags
 import jaxgan
 from jaxgan import config_files
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path
-from jaxgan.core.signals import no_lost_ctrl_c
+from jaxgan.core.signals import ctrl_c_ends_at_once, ctrl_c_raises, no_lost_ctrl_c
 
 # JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
@@ -201,12 +200,15 @@ def naming_flags(names: Iterable[str], **renamed: str):
 
 def local_file(flag: str, value: str | None, ending: str) -> str | None:
     """Returns a path on this machine, absolute; raises a ConfigError unless it ends as files of its kind do."""
+    from jaxgan.core.files import as_path
+
     require(value is None or value.endswith(ending), flag, value, f"name a FILE{ending}")
     return value and str(as_path(value, flag, local=True))
 
 
 def run(main: Command) -> None:
     """Runs a command on this process's arguments and exits with its status."""
+    ctrl_c_ends_at_once()
     sys.stdout, sys.stderr = _Unbroken(sys.stdout), _Unbroken(sys.stderr)
     _speak_in_lines()
     status = main(sys.argv[1:], functools.partial(_prepare_process, main.cpu_devices))
@@ -242,6 +244,7 @@ def _prepare_process(cpu_devices: int) -> None:
     memory.retain_freed()
     if cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
         jax.config.update("jax_num_cpu_devices", cpu_devices)
+    ctrl_c_raises()
 
 
 class _Unbroken:

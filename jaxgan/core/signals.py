@@ -1,4 +1,4 @@
-"""Exceptions that a signal raises where Python can only print them: in a finaliser, or in a callback of C."""
+"""Ctrl-C while nothing can take an exception, and exceptions of signals that Python can only print."""
 
 import contextlib
 import signal
@@ -7,9 +7,24 @@ import threading
 from collections.abc import Callable, Iterator
 
 
+def ctrl_c_ends_at_once() -> None:
+    """Lets a Ctrl-C end this process without an exception, which an import does not always survive."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as after nohup
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def ctrl_c_raises() -> None:
+    """Ends what `ctrl_c_ends_at_once` began."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def if_lost(kind: type[BaseException], call: Callable[[], None]) -> Iterator[None]:
-    """Calls a function instead of printing an exception of a kind that is lost in here."""
+    """Calls a function instead of printing an exception of a kind that is lost in here.
+
+    That happens in a finaliser, and in what C calls back, such as at a garbage collection.
+    """
     print_it = sys.unraisablehook
 
     def hook(unraisable):
