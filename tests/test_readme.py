@@ -52,13 +52,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 PYTHON = blocks("python")
-<<<<<<< HEAD
 LAUNCHERS = {"main": "train"} | {name: name for name in COMMANDS if (ROOT / f"jaxgan/{name}.py").exists()}
-=======
-LAUNCHERS = {"main": "train"} | {
-    name: name for name in ("sample", "evaluate", "convert", "plan")
-}  # python -m jaxgan.NAME
->>>>>>> s20-d
 STARTS = [f"jaxgan {name} " for name in COMMANDS] + [f"python -m jaxgan.{name} " for name in LAUNCHERS]
 STARTS += ["jaxgan configs"]  # the one without flags
 SHELL = dict.fromkeys(re.findall(rf"(?:^    |^\$ |`)((?:{'|'.join(STARTS)})[^`\n]*)", TEXT, re.MULTILINE))
@@ -77,11 +71,7 @@ def folder(tmp_path_factory):
     config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
     with contextlib.chdir(folder):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
-<<<<<<< HEAD
         for name in ("numerals", "cifar_r3gan2", "a", "b", "c"):
-=======
-        for name in ("digits", "cifar_r3gan2", "source"):
->>>>>>> s20-d
             pathlib.Path("runs", name).symlink_to("cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
