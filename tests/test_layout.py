@@ -39,7 +39,7 @@ ROOMS = {
     "sample": {"commands"},
     "evaluate": {"commands", "evaluation"},
     "plan": {"commands"},
-    "__main__": {"commands", "__init__"},
+    "__main__": {"commands", "core", "__init__"},
 }
 FACE = "__init__"  # shows what is in the rooms; only commands import it, for the version
 
