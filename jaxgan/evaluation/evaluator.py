@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, lookup, require, require_whole
 from jaxgan.core.files import as_path
 from jaxgan.core.memory import require_memory
-from jaxgan.core.parallel import agree
+from jaxgan.core.parallel import Agreed, agree
 from jaxgan.core.processes import require_devices
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, evenly_spaced, open_images
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
@@ -186,8 +187,8 @@ class Evaluator:
                     self._real_features  # noqa: B018, all processes extract them together
                 results |= agree(functools.partial(self._compute, name, metric, fakes[metric.features]))
             except Exception as error:
-                if failed is None:
-                    raise
+                if failed is None or (jax.process_count() > 1 and not isinstance(error, Agreed)):
+                    raise  # with several processes anything else is the loss of one
                 failed[name] = error
         return results
 
