@@ -56,7 +56,7 @@ ROOMS = {
     "plan": {"commands"},
     "report": {"commands"},
     "export": {"commands"},
-    "__main__": {"commands", "__init__"},
+    "__main__": {"commands", "core", "__init__"},
 }
 FACE = "__init__"  # shows what is in the rooms, which import it for the version only
 

@@ -25,10 +25,10 @@ def if_lost(kind: type[BaseException], call: Callable[[], None]) -> Iterator[Non
 
     That happens in a finaliser, and in what C calls back, such as at a garbage collection.
     """
-    print_it = sys.unraisablehook
+    print_it, inside = sys.unraisablehook, True
 
     def hook(unraisable):
-        if isinstance(unraisable.exc_value, kind):
+        if inside and isinstance(unraisable.exc_value, kind):
             call()
         else:
             print_it(unraisable)
@@ -37,7 +37,9 @@ def if_lost(kind: type[BaseException], call: Callable[[], None]) -> Iterator[Non
     try:
         yield
     finally:
-        sys.unraisablehook = print_it
+        inside = False
+        if sys.unraisablehook is hook:  # and none that was put before it since
+            sys.unraisablehook = print_it
 
 
 def no_lost_ctrl_c() -> contextlib.AbstractContextManager:

@@ -5,11 +5,12 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.memory import require_memory
-from jaxgan.core.parallel import agree
+from jaxgan.core.parallel import Agreed, agree
 from jaxgan.data import Dataset, evenly_spaced
 from jaxgan.evaluation.features import FeatureExtractor, FeatureSet, cached_features, collect, gather, process_share
 from jaxgan.evaluation.metrics.frechet import Gaussian
@@ -134,8 +135,8 @@ class Evaluator:
                     self._real_features  # noqa: B018, all processes extract them together
                 results |= agree(functools.partial(self._compute, name, metric, fakes[metric.features]))
             except Exception as error:
-                if failed is None:
-                    raise
+                if failed is None or (jax.process_count() > 1 and not isinstance(error, Agreed)):
+                    raise  # with several processes anything else is the loss of one
                 failed[name] = error
         return results
 
