@@ -42,7 +42,6 @@ def get_config():
     config.eval.every_kimg = 16.0
     config.eval.metrics = ("fd_numerals", "accuracy_numerals")
     config.eval.num_samples = 2000
-    config.eval.num_reals = 10_000
     config.health.every_kimg = 16.0
     config.checkpoint.every_kimg = 16.0
     config.checkpoint.best_metric = "eval/fd_numerals"
