@@ -365,6 +365,14 @@ def test_levels_of_more_than_eight_bits_are_scaled(file, level):
     assert (decode_image(file, Form(8, 8, 3)) == level).all()
 
 
+@pytest.mark.parametrize("array", [np.uint16([[0, 65535]]), np.float32([[0.0, 1.0]]), np.int32([[0, 65535]])])
+def test_exif_rotation_of_deep_pixels(array):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(array).save(file, "tiff", exif=exif)
+    assert decode_image(file, Form(2, 1, 1))[:, 0, 0].tolist() == [0, 255]
+
+
 @pytest.mark.parametrize("value", [1.5, -0.1, np.nan, np.inf])
 def test_floats_without_a_known_white_are_refused(value):
     array = np.zeros((8, 8), np.float32)

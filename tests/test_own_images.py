@@ -315,6 +315,14 @@ def test_a_copy_that_cannot_be_written_is_done_without(root, capsys, monkeypatch
     assert line.startswith("warning: images are decoded whenever they are read: ")
 
 
+def test_a_copy_of_more_than_it_may_take_is_done_without(root, capsys):
+    write(root, *(f"{i}.png" for i in range(10)))
+    assert isinstance(load(root, cache_gb=1.9e-6), data.StreamingDataset)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.endswith("they take 1.92e-06 GB of disk, more than config.data.cache_gb=1.9e-06")
+    assert isinstance(load(root, cache_gb=1.92e-6), data.ArrayDataset)
+
+
 def test_a_full_disk_is_done_without(root, monkeypatch, capsys):
     def refuse(path, size):
         raise NotKept(f"{path} takes more")
@@ -456,6 +464,20 @@ def test_a_member_of_another_method_or_with_a_password(root):
         OSError, match=r"x\.zip/0\.png is .*: only stored and deflated members can be read, without a pas"
     ):
         load(path)
+
+
+def test_images_of_an_archive_are_scored_as_those_of_a_directory(root):
+    write(root, "a/0.png", "b/1.png", "b/2.png")
+    for place in (root, packed(root, "deflated"), packed(root, "tar")):
+        dataset = data.open_images(str(place), "--images")
+        assert (greys(dataset), dataset.labels.tolist()) == ([0, 1, 2], [0, 1, 1])
+        assert data.names_images(str(place), "--reals")
+    assert not data.names_images("cifar10", "--reals")
+    (root / "c.heic").write_bytes(b"")
+    with pytest.raises(
+        ConfigError, match=r"^--images='.*': holds 1 \.heic images, which take pip install pillow-heif$"
+    ):
+        data.open_images(str(root), "--images")
 
 
 # ---- labels.csv

@@ -41,9 +41,9 @@ def decode_image(file, form: Form, name: str = "") -> np.ndarray:
       ValueError: there is no rule for its pixels, or its size is not that of an exact form. Pillow raises other errors.
     """
     with Image.open(file) as image:
+        image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
             image = _eight_bits(image)
-        image = ImageOps.exif_transpose(image)
         if image.has_transparency_data and form.channels != 4:
             image = laid_on(image, form.alpha)
         image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[form.channels])
@@ -82,6 +82,7 @@ def check_colour(colour: str, setting: str) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
+    """Returns an image of deeper grey with 8 bits; raises a ValueError where nothing says what is white."""
     values = np.asarray(image)
     low, high = values.min(), values.max()
     if image.mode == "F":
@@ -92,9 +93,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         if low < 0 or high > 65535:
             raise ValueError(f"its levels are in {low} .. {high}; only 8 and 16 bits have a known white")
         levels = np.rint(values / 257.0)
-    grey = Image.fromarray(levels.astype(np.uint8))
-    grey.info, grey._exif = image.info, getattr(image, "_exif", None)
-    return grey
+    return Image.fromarray(levels.astype(np.uint8))
 
 
 def _box(size: tuple[int, int], form: Form, name: str) -> tuple[int, int, int, int]:

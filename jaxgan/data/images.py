@@ -221,7 +221,5 @@ def _require_decoders(store: Directory | Archives, setting: str, given: str, ski
     for suffix, what in NEEDS.items():
         count = store.passed_over.get(reason_to_pass_over(f"x{suffix}", set()), 0)
         if count and not skip:
-            right = (
-                f"holds {count:,} {suffix} images, which take {what}; config.data.skip_unreadable=True leaves them out"
-            )
-            raise ConfigError(f"{setting}={given!r}: {right}")
+            advice = "; config.data.skip_unreadable=True leaves them out" if setting.startswith("config.") else ""
+            raise ConfigError(f"{setting}={given!r}: holds {count:,} {suffix} images, which take {what}{advice}")
