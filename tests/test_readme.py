@@ -156,7 +156,8 @@ def test_commands(line, cwd):
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
     elif name == "convert":
-        assert parsed[0].file.endswith(".pkl") and not parsed[0].out.startswith("-")
+        assert parsed[0].file.endswith(".pkl")
+        assert not parsed[0].out.startswith("-")
     else:
         out = pathlib.Path(parsed[0].out)
         main = importlib.import_module("jaxgan.commands.sample").main
