@@ -20,6 +20,7 @@ from jaxgan.evaluation import NETWORKS, PROTOCOLS
 from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats
 from jaxgan.settings import default_config, flatten
+from jaxgan.sharing.export import export
 from jaxgan.training import loop
 from tests.helpers import ROOT
 
@@ -30,7 +31,7 @@ PAGES = {
 README, TEXT = PAGES["README.md"], "\n".join(PAGES.values()).replace("\\\n", " ")
 TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split()), TEXT)  # code that a line break cuts
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
-COMMANDS = ("train", "report", "sample", "evaluate", "configs", "plan")
+COMMANDS = ("train", "report", "sample", "export", "evaluate", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -71,6 +72,7 @@ def folder(tmp_path_factory):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
         for name in ("digits", "cifar_r3gan2", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
+        export("runs/cifar", "shared/cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
             pathlib.Path(name).mkdir(parents=True)
@@ -151,6 +153,8 @@ def test_commands(line, cwd):
         loop.check(config, recipe, 1)
         if name == "plan":
             assert flags.topology.partition(":")[0] in chips.CHIPS
+    elif name == "export" and parsed[0].push:
+        assert parsed[0].push.count("/") == 1
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
     else:
