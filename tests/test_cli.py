@@ -232,11 +232,17 @@ def python(*arguments, **options):
     ("arguments", "status", "expected"),
     [
         (["jaxgan", "--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
-        (["jaxgan", "tarin"], 2, "error: tarin: choose one of train, sample, evaluate, configs, plan\n"),
+        (
+            ["jaxgan", "tarin"],
+            2,
+            "error: tarin: choose one of train, report, export, sample, evaluate, configs, plan\n",
+        ),
         (["jaxgan.main", "--config=cifer"], 2, "choose one of"),
         (["jaxgan.sample", "--help"], 0, "--truncation"),
         (["jaxgan.evaluate", "--help"], 0, "--protocol"),
         (["jaxgan.plan", "--help"], 0, "--topology"),
+        (["jaxgan.report", "--help"], 0, "--runs"),
+        (["jaxgan.export", "--help"], 0, "--push"),
     ],
 )
 def test_processes(arguments, status, expected, tmp_path):

@@ -328,15 +328,15 @@ def test_a_comparison(show, tmp_path):
     opened = show(tmp_path / "all.html")
     table = opened.locator("table").first
     headings = table.locator("th").all_text_contents()
-    assert headings == ["run", "optim_g.lr", "seed", "best fd_cifar", "kimg", "time"]  # only what differs
-    column = table.locator("tbody td:nth-child(4)")
+    assert headings == ["run", "best fd_cifar", "kimg", "time", "optim_g.lr", "seed"]  # only what differs
+    column = table.locator("tbody td:nth-child(2)")
     table.locator("th button", has_text="best").click()
     assert column.all_text_contents() == ["0.1", "0.2", "1.1", "1.2", "2.1", "2.2"]
     table.locator("th button", has_text="best").click()
     assert column.all_text_contents() == ["2.2", "2.1", "1.2", "1.1", "0.2", "0.1"]
     assert opened.locator("table").nth(1).locator("tbody tr").all_text_contents() == [
-        "0.000131.1 ± 1",
-        "0.000231.2 ± 1",
+        "31.1 ± 10.0001",
+        "31.2 ± 10.0002",
     ]
     assert opened.locator("figure canvas").count() == 6
     losses = opened.locator(".chart", has_text="Losses · D")
