@@ -46,7 +46,7 @@ def make_run(workdir, seed=0, lr=2e-4, lines=60, data_name="cifar10", name="red"
     spec = DataSpec(SIZE, 3, len(NAMES), 50_000, "", (name, *NAMES[1:]))
     (workdir / "data.json").write_text(json.dumps(spec._asdict()))
     (workdir / "about.json").write_text(json.dumps({"generator": 1234, "discriminator": 5, "flops_per_image": 2.5e9}))
-    log = MetricsLog(workdir, tensorboard=False)
+    log = MetricsLog(workdir)
     for i in range(1, lines + 1):
         line = {"kimg": 6.4 * i, "loss/d": 1.0 + 1.0 / i, "loss/g": float(i % 7), "perf/seconds": 10.0 * i}
         if i % 10 == 0:
@@ -132,9 +132,9 @@ def test_a_report_of_a_run_in_training_is_that_of_its_log(tmp_path):
 
 def test_warnings_go_with_the_lines_of_a_resumed_run(tmp_path):
     workdir = make_run(tmp_path / "run")
-    MetricsLog(workdir, resume_step=30, tensorboard=False).close()
+    MetricsLog(workdir, resume_step=30).close()
     assert [warning["kimg"] for warning in contents(workdir)["warnings"]] == [192.0]
-    MetricsLog(workdir, resume_step=29, tensorboard=False).close()
+    MetricsLog(workdir, resume_step=29).close()
     assert contents(workdir)["warnings"] == []
 
 
