@@ -31,7 +31,7 @@ def main():
     images = step.make_recipe(config).images_per_step * args.steps_per_dispatch
     config.train_kimg, config.log.every_kimg = args.dispatches * images / 1e3, args.dispatches * images / 20e3
     config.eval.metrics, config.checkpoint.best_metric = (), ""
-    config.log.tensorboard = False
+    config.log.trackers = ()
     for section in (config.sample, config.health, config.checkpoint):
         section.every_kimg = 0.0  # at the end only
     dispatch = step.make_dispatch(config)

@@ -215,8 +215,7 @@ def default_config() -> Settings:
 
     config.log = Settings()
     config.log.every_kimg = 6.4
-    config.log.tensorboard = True
-    config.log.wandb = False  # needs the extra `wandb`
+    config.log.trackers = ("tensorboard",)  # also wandb, trackio and mlflow, each with the extra of its name
     config.sample = Settings()
     config.sample.every_kimg = 64.0  # a grid of fixed latents from the EMA generator, and curves.png
     config.sample.grid = 8  # rows and columns; of a conditional generator each column is a class

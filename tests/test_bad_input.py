@@ -236,10 +236,10 @@ train --config=digits --config.ema.sigma_rel=0.1 --config.ema.posthoc=small
     config.ema.posthoc=('small',): give relative stds, such as 0.05,0.1
 train --config=digits --config.log.every_kimg=-1
     config.log.every_kimg=-1.0: must be a finite number, 0 or above
-train --config=digits --config.log.wandb=True
-    config.log.wandb=True: needs pip install 'jaxgan[wandb]'
-train --config=digits --config.log.tensorboard=2
-    --config.log.tensorboard=2: must be True or False
+train --config=digits --config.log.trackers=wandb
+    config.log.trackers=('wandb',): wandb needs pip install 'jaxgan[wandb]'
+train --config=digits --config.log.trackers=tensorbored
+    config.log.trackers='tensorbored': choose one of tensorboard, wandb, trackio, mlflow
 train --config=digits --config.sample.every_kimg=nan
     config.sample.every_kimg=nan: must be a finite number, 0 or above
 train --config=digits --config.sample.grid=0

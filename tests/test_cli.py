@@ -272,6 +272,8 @@ def python(*arguments, **options):
         (["jaxgan.sample", "--help"], 0, "--truncation"),
         (["jaxgan.evaluate", "--help"], 0, "--protocol"),
         (["jaxgan.plan", "--help"], 0, "--topology"),
+        (["jaxgan.report", "--help"], 0, "--runs"),
+        (["jaxgan.export", "--help"], 0, "--push"),
     ],
 )
 def test_processes(arguments, status, expected, tmp_path):

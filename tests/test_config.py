@@ -217,7 +217,7 @@ def test_a_slip_in_python_is_one_line(section, name, value, words):
         config.penalty.lecan.weight = 1.0
 
 
-@pytest.mark.parametrize("key", ["train_kimg", "loss", "optim_g.lr", "checkpoint.dir", "eval.metrics", "log.wandb"])
+@pytest.mark.parametrize("key", ["train_kimg", "loss", "optim_g.lr", "checkpoint.dir", "eval.metrics", "log.trackers"])
 def test_only_fields_of_nets_may_be_none(key):
     with pytest.raises(ConfigError, match=rf"^config\.{key}=None: is not set"):
         recipe_from_config(changed(key, None))

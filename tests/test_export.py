@@ -43,7 +43,7 @@ def run(tmp_path_factory):
         checkpoints.save(7, {"ema": generator.variables}, about, {})
     (workdir / "config.json").write_text(to_json(config))
     (workdir / "data.json").write_text(json.dumps(spec._asdict()))
-    log = MetricsLog(workdir, tensorboard=False)
+    log = MetricsLog(workdir)
     log.scalars(7, {"kimg": 0.448, "eval/modes": 12.0, "eval/kl": 3.5})
     log.close()
     scores = {"fid": 3.25, "kid": 0.001, "kid_std": 0.0005}

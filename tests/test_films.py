@@ -157,7 +157,10 @@ def test_a_timelapse(run):
         (["--out=x.png", "--timelapse"], "--out='x.png': a film is of --interpolate or --timelapse"),
         (["--out=x.gif", "--sefa=3"], "--out='x.gif': a film is of"),
         (["--out=x.gif", "--timelapse", "--loop=3"], "--loop goes with --interpolate"),
-        (["--out=x.png", "--interpolate", "--fps=3"], "--fps goes with --timelapse"),
+        (["--out=x.png", "--interpolate", "--fps=3"], "--fps goes with a film"),
+        (["--out=x.png", "--interpolate", "--loop=3"], "--loop goes with a film"),
+        (["--out=x.gif", "--interpolate", "--num=3"], "--num means nothing with --interpolate"),
+        (["--out=x.gif", "--interpolate", "--steps=3"], "--steps goes with --invert"),
         (["--out=x.gif", "--timelapse"], "--workdir='nowhere': no run is there"),
     ],
 )

@@ -57,7 +57,7 @@ def go_on(workdir, place, resume_step, last_step, warn=pytest.fail, attempt="sam
     """Lives the life of a run from a checkpoint on, as the training loop does: a line each step, two pictures."""
     mirror = Mirror(workdir, place, warn)
     mirror.pull()
-    log = MetricsLog(workdir, resume_step=resume_step, tensorboard=False)
+    log = MetricsLog(workdir, resume_step=resume_step)
     (workdir / "config.json").write_text('{"seed": 0}')
     mirror.push(resume_step)
     for step in range(resume_step + 1, last_step + 1):
@@ -179,7 +179,7 @@ def test_a_log_that_goes_on_to_a_second_save_tells_of_checkpoints(tmp_path, last
 def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
     """A run that is killed before its first checkpoint does, although it has a log, too."""
     workdir, directory = tmp_path / "run", tmp_path / "run/checkpoints"
-    with contextlib.closing(MetricsLog(workdir, tensorboard=False)) as log:
+    with contextlib.closing(MetricsLog(workdir)) as log:
         log.scalars(1, {"kimg": 1})
     (directory / "4.orbax-checkpoint-tmp").mkdir(parents=True)  # killed during the first save
     note_checkpoints(workdir, directory)

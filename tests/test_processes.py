@@ -273,7 +273,7 @@ def test_four_processes_find_each_other_and_leave_together(variables):
 
 TINY = [
     *("--config=digits", "--workdir=run", "--config.batch_size=16", "--config.train_kimg=0.96", "--heartbeat=4"),
-    *("--config.checkpoint.every_kimg=0.016", "--config.log.every_kimg=0.256", "--config.log.tensorboard=False"),
+    *("--config.checkpoint.every_kimg=0.016", "--config.log.every_kimg=0.256", "--config.log.trackers="),
     *("--config.eval.every_kimg=0.48", "--config.eval.num_samples=20000", "--config.health.every_kimg=0"),
     *("--config.sample.every_kimg=0", "--config.sample.grid=1"),
 ]

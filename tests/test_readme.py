@@ -20,6 +20,7 @@ from jaxgan.evaluation import NETWORKS, PROTOCOLS
 from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats
 from jaxgan.settings import default_config, flatten
+from jaxgan.sharing.export import export
 from jaxgan.training import loop
 from tests.helpers import ROOT
 
@@ -73,6 +74,7 @@ def folder(tmp_path_factory):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
         for name in ("numerals", "cifar_r3gan2", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
+        export("runs/cifar", "shared/cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
             pathlib.Path(name).mkdir(parents=True)
@@ -158,6 +160,8 @@ def test_commands(line, cwd):
         loop.check(config, recipe, 1)
         if name == "plan":
             assert flags.topology.partition(":")[0] in chips.CHIPS
+    elif name == "export" and parsed[0].push:
+        assert parsed[0].push.count("/") == 1
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
     elif name == "convert":
@@ -166,8 +170,9 @@ def test_commands(line, cwd):
     else:
         out = pathlib.Path(parsed[0].out or "runs/cifar/report.html")
         main = importlib.import_module(f"jaxgan.commands.{name}").main
-        fewer_steps = ["--steps=2"] if name == "sample" and parsed[0].invert else []
-        assert main([*shlex.split(line, comments=True)[2:], *fewer_steps]) == 0
+        shorter = ["--steps=2"] if name == "sample" and parsed[0].invert else []
+        shorter += ["--seconds=0.2"] if out.suffix in (".webp", ".gif", ".mp4") else []
+        assert main([*shlex.split(line, comments=True)[2:], *shorter]) == 0
         assert out.exists()
 
 

@@ -46,7 +46,7 @@ def make_run(workdir, seed=0, lr=2e-4, lines=60, data_name="cifar10", name="red"
     spec = DataSpec(SIZE, 3, len(NAMES), 50_000, "", (name, *NAMES[1:]))
     (workdir / "data.json").write_text(json.dumps(spec._asdict()))
     (workdir / "about.json").write_text(json.dumps({"generator": 1234, "discriminator": 5, "flops_per_image": 2.5e9}))
-    log = MetricsLog(workdir, tensorboard=False)
+    log = MetricsLog(workdir)
     for i in range(1, lines + 1):
         line = {"kimg": 6.4 * i, "loss/d": 1.0 + 1.0 / i, "loss/g": float(i % 7), "perf/seconds": 10.0 * i}
         if i % 10 == 0:
@@ -132,9 +132,9 @@ def test_a_report_of_a_run_in_training_is_that_of_its_log(tmp_path):
 
 def test_warnings_go_with_the_lines_of_a_resumed_run(tmp_path):
     workdir = make_run(tmp_path / "run")
-    MetricsLog(workdir, resume_step=30, tensorboard=False).close()
+    MetricsLog(workdir, resume_step=30).close()
     assert [warning["kimg"] for warning in contents(workdir)["warnings"]] == [192.0]
-    MetricsLog(workdir, resume_step=29, tensorboard=False).close()
+    MetricsLog(workdir, resume_step=29).close()
     assert contents(workdir)["warnings"] == []
 
 
@@ -328,15 +328,15 @@ def test_a_comparison(show, tmp_path):
     opened = show(tmp_path / "all.html")
     table = opened.locator("table").first
     headings = table.locator("th").all_text_contents()
-    assert headings == ["run", "optim_g.lr", "seed", "best fd_cifar", "kimg", "time"]  # only what differs
-    column = table.locator("tbody td:nth-child(4)")
+    assert headings == ["run", "best fd_cifar", "kimg", "time", "optim_g.lr", "seed"]  # only what differs
+    column = table.locator("tbody td:nth-child(2)")
     table.locator("th button", has_text="best").click()
     assert column.all_text_contents() == ["0.1", "0.2", "1.1", "1.2", "2.1", "2.2"]
     table.locator("th button", has_text="best").click()
     assert column.all_text_contents() == ["2.2", "2.1", "1.2", "1.1", "0.2", "0.1"]
     assert opened.locator("table").nth(1).locator("tbody tr").all_text_contents() == [
-        "0.000131.1 ± 1",
-        "0.000231.2 ± 1",
+        "31.1 ± 10.0001",
+        "31.2 ± 10.0002",
     ]
     assert opened.locator("figure canvas").count() == 6
     losses = opened.locator(".chart", has_text="Losses · D")

@@ -49,7 +49,7 @@ def tiny_config():
     config.model.g.channels, config.model.d.channels = (16, 16), (8, 8)
     config.batch_size, config.train_kimg = 16, STEPS * KIMG
     config.penalty.r1.weight, config.penalty.r1.interval = 1.0, 2
-    config.log.every_kimg, config.log.tensorboard = 2 * KIMG, False
+    config.log.every_kimg, config.log.trackers = 2 * KIMG, ()
     config.checkpoint.every_kimg = 4 * KIMG
     config.sample.every_kimg = config.eval.every_kimg = config.health.every_kimg = 6 * KIMG
     config.sample.grid = 2

@@ -21,16 +21,18 @@ FILMS = {
 def choose(flags, sheets: dict) -> tuple[str, dict]:
     """Returns what the flags ask for, and its table; raises a ConfigError for flags that do not go together."""
     tables = (sheets, FILMS)[:: -1 if flags.out.endswith((".mp4", ".webp", ".gif")) else 1]
-    known = {name: names for table in reversed(tables) for name, (_, names) in table.items()}
-    mode, *more = [name for name in known if name and flags[name].value] or [""]
+    takers = [(mode, names) for table in tables for mode, (_, names) in table.items()]
+    mode, *more = dict.fromkeys(name for name, _ in takers if name and flags[name].value) or [""]
     if more:
         raise ConfigError(f"--{mode} and --{more[0]}: give one of them")
     right = f"a film is of --{' or --'.join(FILMS)}, and FILE.mp4, FILE.webp or FILE.gif"
     require(mode in tables[0], "--out", flags.out, right)
-    for name in dict.fromkeys(name for names in known.values() for name in names):
-        if flags[name].present and name not in known[mode]:
-            takers = [f"--{other}" for other, names in known.items() if other and name in names and other != mode]
-            raise ConfigError(f"--{name} " + (f"goes with {takers[0]}" if takers else f"means nothing with --{mode}"))
+    for name in dict.fromkeys(name for _, names in takers for name in names):
+        if flags[name].present and name not in tables[0][mode][1]:
+            taker = next(other for other, names in takers if name in names)
+            what = "a picture" if tables[0] is FILMS else "a film"
+            goes = f"goes with {what}" if taker == mode else f"goes with --{taker}"
+            raise ConfigError(f"--{name} {goes if taker else f'means nothing with --{mode}'}")
     return mode, tables[0]
 
 

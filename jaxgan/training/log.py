@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, warnings.jsonl, TensorBoard and wandb.
+"""What a run writes down: metrics.jsonl, warnings.jsonl, and what trackers such as TensorBoard are given.
 
 `metrics.jsonl` is the record: one JSON object a line, `{"step": 1200, "kimg": 76.8, "loss/d": 1.234, ...}`, where step
 counts finished updates, and perf/seconds what they took, over all starts of the run. It survives a kill (each line is
@@ -7,26 +7,23 @@ resumed at step N, writes the line of step N where `has_line(N)` says that it is
 same rule.
 """
 
-import contextlib
 import errno
 import json
 import math
 import os
-import socket
-import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, RunFailed
-from jaxgan.core.files import atomic_write
+from jaxgan.core.files import announce, atomic_write
 from jaxgan.training.history import History
+from jaxgan.training.trackers import Trackers, check_trackers
 
 LONGEST_LINE = 2**20  # bytes
-TENSORBOARD_FLUSH_SECONDS = 10.0  # how old the events may be that a TensorBoard at the side shows
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
@@ -76,15 +73,14 @@ class Mark(NamedTuple):
 
 
 class MetricsLog:
-    """Writes `<workdir>/metrics.jsonl`, `<workdir>/tensorboard/` and, if asked, a wandb run.
+    """Writes `<workdir>/metrics.jsonl`, and tells trackers.
 
     Args:
       workdir: a local directory; made if need be.
       resume_step: the finished updates of the restored state; lines of later steps are removed, and hidden
         in TensorBoard. 0 is a run that begins: everything that is there is removed.
-      tensorboard: write TensorBoard events.
-      wandb: None, or keyword arguments for `wandb.init`, {} for the defaults; a resumed run goes on in the
-        same wandb run (its id is kept in `<workdir>/wandb_id`).
+      trackers: names in `TRACKERS`.
+      warn: is given a line when a tracker fails.
       active: False writes nothing: the processes other than the primary one.
       mark: what `mark` was when the restored state was saved.
 
@@ -99,29 +95,27 @@ class MetricsLog:
         workdir: str | os.PathLike,
         *,
         resume_step: int = 0,
-        tensorboard: bool = True,
-        wandb: dict | None = None,
+        trackers: Iterable[str] = (),
+        warn: Callable[[str], None] = announce,
         active: bool = True,
         mark: Mark | None = None,
     ):
-        self._file = self._events = self._wandb = None
-        self._resume_step, self.history, self._last_step = resume_step, History(), 0
+        self._file = self._trackers = None
+        self.history, self._last_step = History(), 0
         self.mark, self.is_as_marked = Mark(0, 0), True
         if not active:
             return
         if "://" in str(workdir):
             raise ConfigError(f"workdir={workdir} is not a local directory, which the logs need")
         workdir = Path(workdir)
-        if wandb is not None:  # first: without the package nothing is to be touched
-            self._wandb = _wandb_run(workdir, resume_step, wandb)
+        check_trackers(trackers)  # first: without the package nothing is to be touched
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
         self._file, self._workdir = path.open("ab", buffering=0), workdir
         self.mark = self._remember(path, resume_step, mark)
         self._file.truncate(self.mark.size)
         self._keep_warnings([warning for warning in read_warnings(workdir) if warning["step"] <= resume_step])
-        if tensorboard:
-            self._events = _EventFile(workdir / "tensorboard", resume_step)
+        self._trackers = Trackers(trackers, workdir, resume_step, warn)
 
     def _remember(self, path: Path, resume_step: int, mark: Mark | None) -> Mark:
         """Adds the lines up to a step to the history; returns their mark."""
@@ -157,13 +151,7 @@ class MetricsLog:
         line = json.dumps(line, allow_nan=False).encode() + b"\n"
         self._append(line)
         self.mark = self._add(record, line, self.mark)
-        if self._events:
-            from tensorboardX.proto.summary_pb2 import Summary
-
-            pairs = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-            self._events.add(step, Summary(value=pairs))
-        if self._wandb:
-            self._wandb.log(values, step=int(step))
+        self._trackers.scalars(int(step), values)
 
     def warning(self, step: int, kimg: float, text: str) -> None:
         """Keeps a warning for whoever looks at the run later."""
@@ -186,93 +174,27 @@ class MetricsLog:
             raise
 
     def images(self, step: int, name: str, image: np.ndarray) -> None:
-        """Logs one image, uint8 [H, W, C], to TensorBoard and wandb (the caller keeps the PNG)."""
-        if self._events:
-            from tensorboardX import summary
-
-            self._events.add(step, summary.image(name, image, dataformats="HWC"))
-        if self._wandb:
-            import wandb
-
-            self._wandb.log({name: wandb.Image(image)}, step=int(step))
+        """Gives one image, uint8 [H, W, C], to the trackers (the caller keeps the PNG)."""
+        if self._trackers:
+            self._trackers.image(int(step), name, image)
 
     def config(self, config: dict) -> None:
-        """Logs the settings, to TensorBoard as a text and to wandb as its config."""
-        if self._events:
-            from tensorboardX import summary
-
-            text = f"```json\n{json.dumps(config, indent=2)}\n```"
-            self._events.add(self._resume_step, summary.text("config", text))
-        if self._wandb:
-            self._wandb.config.update(config, allow_val_change=True)
+        """Gives the settings to the trackers."""
+        if self._trackers:
+            self._trackers.config(config)
 
     def flush(self) -> None:
         """Brings everything logged so far onto the disk."""
         if self._file:
+            self._trackers.flush()
             os.fsync(self._file.fileno())
-        if self._events:
-            self._events.flush()
 
     def close(self) -> None:
-        """Flushes and closes all, also where one of them fails; a second call does nothing."""
-        with contextlib.ExitStack() as stack:
-            for part, end in ((self._wandb, "finish"), (self._events, "close"), (self._file, "close")):
-                if part:
-                    stack.callback(getattr(part, end))
+        """Flushes and closes all, also where the disk is full; a second call does nothing."""
+        if self._file:
             try:
                 self.flush()
             finally:
-                self._file = self._events = self._wandb = None
-
-
-class _EventFile:
-    """One TensorBoard event file, written in the calling thread.
-
-    tensorboardX's SummaryWriter hands events to a thread through a queue that its flush does not wait for,
-    and names files by the second, so that a quick restart overwrites one; hence its RecordWriter.
-    """
-
-    def __init__(self, directory: Path, resume_step: int):
-        import tensorboardX
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-        directory.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"  # read in the order of names
-        self._event = Event
-        self._records = tensorboardX.RecordWriter(str(directory / name))
-        self._write(file_version="brain.Event:2")
-        # A START hides the events of this step and of later ones in the files before this one.
-        begin = resume_step + 1 if resume_step else 0
-        self._write(step=begin, session_log=SessionLog(status=SessionLog.START))
-        self.flush()
-
-    def _write(self, **fields) -> None:
-        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
-
-    def add(self, step: int, summary) -> None:
-        """Appends a Summary proto; it is seen from outside after `TENSORBOARD_FLUSH_SECONDS` or a flush."""
-        self._write(step=int(step), summary=summary)
-        if time.monotonic() - self._flushed > TENSORBOARD_FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        self._records.flush()
-        self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        self._records.close()
-
-
-def _wandb_run(workdir: Path, resume_step: int, options: dict):
-    """Starts a wandb run, after a resume the workdir's own again; wandb itself skips steps that it already has."""
-    try:
-        import wandb
-    except ImportError:
-        raise ConfigError("config.log.wandb=True needs: pip install 'jaxgan[wandb]'") from None
-    workdir.mkdir(parents=True, exist_ok=True)
-    id_file = workdir / "wandb_id"
-    resumed = {"id": id_file.read_text().strip()} if resume_step and id_file.exists() else {}
-    defaults = {"project": "jaxgan", "name": workdir.resolve().name, "dir": str(workdir), "resume": "allow"}
-    run = wandb.init(**(defaults | resumed | options))
-    atomic_write(id_file, f"{run.id}\n".encode())
-    return run
+                self._trackers.close()
+                self._file.close()
+                self._file = self._trackers = None

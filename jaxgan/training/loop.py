@@ -6,7 +6,6 @@ lines of metrics.jsonl after its checkpoint and makes what is missing of its ste
 
 import collections
 import contextlib
-import importlib.util
 import json
 import math
 import pathlib
@@ -40,6 +39,7 @@ from jaxgan.training.resume import checkpoint_directory, compare_with_saved, req
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint, write_about, write_report
 from jaxgan.training.start import read_start
+from jaxgan.training.trackers import check_trackers
 
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
@@ -102,7 +102,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             require(good, "config.steps_per_dispatch", config.steps_per_dispatch, right)
             saved = checkpoints.restore_run() or {"rollbacks": 0, "log": (0, 0)}
             rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
-            log = open_log(config, spec, workdir, step, saved)
+            log = open_log(console, config, spec, workdir, step, saved)
             before = [line["perf/seconds"] for line in log.history.lines() if "perf/seconds" in line]
             speed = Throughput(total * recipe.images_per_step, seconds=max(before, default=0.0))
             mirror.push(step)  # which removes what is there of later steps
@@ -242,8 +242,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require_memory("config.sample.grid", config.sample.grid, pixels, "the images")
     # Two batches are made ahead, one is on its way to the devices, and one is there.
     data.require_memory_of_batches(config.steps_per_dispatch, recipe, 4)
-    has_wandb = importlib.util.find_spec("wandb") is not None
-    require(has_wandb or not config.log.wandb, "config.log.wandb", True, "needs pip install 'jaxgan[wandb]'")
+    check_trackers(config.log.trackers)
     for net, penalties, steps_of_net in (("D", recipe.penalties_d, recipe.d_steps), ("G", recipe.penalties_g, 1)):
         between = steps(config, config.log.every_kimg) * steps_of_net
         for name, penalty in penalties.items():
@@ -303,14 +302,14 @@ def open_checkpoints(config, directory) -> Checkpoints:
         raise ConfigError(f"config.checkpoint.dir={str(directory)!r}: {error}") from error
 
 
-def open_log(config, spec: data.DataSpec, workdir: pathlib.Path, step: int, saved: dict) -> MetricsLog:
+def open_log(console: Progress, config, spec: data.DataSpec, workdir: pathlib.Path, step: int, saved) -> MetricsLog:
     """Returns the log of a run that goes on at `step`, and writes what the run is: config.json and data.json.
 
     Args:
       saved: what the checkpoint says of the run.
     """
     active, mark = is_primary_process(), Mark(*saved["log"])
-    options = dict(tensorboard=config.log.tensorboard, wandb={} if config.log.wandb else None)
+    options = dict(trackers=config.log.trackers, warn=console.note)
     log = MetricsLog(workdir, resume_step=step, active=active, mark=mark, **options)
     if active:
         log.config(config.to_dict())

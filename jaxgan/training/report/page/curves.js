@@ -36,6 +36,7 @@ function logTicks(low, high) {
       if (value >= low && value <= high) found.push(value);
     }
   }
+  if (found.length < 2) return ticks(10 ** low, 10 ** high, 4).map(Math.log10); // less than one of these steps
   const every = Math.ceil(found.length / 6);
   return found.filter((_, i) => i % every === 0);
 }
@@ -110,7 +111,7 @@ function Chart(title, panel, lines) {
     for (const { line, soft, bold } of curves) {
       if (soft) inner.append(svg("path", { class: "raw", stroke: line.color, d: path(line.x, line.y) }));
       inner.append(svg("path", { class: "line", stroke: line.color, d: path(line.x, bold) }));
-      if (!panel.smooth && line.x.length < 80) {
+      if (line.x.length < (panel.smooth ? 8 : 80)) {
         line.x.forEach((x, i) => inner.append(svg("circle", { cx: X(x), cy: Y(line.y[i]), r: 2.5, fill: line.color })));
       }
     }

@@ -37,7 +37,7 @@ function tiles(run) {
     return [score.name, number(best ? score.best : score.last), where];
   });
   found.push(["trained", kimg(run.kimg), `of ${kimg(run.total)}`]);
-  if (facts["trained for"]) found.push(["time", facts["trained for"], run.left ? `${run.left} left` : "over all starts"]);
+  if (facts["trained for"]) found.push(["time", facts["trained for"], run.status === "running" && run.left ? `${run.left} left` : "over all starts"]);
   if (facts.speed) found.push(["speed", facts.speed.split(" ")[0], "images a second"]);
   if (facts.cost) found.push(["cost", facts.cost.split(" ").slice(0, 2).join(" "), "an image"]);
   const tile = ([name, value, more]) => el("div", {}, el("span", {}, name), el("b", {}, value), el("small", {}, more));

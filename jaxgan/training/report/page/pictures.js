@@ -114,6 +114,7 @@ function samples() {
       heads(drawn[0].grid), canvas));
     still(canvas, picture(drawn[0].grid.reals), drawn[0].grid);
   }
+  if (many) page.append(el("h2", {}, "Samples"));
   page.append(pair, timeBar(drawn), strip);
 }
 

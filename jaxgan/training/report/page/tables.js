@@ -113,13 +113,13 @@ function comparison() {
   const columns = names.map((name) => runs.map((run) => chief(score(run, name))));
   const rows = runs.map((run, i) => [
     { text: run.name, node: el("span", { class: "key", style: `--color:${run.color}` }, run.name) },
-    ...differing.map((key) => asCell(value(run, key))),
     ...names.map((name, n) => ({ ...cell(columns[n][i]), best: columns[n][i] != null && columns[n][i] === bestOf(name, columns[n]) })),
     { text: number(run.kimg), value: run.kimg },
     { text: duration(run.seconds), value: run.seconds ?? undefined },
+    ...differing.map((key) => asCell(value(run, key))),
   ]);
   const label = (name) => (runs.some((run) => score(run, name)?.higher != null) ? `best ${name}` : name);
-  section("Runs", table(["run", ...differing, ...names.map(label), "kimg", "time"], rows, true));
+  section("Runs", table(["run", ...names.map(label), "kimg", "time", ...differing], rows, true));
 
   // Runs that differ in the seed only are one experiment.
   const groups = new Map();
@@ -136,13 +136,13 @@ function comparison() {
     return { values, mean, std };
   }));
   const means = [...groups.values()].map((group, g) => [
-    ...settings.map((key) => asCell(value(group[0], key))),
     { text: String(group.length), value: group.length },
     ...names.map((name, n) => {
       const { values, mean, std } = statistics[g][n];
       const text = values.length ? number(mean) + (values.length > 1 ? ` ± ${number(std, 2)}` : "") : "–";
       return { text, value: mean, best: groups.size > 1 && mean === bestOf(name, statistics.map((s) => s[n].mean)) };
     }),
+    ...settings.map((key) => asCell(value(group[0], key))),
   ]);
-  section("Over seeds: mean ± standard deviation", table([...settings, "seeds", ...names.map(label)], means, true));
+  section("Over seeds: mean ± standard deviation", table(["seeds", ...names.map(label), ...settings], means, true));
 }
