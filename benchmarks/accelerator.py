@@ -128,7 +128,7 @@ def train_twice(name: str) -> bool:
     """Returns whether a run has the same bits when it is interrupted, all state counted."""
     config = small(name)
     config.batch_size = 16
-    config.eval.metrics, config.checkpoint.best_metric, config.log.tensorboard = (), "", False
+    config.eval.metrics, config.checkpoint.best_metric, config.log.trackers = (), "", ()
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
     dataset = ArrayDataset(images, np.arange(64) % 10)
     ends = []

@@ -230,7 +230,7 @@ def test_minus_zero_is_kept():
 
 def test_a_run_begins_with_another_and_goes_on_without_it(tmp_path, capsys):
     config = config_of("mlp")
-    config.train_kimg, config.log.tensorboard, config.sample.grid = 0.004, False, 2
+    config.train_kimg, config.log.trackers, config.sample.grid = 0.004, (), 2
     state = random_state(recipe_of(config), 0)
     state = state.replace(ema=jax.tree.map(np.abs, state.ema))  # variances are
     _, path = save_state(tmp_path / "first", config, 0, state)
@@ -259,7 +259,7 @@ def test_nothing_is_written_where_nothing_fits(tmp_path):
 def test_the_recipe_for_few_images_trains(tmp_path):
     config = jaxgan.config("finetune")
     changes = {
-        **{"data.image_size": 8, "model.z_dim": 8, "batch_size": 8, "dtype": "float32", "log.tensorboard": False},
+        **{"data.image_size": 8, "model.z_dim": 8, "batch_size": 8, "dtype": "float32", "log.trackers": ()},
         **{"model.g.channels": (8, 8), "model.d.channels": (8, 8), "model.g.w_dim": 8, "model.g.mapping_layers": 1},
         **{"penalty.r1.interval": 2, "penalty.path.interval": 2, "log.every_kimg": 0.016, "train_kimg": 0.032},
         **{"sample.grid": 2, "eval.num_samples": 16},

@@ -7,6 +7,7 @@ resumed at step N, writes the line of step N where `has_line(N)` says that it is
 same rule.
 """
 
+import contextlib
 import errno
 import json
 import math
