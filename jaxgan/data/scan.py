@@ -43,7 +43,8 @@ def natural(name: str) -> tuple:
 
 def readable_suffixes() -> set[str]:
     """Returns the endings of the image files that can be read here; those of pillow-heif too where it is installed."""
-    suffixes = {suffix for suffix in SUFFIXES if suffix not in OPTIONAL or features.check(OPTIONAL[suffix])}
+    supported = features.get_supported()  # an older Pillow warns if it is asked for what it does not know
+    suffixes = {suffix for suffix in SUFFIXES if suffix not in OPTIONAL or OPTIONAL[suffix] in supported}
     try:
         import pillow_heif
     except ImportError:
