@@ -125,11 +125,12 @@ def check_source(data_config, conditional: bool = False) -> None:
     check_colour(data_config.alpha, "config.data.alpha")
     require_finite("config.data.held_out", data_config.held_out, 0)
     require(data_config.held_out < 1, "config.data.held_out", data_config.held_out, "must be below 1")
-    require_whole("config.data.num_classes", data_config.num_classes, 0, LARGEST_LABEL)
     if name == "images":
         check_place(directory, "config.data.dir")
         right = f"the images in {directory} have no labels; set it to False"
         require(not conditional or _has_labels(directory), "config.model.conditional", True, right)
+    elif name == "synthetic":
+        require_whole("config.data.num_classes", data_config.num_classes, 0, LARGEST_LABEL)
     elif name == "stacked_digits":
         require(channels in ("auto", 3), "config.data.channels", channels, "stacked_digits are RGB")
     elif name == "custom":
