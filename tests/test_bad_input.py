@@ -257,7 +257,9 @@ train --config=digits --config.eval.metrics=modes,kidd
 train --config=digits --config.eval.metrics=modes,modes
     config.eval.metrics='modes,modes': names a metric twice; once is enough
 train --config=digits --config.eval.metrics=fd_cifar
-    config.eval.metrics='fd_cifar': is defined for the data set cifar10 only
+    config.eval.metrics='fd_cifar': is defined for the data set cifar10 and images of 32x32x3 only
+train --config=digits --config.freeze.d_layers=1
+    config.freeze.d_layers=1: keeps weights that the net begins with, so name a run in config.init_from
 train --config=digits --config.eval.metrics=fid_per_class
     config.eval.metrics='fid_per_class': takes the classes of the samples
 train --config=digits --config.eval.num_samples=1
@@ -514,6 +516,12 @@ evaluate --images={small} --metrics=kid_cifar --reals={small}
     --num=40: kid_cifar takes at least 1000 fakes
 evaluate --images={small} --metrics=is_cifar --is_splits=40
     --num=40: is_cifar takes at least 80 fakes, 2 in each of 40 splits
+convert {small} out
+    --file='{small}': {small} is not a file of networks that can be read safely: the archive has 0 data.pkl
+convert {broken} out
+    --file='{broken}': {broken} is not a file of networks
+convert {broken}.pkl out
+    --file='{broken}.pkl': there is no such file
 evaluate --images={small} --metrics=is_cifar --neighbours=x.png
     --neighbours='{here}/x.png': takes a metric that compares with reals
 """

@@ -81,7 +81,7 @@ def _one_kind_of_error():
 def _describe(converted: Converted):
     """Returns a config and what the images are."""
     config = default_config()
-    config.data.name, config.data.image_size = "custom", converted.image_size
+    config.data.name, config.data.image_size = "", converted.image_size  # the images are not known here
     config.model.conditional = converted.num_classes > 0
     config.ema.half_life_kimg = 0.0
     for key, value in converted.settings.items():

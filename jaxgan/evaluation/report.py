@@ -99,7 +99,7 @@ def evaluate_run(
         right = "the net has no batch norm; give 0"
         require(first.has_batch_norm, "--standing_batches", choices.standing_batches, right)
     named = None, "none"
-    if first.num_classes or reals or _compares(metrics):
+    if reals or _compares(metrics) or (first.num_classes and first.config.data.name):  # a converted run names no data
         named = open_reals(reals, first.config.data, choices.split, data_changes)
     evaluator = _evaluator(metrics, choices, named, weights, neighbours, save_reference)
     for step, rule in steps:
