@@ -26,7 +26,7 @@ def get_config(variant="stylegan2"):
     if variant not in ("stylegan2", "r3gan"):
         raise ConfigError(f"finetune:{variant}: the variants are stylegan2 and r3gan")
     config = _stylegan2() if variant == "stylegan2" else _r3gan()
-    config.data.name = "folder"
+    config.data.name = "images"
     config.data.eval_split = ""
     config.data.flip = True
     config.model.conditional = False
