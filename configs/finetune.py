@@ -27,7 +27,7 @@ def get_config(variant="stylegan2"):
         raise ConfigError(f"finetune:{variant}: the variants are stylegan2 and r3gan")
     config = _stylegan2() if variant == "stylegan2" else _r3gan()
     config.data.name = "images"
-    config.data.eval_split = ""
+    config.data.held_out = 0.0  # of so few images none can be spared
     config.data.flip = True
     config.model.conditional = False
     config.init_from = "runs/source"

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxgan.models import MODELS, biggan
-from jaxgan.models.layers import SelfAttention, attention_block
+from jaxgan.models.attention import SelfAttention, attention_block
 
 KEY = jax.random.key(0)
 WIDTHS = (16, 8, 8)  # of the tiny nets, at 16 pixels

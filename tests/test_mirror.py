@@ -169,7 +169,7 @@ def test_a_log_that_goes_on_to_a_second_save_tells_of_checkpoints(tmp_path, last
     config = default_config()
     config.checkpoint.every_kimg, config.checkpoint.keep_every_kimg = 4 * 0.064, 100.0
     (tmp_path / "config.json").write_text(to_json(config))
-    with contextlib.closing(MetricsLog(tmp_path, tensorboard=False)) as log:
+    with contextlib.closing(MetricsLog(tmp_path)) as log:
         for step in range(1, last + 1):
             log.scalars(step, {"kimg": 0.064 * step})
     with pytest.raises(ConfigError, match=words) if words else contextlib.nullcontext():

@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
     config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
     with contextlib.chdir(folder):
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
-        for name in ("numerals", "cifar_r3gan2", "a", "b", "c"):
+        for name in ("numerals", "cifar_r3gan2", "source", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
         export("runs/cifar", "shared/cifar")
         pathlib.Path("configs").symlink_to(ROOT / "configs")

@@ -394,7 +394,7 @@ def test_a_second_start_is_refused_while_one_trains(tmp_path):
 def test_images_without_labels_are_refused_before_any_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = tiny_config()
-    config.model.conditional, config.data.name, config.data.dir = True, "folder", str(tmp_path / "photos")
+    config.model.conditional, config.data.name, config.data.dir = True, "images", str(tmp_path / "photos")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/1.png").write_bytes(b"no image")
     with pytest.raises(
@@ -562,7 +562,7 @@ def test_a_failing_by_product_costs_nothing_else(tmp_path, undisturbed, monkeypa
     assert lines(tmp_path) == lines(undisturbed)
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
     output = capsys.readouterr().out
-    assert str(tmp_path / "curves.png") in output
+    assert str(tmp_path / "report.html") in output
     assert grid_name(12) not in output  # a picture that is not there
     warnings = [line for line in output.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 4

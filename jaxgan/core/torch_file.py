@@ -29,6 +29,8 @@ _BROKEN = (  # what zipfile, pickletools, numpy and the functions below raise fo
     *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
 )
 
+SHARED = 2**20  # elements that may be views of fewer: in small files tensors share their numbers
+
 
 def load(path) -> dict:
     """Returns the dictionary in a file, its tensors as numpy arrays (bfloat16 as JAX has it).
@@ -239,7 +241,7 @@ class _Resolver:
         """Returns a storage or a tensor; a ValueError says where tensors are far more than what they are views of."""
         is_storage = isinstance(thing, _Storage)
         self._bytes["storages" if is_storage else "tensors"] += thing.array.nbytes if is_storage else thing.nbytes
-        if self._bytes["tensors"] > 2**20 + 16 * self._bytes["storages"]:  # whoever copies them would need it all
+        if self._bytes["tensors"] > 4 * SHARED + 16 * self._bytes["storages"]:  # whoever copies them would need it all
             raise ValueError("tensors share their numbers beyond all measure")
         return thing
 
@@ -262,7 +264,7 @@ def _tensor(resolver, record) -> np.ndarray:
         return np.zeros(size, flat.dtype)
     if last >= flat.size:
         raise ValueError(f"a tensor needs {last + 1} elements of a storage of {flat.size}")
-    if math.prod(size) > flat.size:  # a few bytes could be a huge one
+    if math.prod(size) > max(flat.size, SHARED):  # a few bytes could be a huge one
         raise ValueError(f"a tensor has shape {size}, of a storage of {flat.size} elements")
     view = np.ndarray(size, flat.dtype, flat, offset * flat.itemsize, [s * flat.itemsize for s in stride])
     return resolver.count(view)

@@ -319,7 +319,7 @@ class Evaluator:
             require(good, self._setting("metrics"), name, right)
         n = self.protocol.num
         sizes = (
-            len(_chosen(n, most)) * sum(extractor.widths(image_shape).values())
+            min(n, most or n) * sum(extractor.widths(image_shape).values())
             for most, extractor in self._extractors.items()
         )
         require_memory(self._setting("num"), n, 4 * sum(sizes), "the features")
