@@ -88,6 +88,7 @@ OFFICIAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["biggan", "sagan"])
 def test_the_numbers_are_studiogans(name):
     case = official_case(name)

@@ -404,6 +404,7 @@ print("saved", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_kill_during_a_save(tmp_path, caplog):
     with start_python("-c", KILLED, str(tmp_path)) as process:
         assert process.stdout.readline() == "saving\n"

@@ -69,6 +69,7 @@ def test_patches_are_normalised_by_channel():
     assert np.isfinite(normalised(np.full((2, 4, 49, 3), 7.0))).all()
 
 
+@pytest.mark.slow
 def test_swd_orders_what_is_done_to_images():
     """Images against others of their kind, less and more blurred, and with more and more noise."""
     images, others = pictures(128), pictures(128, seed=1)
@@ -153,6 +154,7 @@ def test_msssim_is_within_classes():
         msssim_within_classes(images[:2], np.array([0, 1]))
 
 
+@pytest.mark.slow
 def test_msssim_of_a_set_takes_no_reals_and_any_size():
     dataset = jaxgan.ArrayDataset(pictures(40, 150), np.arange(40) % 2)
     values = jaxgan.evaluate(dataset, metrics=["msssim"], show_progress=False)

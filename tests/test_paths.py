@@ -161,6 +161,7 @@ def test_one_process_at_a_time(tmp_path):
         assert (tmp_path / "made").is_dir()
 
 
+@pytest.mark.slow
 def test_the_package_imports_without_posix():
     """As on Windows: the modules that it lacks are hidden, and those that jaxgan needs come with Python everywhere."""
     code = """

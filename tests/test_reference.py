@@ -34,6 +34,7 @@ def their_file(tmp_path):
     return tmp_path / "theirs.npz"
 
 
+@pytest.mark.slow
 def test_a_file_says_what_the_images_say(their_file, reals, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fakes, ours = images(40, 1), tmp_path / "ours.npz"

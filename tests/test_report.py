@@ -67,6 +67,7 @@ def test_images_have_the_scores_of_the_samples_that_they_are(run, tmp_path, caps
     assert of_images["protocol"]["protocol"] == "nvidia but num=50"
 
 
+@pytest.mark.slow
 def test_reals_and_the_picture_of_neighbours(tmp_path, monkeypatch, capsys):
     """Images that are among the reals are their own nearest."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where features of reals are kept

@@ -228,6 +228,7 @@ def test_minus_zero_is_kept():
     assert kept["ab"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_another_and_goes_on_without_it(tmp_path, capsys):
     config = config_of("mlp")
     config.train_kimg, config.log.trackers, config.sample.grid = 0.004, (), 2

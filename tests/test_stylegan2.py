@@ -104,6 +104,7 @@ def test_minibatch_stddev_is_its_definition(group_size, channels):
             np.testing.assert_allclose(out[i, ..., 6 + c], share.std(axis=0).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_devices_change_neither_logits_nor_gradients_of_d():
     """Loss and R1 with groups that span devices; gradients averaged as the update step does."""
     d = Discriminator(**TINY_D)
@@ -230,6 +231,7 @@ def test_each_style_acts_and_the_last_one_linearly(generator):
         assert bend < 1e-4 if i == 3 else bend > 1e-2
 
 
+@pytest.mark.slow
 def test_low_precision_is_for_large_resolutions_and_clamps():
     z, x = normal(0, 2, Z), normal(1, 2, 8, 8, 3)
     g, d = Generator(**TINY_G), Discriminator(**TINY_D)

@@ -373,6 +373,7 @@ def test_length_is_free_unless_a_schedule_follows_it():
     assert fixed.startswith("config.train_kimg: 0.192 -> 0.384 (config.optim_g.lr_schedule='linear to 0' ")
 
 
+@pytest.mark.slow
 def test_transparent_rectangles_are_trained_on(tmp_path):
     config = tiny_config()
     config.data.name, config.data.image_size, config.data.channels = "synthetic", (16, 24), 4
@@ -648,6 +649,7 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_with_other_draws(tmp_path, 
         train(config, tmp_path / "thrice", images())
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_score_does_not_improve(tmp_path, monkeypatch, capsys):
     scores = {2: 3.0, 4: 1.0, 6: 2.0, 8: 1.0, 10: 0.5}
     monkeypatch.setattr(Evaluator, "evaluate", lambda self, generator, failed: {"kl": scores[generator.step]})
