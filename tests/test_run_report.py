@@ -343,3 +343,15 @@ def test_a_comparison(show, tmp_path):
     assert losses.locator("path.line").count() == 6
     opened.locator(".runs button").first.click()
     assert losses.locator("path.line").count() == 5
+
+
+def test_rectangles_are_cut_out_of_their_grids(tmp_path):
+    made = np.random.default_rng(0).integers(0, 256, (GRID * GRID, 4, SIZE, 3), dtype=np.uint8)
+    workdir = make_run(tmp_path / "run")
+    (workdir / "data.json").write_text(json.dumps(DataSpec((4, SIZE), 3, 0, 100, "")._asdict()))
+    save_png(workdir / "samples" / "000999.000kimg.png", show_grid(made, GRID))
+    run = contents(workdir)
+    assert run["grid"]["cell"] == [4, SIZE]
+    assert dict(run["facts"])["images"] == "100 of 8\u00d74"
+    expected = made.reshape(GRID, GRID, 4, SIZE, 3).swapaxes(1, 2).reshape(GRID * 4, -1, 3)
+    np.testing.assert_array_equal(decode(run["grid"]["frames"][-1][1]), expected)

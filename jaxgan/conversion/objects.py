@@ -56,6 +56,13 @@ class Arrays:
             raise ValueError(f"{self._what} has no {name}")
         return self._arrays[name].shape
 
+    def count(self, pattern: str) -> int:
+        """Returns how many of the numbers 0, 1, .. make a name that is there."""
+        n = 0
+        while pattern.format(n) in self:
+            n += 1
+        return n
+
     def take(self, name: str, axes: tuple[int, ...] | None = None) -> np.ndarray:
         """Returns an array in float32, its axes in another order."""
         self.shape(name)
@@ -85,6 +92,12 @@ def as_dict(value) -> dict:
     if isinstance(value, Record):
         return dict(value.items)
     return value if isinstance(value, dict) else {}
+
+
+def images_in_training(content: dict) -> int:
+    """Returns how many images the networks of a file were trained on; 0: it does not say."""
+    images = as_dict(content.get("training_set_kwargs")).get("max_size")
+    return images if isinstance(images, int) and images > 0 else 0
 
 
 def class_name(module) -> str:

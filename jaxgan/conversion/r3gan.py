@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxgan.conversion.objects import Arrays, Converted, arrays_of, as_dict, class_name
+from jaxgan.conversion.objects import Arrays, Converted, arrays_of, as_dict, class_name, images_in_training
 
 LICENCE = (
     "the repository of R3GAN states no licence; ask its authors before you share or sell what comes of the weights"
@@ -19,7 +19,7 @@ def convert(content: dict) -> Converted:
     """Returns the networks of a file; raises a ValueError where their architecture is none that jaxgan has."""
     arrays = {name: arrays_of(content.get(name), name) for name in ("G", "D", "G_ema")}
     g, d = arrays["G_ema"], arrays["D"]
-    stages = _count(g, "Model.MainLayers.{}.Layers.1.LinearLayer1.Layer.weight")
+    stages = g.count("Model.MainLayers.{}.Layers.1.LinearLayer1.Layer.weight")
     first = "Model.MainLayers.0.Layers.0"
     classes = g.shape("Model.EmbeddingLayer.weight")[1] if "Model.EmbeddingLayer.weight" in g else 0
     embedded = g.shape("Model.EmbeddingLayer.weight")[0] if classes else 0
@@ -46,22 +46,14 @@ def convert(content: dict) -> Converted:
     if d.names:
         variables["d"] = _discriminator(d, stages, settings["model.d.blocks"])
     channels = variables["ema"]["params"]["pixels"]["kernel"].shape[-1]
-    images = as_dict(content.get("training_set_kwargs")).get("max_size")
-    known = images if isinstance(images, int) and images > 0 else 0
-    return Converted("R3GAN", LICENCE, settings, 4 << (stages - 1), channels, classes, variables, known)
-
-
-def _count(arrays: Arrays, pattern: str) -> int:
-    n = 0
-    while pattern.format(n) in arrays:
-        n += 1
-    return n
+    images = images_in_training(content)
+    return Converted("R3GAN", LICENCE, settings, 4 << (stages - 1), channels, classes, variables, images)
 
 
 def _blocks(arrays: Arrays, stages: int, at: int) -> int:
     """Returns the number of blocks in each stage; they are the layers from number `at` on."""
     counts = {
-        _count(arrays, f"Model.MainLayers.{i}.Layers.{{}}.LinearLayer3.Layer.weight")
+        arrays.count(f"Model.MainLayers.{i}.Layers.{{}}.LinearLayer3.Layer.weight")
         if at == 0
         else sum(f".MainLayers.{i}." in name and name.endswith("LinearLayer3.Layer.weight") for name in arrays.names)
         for i in range(stages)

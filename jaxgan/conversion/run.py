@@ -14,6 +14,7 @@ from jaxgan.core import torch_file
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, atomic_write
+from jaxgan.core.shapes import size_in_words
 from jaxgan.data import DataSpec
 from jaxgan.gan.nets import abstract_variables
 from jaxgan.gan.recipe import make_nets
@@ -51,7 +52,7 @@ def convert(file, out) -> dict[str, str]:
     source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "family": converted.family}
     about = {"config": config.to_dict(), "data": data._asdict(), "rollbacks": 0, "log": (0, 0)}
     _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
-    images = f"{data.image_size}x{data.image_size}, {data.channels} channel(s)"
+    images = f"{size_in_words(data.image_size)}, {data.channels} channel(s)"
     return {
         "from": converted.family,
         "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",
@@ -97,11 +98,9 @@ def _require_fit(converted: Converted, config, data: DataSpec, file: str) -> Non
         g, d = make_nets(config, data)
     except ValueError as error:
         raise ConfigError(f"file={file!r}: describes nets that jaxgan does not have: {error}") from error
-    size = data.image_size
-    shapes = {"g": (config.model.z_dim,), "d": (size, size, data.channels)}
     for part, variables in converted.variables.items():
-        name = "d" if part == "d" else "g"
-        here = traverse_util.flatten_dict(abstract_variables(d if name == "d" else g, shapes[name]), sep="/")
+        here = abstract_variables(d if part == "d" else g, config.model.z_dim)
+        here = traverse_util.flatten_dict(here, sep="/")
         there = traverse_util.flatten_dict(variables, sep="/")
         for key in sorted(here.keys() | there.keys()):
             ours, theirs = (str(list(x[key].shape)) if key in x else "absent" for x in (here, there))

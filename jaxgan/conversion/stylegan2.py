@@ -4,7 +4,16 @@ import math
 
 import numpy as np
 
-from jaxgan.conversion.objects import Arrays, Converted, arrays_of, as_dict, attributes, class_name, submodule
+from jaxgan.conversion.objects import (
+    Arrays,
+    Converted,
+    arrays_of,
+    as_dict,
+    attributes,
+    class_name,
+    images_in_training,
+    submodule,
+)
 
 LICENCE = (
     "weights that NVIDIA published are under the NVIDIA Source Code License, for research or evaluation only and not "
@@ -39,8 +48,8 @@ def convert(content: dict) -> Converted:
         "model.z_dim": inputs - (w_dim if classes else 0),
         "model.g.channels": widths,
         "model.g.w_dim": w_dim,
-        "model.g.mapping_layers": count(arrays, "mapping.fc{}.weight"),
-        "model.g.w_avg_decay": float(attributes(submodule(g, "mapping")).get("w_avg_beta") or 0.995),
+        "model.g.mapping_layers": arrays.count("mapping.fc{}.weight"),
+        "model.g.w_avg_decay": attributes(submodule(g, "mapping")).get("w_avg_beta"),
         "loss": "ns",
     }
     variables = {"ema": g_variables(arrays, sizes)}
@@ -51,15 +60,14 @@ def convert(content: dict) -> Converted:
         settings |= {
             "model.d.channels": tuple(d_width(arrays, r) for r in reversed(sizes)),
             "model.d.architecture": "resnet" if f"b{size}.skip.weight" in arrays else "orig",
-            "model.d.mapping_layers": count(arrays, "mapping.fc{}.weight") or None,
+            "model.d.mapping_layers": arrays.count("mapping.fc{}.weight") or None,
             "model.d.group_size": int(mbstd.get("group_size") or 2**20),  # None there: the whole batch
             "model.d.group_channels": int(mbstd.get("num_channels", 0)),
         }
         variables["d"] = d_variables(arrays, sizes)
-    images = as_dict(content.get("training_set_kwargs")).get("max_size")
     channels = variables["ema"]["params"]["synthesis_net"]["to_rgb_0"]["bias"].shape[0]
-    known = images if isinstance(images, int) and images > 0 else 0
-    return Converted("StyleGAN2-ADA for PyTorch", LICENCE, settings, size, channels, classes, variables, known)
+    images = images_in_training(content)
+    return Converted("StyleGAN2-ADA for PyTorch", LICENCE, settings, size, channels, classes, variables, images)
 
 
 def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
@@ -71,23 +79,17 @@ def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
     rate = attributes(submodule(g, "mapping.fc0")).get("bias_gain")
     if not isinstance(rate, float) or not math.isclose(rate, 0.01):
         raise ValueError(f"its mapping network learns {rate} times as fast as the rest; jaxgan's 0.01 times")
+    if not isinstance(decay := attributes(submodule(g, "mapping")).get("w_avg_beta"), float):
+        raise ValueError(f"its average of styles has the decay {decay}")
     blur = arrays_of(g, "G_ema").take("synthesis.b8.resample_filter")
     if blur.shape != FILTER.shape or not np.allclose(blur, FILTER, atol=1e-6):
         raise ValueError("it resamples with another filter than 1, 3, 3, 1")
 
 
-def count(arrays: Arrays, pattern: str) -> int:
-    """Returns how many of the numbers 0, 1, .. make a name that is there."""
-    n = 0
-    while pattern.format(n) in arrays:
-        n += 1
-    return n
-
-
 def mapping(arrays: Arrays, prefix: str) -> dict:
     """Returns the parameters of a mapping network; layers in the order in which they are there."""
     params = {"classes": arrays.dense(f"{prefix}.embed")} if f"{prefix}.embed.weight" in arrays else {}
-    layers = count(arrays, prefix + ".fc{}.weight")
+    layers = arrays.count(prefix + ".fc{}.weight")
     return params | {f"dense_{i}": arrays.dense(f"{prefix}.fc{i}") for i in range(layers)}
 
 

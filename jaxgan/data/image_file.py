@@ -22,9 +22,7 @@ class Form(NamedTuple):
     height: int
     width: int
     channels: int = 3  # 1: grey, 3: RGB, 4: RGBA
-    crop: str = (
-        "center"  # the largest part of this shape: "center", or "random", drawn from the name; "none": stretched
-    )
+    crop: str = "center"  # the largest part of this shape, there or "random", by the name; "none": all, stretched
     alpha: str = "white"  # the colour that transparent images are laid on, unless there are 4 channels
     exact: bool = False  # refuse an image of another size, instead of cropping and resizing it
 

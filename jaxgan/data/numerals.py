@@ -133,8 +133,9 @@ def _between(low: float, high: float, draws: np.ndarray) -> np.ndarray:
 
 def _colour(hue, saturation, value) -> np.ndarray:
     """Returns colours of hues (which repeat after 1), saturations and values in 0..1 as RGB, float32 [N, 3]."""
-    k = (hue[:, None] * 6 + np.array([5, 3, 1], np.float32)) % 6
-    return value[:, None] * (1 - saturation[:, None] * np.clip(np.minimum(k, 4 - k), 0, 1))
+    from matplotlib.colors import hsv_to_rgb
+
+    return hsv_to_rgb(np.stack([hue % 1, saturation, value], axis=-1))
 
 
 def _bilinear(fields, font, numeral, row, column) -> np.ndarray:

@@ -114,7 +114,7 @@ def check_source(data_config, conditional: bool = False) -> None:
 
     Args:
       data_config: the section `config.data`.
-      conditional: config.model.conditional, which takes labels; of one's own images it is known by now
+      conditional: config.model.conditional, which takes labels; of one's own images it is known by now.
     """
     name, directory = data_config.name, data_config.dir
     check_image_size(data_config.image_size, "config.data.image_size")

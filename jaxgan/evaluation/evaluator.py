@@ -103,7 +103,6 @@ class Evaluator:
     def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
         labels, features = self.check(fakes), {}
-        self._check_memory(fakes.image_shape)
         generator = self._with_statistics(fakes) if isinstance(fakes, Generator) else None
         for most, extractor in self._extractors.items():
             chosen = _chosen(self.protocol.num, most).astype(np.int32)

@@ -18,9 +18,14 @@ def _initialise(net: nn.Module, shape: tuple[int, ...], batch_size: int, key):
     return net.init_with_output(key, jnp.zeros((batch_size, *shape)), labels, train=False, keys=keys)
 
 
-def abstract_variables(net: nn.Module, shape: tuple[int, ...]) -> dict:
-    """Returns the variables of a net without computing them; `shape` is that of one example, (z_dim,) or (H, W, C)."""
-    return jax.eval_shape(lambda key: _initialise(net, shape, 1, key)[1], jax.random.key(0))
+def input_shape(net: nn.Module, z_dim: int) -> tuple[int, ...]:
+    """Returns the shape of one example that a net takes, (z_dim,) of a generator and (H, W, C) of a discriminator."""
+    return net.image_shape if isinstance(net, BaseDiscriminator) else (z_dim,)
+
+
+def abstract_variables(net: nn.Module, z_dim: int) -> dict:
+    """Returns the variables of a net without computing them."""
+    return jax.eval_shape(lambda key: _initialise(net, input_shape(net, z_dim), 1, key)[1], jax.random.key(0))
 
 
 @functools.lru_cache(maxsize=256)
@@ -116,7 +121,7 @@ def rematerialise(function, on: bool):
 def frozen_parameters(config, name: str, net: nn.Module) -> tuple[str, ...]:
     """Returns the parameters of net "g" or "d" that config.freeze keeps, by their paths."""
     setting, count = f"config.freeze.{name}_layers", config.freeze[f"{name}_layers"]
-    layers = layer_names(net, (config.model.z_dim,) if name == "g" else net.image_shape)
+    layers = layer_names(net, input_shape(net, config.model.z_dim))
     most = len(layers) - (name == "d")  # of G, the mapping network may be left to train
     right = f"must be in 0 .. {most}, as the layers are {', '.join(layers)}"
     require(0 <= count <= most, setting, count, right)

@@ -53,6 +53,10 @@ class Optimizer:
         """Returns what to add to the parameters, and the new state."""
         return self._made(images_seen).update(grads, opt_state, params)
 
+    def is_frozen(self, path: str) -> bool:
+        """Returns whether the parameter at a path, such as "conv_0a/kernel", stays as it is."""
+        return any(f"{path}/".startswith(f"{frozen}/") for frozen in self.frozen)
+
     def keep_frozen(self, new, old):
         """Returns the tree `new`, such as parameters or gradients, with the frozen leaves of `old`."""
         return jax.tree.map(lambda label, n, o: o if label == "frozen" else n, self._labels(new), new, old)
@@ -66,8 +70,7 @@ class Optimizer:
 
     def _labels(self, params):
         def label(path, _):
-            name = "/".join(str(entry.key) for entry in path)
-            return "frozen" if any(f"{name}/".startswith(f"{frozen}/") for frozen in self.frozen) else "trained"
+            return "frozen" if self.is_frozen("/".join(str(entry.key) for entry in path)) else "trained"
 
         return jax.tree_util.tree_map_with_path(label, params) if self.frozen else jax.tree.map(lambda _: "", params)
 

@@ -15,7 +15,7 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
-from jaxgan.gan.nets import check_net, frozen_parameters, naming_setting
+from jaxgan.gan.nets import check_net, frozen_parameters, input_shape, naming_setting
 from jaxgan.gan.optim import OPTIMIZERS, Optimizer, as_optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.schedules import Schedule, as_schedule, parse_schedule, require_range
@@ -244,9 +244,9 @@ def make_nets(config, data: DataSpec | None = None) -> tuple[BaseGenerator, Base
     require(model.conditional or conditioning == "projection", "config.model.conditioning", conditioning, right)
     generator = make_generator(config, data)
     discriminator = _make_net(config, data, "d", dict(conditioning=conditioning, san=model.san))
-    for name, net, shape in (("g", generator, (model.z_dim,)), ("d", discriminator, generator.image_shape)):
+    for name, net in (("g", generator), ("d", discriminator)):
         with naming_setting(config, name):
-            check_net(net, shape, config.batch_size)
+            check_net(net, input_shape(net, model.z_dim), config.batch_size)
     return generator, discriminator
 
 

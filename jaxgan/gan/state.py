@@ -88,6 +88,12 @@ def init_state(recipe: Recipe, key: jax.Array) -> TrainState:
     )
 
 
+def parameter_counts(recipe: Recipe) -> tuple[int, int]:
+    """Returns how many parameters G and D have; computes nothing."""
+    state = jax.eval_shape(init_state, recipe, jax.eval_shape(lambda: jax.random.key(0)))
+    return tuple(sum(x.size for x in jax.tree.leaves(net.params)) for net in (state.g, state.d))
+
+
 def state_bytes(recipe: Recipe) -> int:
     """Returns how much memory a state takes: parameters, moments of the optimizers, averages; computes nothing."""
     state = jax.eval_shape(init_state, recipe, jax.eval_shape(lambda: jax.random.key(0)))

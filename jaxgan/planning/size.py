@@ -6,7 +6,7 @@ from jaxgan.core.errors import ConfigError
 from jaxgan.core.memory import describe_bytes
 from jaxgan.data.batches import batch_spec
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import init_state, state_bytes
+from jaxgan.gan.state import init_state, parameter_counts, state_bytes
 from jaxgan.gan.step import train_step
 from jaxgan.ops import flops
 from jaxgan.planning.chips import chip_of
@@ -64,7 +64,7 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
     """Returns in lines what a run of so many kimg takes on these devices."""
     state = step_shapes(recipe)[0]
     g, d = (net.params for net in (state.g, state.d))
-    parameters = [sum(x.size for x in jax.tree.leaves(net)) for net in (g, d)]
+    parameters = parameter_counts(recipe)
     gradients = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((g, d)))
     size, operations, chip = state_bytes(recipe), operations_per_image(recipe), chip_of(devices[0].device_kind)
     total = 1e3 * kimg * operations

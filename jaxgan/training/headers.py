@@ -1,13 +1,11 @@
 """What a run prints at its start, where it goes on, and at its end."""
 
-import jax
-
 from jaxgan.core.processes import describe_devices
 from jaxgan.core.shapes import size_in_words
 from jaxgan.core.shell import command_line, from_here
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import init_state
+from jaxgan.gan.state import parameter_counts
 from jaxgan.settings import steps
 from jaxgan.training.console import Progress
 from jaxgan.training.run import Run
@@ -31,8 +29,7 @@ def print_start(
       facts: what is known of the images.
       start: the weights that the run begins with; None where it begins from nothing, or goes on.
     """
-    nets = jax.eval_shape(init_state, recipe, jax.random.key(0))
-    parameters = [sum(x.size for x in jax.tree.leaves(net.params)) for net in (nets.g, nets.d)]
+    parameters = parameter_counts(recipe)
     console.header(
         f"{config.model.name}, {config.loss} loss, on {config.data.name}",
         {

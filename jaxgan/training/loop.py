@@ -37,7 +37,7 @@ from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
-from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint, write_about, write_report
+from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint, write_report
 from jaxgan.training.start import read_start
 from jaxgan.training.trackers import check_trackers
 
@@ -112,7 +112,6 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with closing(log, console):
                 print_resume(run, step)
-                write_about(run)
                 try:
                     return loop(run, devices.replicate(state), step, dataset, caller)
                 except TrainingDiverged as error:

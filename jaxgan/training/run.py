@@ -36,6 +36,7 @@ class Run:
     speed: Throughput
     mirror: Mirror
     rollbacks: int = 0  # times that the run went back to a checkpoint after a divergence
+    about: dict = field(default_factory=dict)  # what is in about.json, as far as this start wrote it
     told: set = field(default_factory=set)  # kinds of failures that `warn` told of
 
     @property

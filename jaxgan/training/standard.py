@@ -16,7 +16,7 @@ from jaxgan.data import Dataset, evenly_spaced, read, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.nets import split_answer
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import TrainState, init_state
+from jaxgan.gan.state import TrainState, parameter_counts
 from jaxgan.planning.size import operations_per_image
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.pictures import save_png, show_grid
@@ -194,24 +194,27 @@ def write_line(run: Run, step, state, metrics, generator) -> dict[str, float]:
     return measured
 
 
-def write_about(run: Run) -> None:
-    """Writes what the run is made of and runs on, for its report."""
-    if is_primary_process():
-        nets = jax.eval_shape(init_state, run.recipe, jax.random.key(0))
-        sizes = {name: sum(x.size for x in jax.tree.leaves(net.params)) for name, net in (("g", nets.g), ("d", nets.d))}
-        about = {
-            "generator": sizes["g"],
-            "discriminator": sizes["d"],
-            "flops_per_image": operations_per_image(run.recipe),
-            "hardware": describe_devices(),
-            "software": f"jaxgan {__version__}, JAX {jax.__version__}, Python {platform.python_version()}",
-        }
+def write_about(run: Run, step: int) -> None:
+    """Writes what the run is made of and runs on, for its report.
+
+    The operations are counted with the first report after a step: to trace the step for them takes seconds.
+    """
+    about = dict(run.about)
+    if not about:
+        about |= dict(zip(("generator", "discriminator"), parameter_counts(run.recipe)))
+        about["hardware"] = describe_devices()
+        about["software"] = f"jaxgan {__version__}, JAX {jax.__version__}, Python {platform.python_version()}"
+    if step and "flops_per_image" not in about:
+        about["flops_per_image"] = operations_per_image(run.recipe)
+    if about != run.about:
+        run.about.update(about)
         atomic_write(run.workdir / ABOUT, json.dumps(about, indent=2).encode())
 
 
 def write_report(run: Run, step=0, state=None, metrics=None, generator=None, status: str = "running") -> None:
     """Writes report.html, with the lines and pictures so far."""
     if is_primary_process():
+        write_about(run, step)
         page.write(run.workdir / "report.html", [run.workdir], run.log.history, status=status)
 
 

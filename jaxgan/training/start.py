@@ -74,7 +74,7 @@ def read_start(config, recipe: Recipe) -> Start | None:
     for part in parts:
         net = recipe.discriminator if part == "d" else recipe.generator
         # What this net would be with the other run's classes and channels is what its weights have to be.
-        here, expected = (_shapes(net, recipe.z_dim, part) for net in (net, net.clone(**fields)))
+        here, expected = (_shapes(net, recipe.z_dim) for net in (net, net.clone(**fields)))
         there = {key: array.shape for key, array in traverse_util.flatten_dict(items[part]).items()}
         if unfit := [key for key in expected | there if expected.get(key) != there.get(key)]:
             raise ConfigError(f"config.init_from={path!r}: {_mismatch(part, unfit, there, expected, saved, config)}")
@@ -91,10 +91,9 @@ def read_start(config, recipe: Recipe) -> Start | None:
     return Start(arrays, facts)
 
 
-def _shapes(net, z_dim: int, part: str) -> dict[tuple, tuple]:
+def _shapes(net, z_dim: int) -> dict[tuple, tuple]:
     """Returns the shapes of a net's variables by their paths."""
-    shape = net.image_shape if part == "d" else (z_dim,)
-    return {key: x.shape for key, x in traverse_util.flatten_dict(abstract_variables(net, shape)).items()}
+    return {key: x.shape for key, x in traverse_util.flatten_dict(abstract_variables(net, z_dim)).items()}
 
 
 def _layer(key: tuple) -> str:
@@ -123,6 +122,6 @@ def _require_frozen_weights(recipe: Recipe, anew: dict) -> None:
     """Raises a ConfigError where something that is to be frozen begins anew."""
     for part, optimizer in (("g", recipe.optimizer_g), ("d", recipe.optimizer_d)):
         for key in anew.get(part, ()):
-            if any(f"{'/'.join(key[1:])}/".startswith(f"{frozen}/") for frozen in optimizer.frozen):
+            if optimizer.is_frozen("/".join(key[1:])):
                 right = "begins anew, as classes or channels are others, and has to be trained; freeze less"
                 raise ConfigError(f"config.freeze: {part}'s {_layer(key)} {right}")

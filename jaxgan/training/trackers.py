@@ -113,15 +113,15 @@ class Wandb:
         self._run.config.update(config, allow_val_change=True)
 
     def flush(self) -> None:
-        """Does nothing: wandb has a process of its own."""
+        """Does nothing: the library has a process or a thread of its own."""
 
     def close(self) -> None:
         """Ends the run."""
         self._run.finish()
 
 
-class Trackio:
-    """A run of Trackio, on this machine, in the project jaxgan; `trackio show` shows it."""
+class Trackio(Wandb):
+    """A run of Trackio, which has wandb's functions, on this machine, in the project jaxgan; see `trackio show`."""
 
     needs = "trackio"
 
@@ -130,26 +130,11 @@ class Trackio:
 
         name = workdir.resolve().name
         options = dict(embed=False, resume="allow" if resume_step else "never")
-        self._trackio, self._run = trackio, trackio.init(project="jaxgan", name=name, **options)
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Logs one value for each name."""
-        self._run.log(values, step=step)
-
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Logs an image, uint8 [H, W, C]."""
-        self._run.log({name: self._trackio.Image(image)}, step=step)
+        self._run, self._image = trackio.init(project="jaxgan", name=name, **options), trackio.Image
 
     def config(self, config: dict) -> None:
         """Sets the run's settings."""
         self._run.config.update(config)
-
-    def flush(self) -> None:
-        """Does nothing: Trackio has a thread of its own."""
-
-    def close(self) -> None:
-        """Ends the run."""
-        self._run.finish()
 
 
 class Mlflow:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxgan import config_files
 from jaxgan.core.errors import require
 from jaxgan.core.files import as_path, read_json
+from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.core.shell import from_here
 from jaxgan.data import DataSpec
 from jaxgan.evaluation import METRICS
@@ -104,7 +105,7 @@ def _command(config, base: str, changes: dict, workdir: Path) -> str:
 
 def _facts(config, spec: DataSpec, about: dict, lines: list[dict], seconds: float) -> list[list[str]]:
     """Returns what the run is, [[what, in words], ...]."""
-    size, classes = f"{spec.image_size}\u00d7{spec.image_size}", spec.num_classes
+    size, classes = size_in_words(spec.image_size).replace("x", "\u00d7"), spec.num_classes
     facts = {"images": f"{spec.num_images:,} of {size}" + (f", {classes:,} classes" if classes else "")}
     facts |= {key: f"{about[key]:,} parameters" for key in ("generator", "discriminator") if key in about}
     if "flops_per_image" in about:
@@ -199,7 +200,8 @@ def _grid(workdir: Path, config, spec: DataSpec, budget: float) -> dict | None:
     """Returns the grids of samples over time and that of real images, or None where there is none."""
     samples = workdir / "samples"
     planes = 3 if config.data.name == "stacked_digits" else 1
-    cells = frames.Cells(config.sample.grid, spec.image_size, planes * spec.image_size)
+    height, width = height_width(spec.image_size)
+    cells = frames.Cells(config.sample.grid, height, planes * width)
     pictures = frames.choose(sorted(samples.glob("*kimg.png")), cells, SHARE * budget)
     if not pictures:
         return None
