@@ -171,6 +171,7 @@ BAD_SOURCES = {
     "another file": (dict(name="images", dir=__file__), r"^config\.data\.dir=.*: name a directory of images, .*npz$"),
     "a home for a file": (dict(name="images", dir="/no.zip"), r"^config\.data\.dir='/no\.zip': there is no such"),
     "grey digits": (dict(name="stacked_digits", channels=1), r"^config\.data\.channels=1: stacked_digits are RGB$"),
+    "grey numerals": (dict(name="numerals", channels=1), r"^config\.data\.channels=1: numerals are RGB$"),
     "too few classes": (dict(name="synthetic", num_classes=-1), r"^config\.data\.num_classes=-1: must be a whole num"),
     "half a channel": (dict(channels="grey"), r"^config\.data\.channels='grey': choose auto, 1, 3 or 4$"),
     "glass": (dict(alpha="#ffffff80"), r"^config\.data\.alpha='#ffffff80': must be opaque$"),

@@ -131,8 +131,8 @@ def check_source(data_config, conditional: bool = False) -> None:
         require(not conditional or _has_labels(directory), "config.model.conditional", True, right)
     elif name == "synthetic":
         require_whole("config.data.num_classes", data_config.num_classes, 0, LARGEST_LABEL)
-    elif name == "stacked_digits":
-        require(channels in ("auto", 3), "config.data.channels", channels, "stacked_digits are RGB")
+    elif name in ("numerals", "stacked_digits"):
+        require(channels in ("auto", 3), "config.data.channels", channels, f"{name} are RGB")
     elif name == "custom":
         open_custom(data_config, data_config.split, "config.data.split")
     elif name == "cifar10":
