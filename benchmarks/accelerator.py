@@ -17,6 +17,7 @@ factors of products unless JAX_DEFAULT_MATMUL_PRECISION=highest; PyTorch is told
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ import statistics
 import tempfile
 import time
 import zlib
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +34,8 @@ import step
 from jax import lax
 
 import jaxgan
-from jaxgan.core.parallel import AXIS, Devices
-from jaxgan.data import ArrayDataset, batch_spec
-from jaxgan.gan.step import scan_steps
+from jaxgan.core.parallel import Devices
+from jaxgan.data import ArrayDataset
 from jaxgan.ops.conv import conv, conv_transpose
 from jaxgan.planning.chips import chip_of
 
@@ -65,19 +66,20 @@ def distance(tree, reference) -> float:
     return (sum(np.sum((x - y) ** 2) for x, y in pairs) / sum(np.sum(y**2) for _, y in pairs)) ** 0.5
 
 
+@functools.partial(jax.jit, static_argnames=("function", "stride", "padding", "groups", "precision", "impl"))
+def with_gradients(function, x, kernel, dy, **options):
+    """Returns y and the gradients by x and the kernel."""
+    y, pull = jax.vjp(lambda x, kernel: function(x, kernel, **options), x, kernel)
+    return y, pull(dy)
+
+
 def check_convolutions():
     """Yields (what, figure, whether it is right) for the convolutions of the nets and their gradients."""
     rng = np.random.default_rng(0)
 
     def evaluate(function, dtype, device, arrays, **options):
-        """Returns y and the gradients by x and the kernel."""
-
-        def compute(x, kernel, dy):
-            y, pull = jax.vjp(lambda x, kernel: function(x, kernel, **options), x, kernel)
-            return y, pull(dy)
-
         arrays = [jax.device_put(jnp.asarray(x, dtype), device) for x in arrays]
-        return jax.device_get(jax.jit(compute)(*arrays))
+        return jax.device_get(with_gradients(function, *arrays, **options))
 
     cpu = jax.devices("cpu")[0]
     for name, dtype, precision, bound in PRECISIONS:
@@ -96,8 +98,8 @@ def check_convolutions():
 
 
 def small(name: str):
-    """Returns a config with narrow nets, in float32."""
-    config = step.load(name, {"dtype": "float32", "batch_size": 8, "steps_per_dispatch": 1})
+    """Returns a config with narrow nets, in float32; all checks take its five steps at once, so it is compiled once."""
+    config = step.load(name, {"dtype": "float32", "batch_size": 16, "steps_per_dispatch": 5})
     config.model.g.channels = config.model.d.channels = (32, 32, 32, 32)
     return config
 
@@ -105,18 +107,16 @@ def small(name: str):
 def check_steps(names: list[str]):
     """Yields what `check_convolutions` does for five steps of each config, on one accelerator and on the CPU."""
     for name in names:
-        recipe, rng = step.make_recipe(config := small(name)), np.random.default_rng(0)
-        spec = batch_spec(recipe, recipe.image_shape, 1, 5)
-        high = {"images": 256, "labels": max(recipe.generator.num_classes, 1)}
-        batch = {key: rng.integers(0, high[key], x.shape, x.dtype) for key, x in spec.items()}
+        recipe = step.make_recipe(config := small(name))
+        batch = step.random_batch(recipe, 1, config.steps_per_dispatch)
         first = jax.device_get(jax.jit(jaxgan.init_state)(recipe, step.KEY))
         ends = []
         with jax.default_matmul_precision("highest"):
             for kind in (jax.devices()[0], jax.devices("cpu")[0]):
                 devices = Devices(config.parallel, [kind])
-                train = devices.parallelize(scan_steps)
-                placed = [devices.replicate(x) for x in (recipe.on_axis(AXIS), first, jax.device_get(step.KEY))]
-                ends.append(jax.device_get(train(placed[0], placed[1], devices.put_batch(batch), placed[2])[0]))
+                state, key = (devices.replicate(x) for x in (first, jax.device_get(step.KEY)))
+                train = jaxgan.parallelize(recipe, devices)
+                ends.append(jax.device_get(train(state, devices.put_batch(batch), key)[0]))
         moved = jax.tree.map(lambda x, y: np.subtract(x, y, dtype=np.float64), ends[1].g.params, first.g.params)
         change = distance(moved, first.g.params)
         error = distance(ends[0].g.params, ends[1].g.params) / change
@@ -127,7 +127,6 @@ def check_steps(names: list[str]):
 def train_twice(name: str) -> bool:
     """Returns whether a run has the same bits when it is interrupted, all state counted."""
     config = small(name)
-    config.batch_size = 16
     config.eval.metrics, config.checkpoint.best_metric, config.log.trackers = (), "", ()
     images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
     dataset = ArrayDataset(images, np.arange(64) % 10)
@@ -147,17 +146,16 @@ def train_twice(name: str) -> bool:
 
 def check_donation() -> bool:
     """Returns whether a step's state takes over the buffers of the one before, each of them once."""
-    recipe, devices = step.make_recipe(small("cifar_sngan")), Devices()
+    recipe = step.make_recipe(config := small("cifar_sngan"))
+    devices = (train := jaxgan.parallelize(recipe)).devices
     state = devices.replicate(jax.jit(jaxgan.init_state)(recipe, step.KEY))
-    spec = batch_spec(recipe, recipe.image_shape, len(devices.devices), 1)
-    batch = devices.put_batch({name: np.zeros(x.shape, x.dtype) for name, x in spec.items()})
-    train, recipe = devices.parallelize(scan_steps), devices.replicate(recipe.on_axis(AXIS))
+    batch = devices.put_batch(step.random_batch(recipe, len(devices.devices), config.steps_per_dispatch))
 
     def addresses(tree):
         return [x.addressable_shards[0].data.unsafe_buffer_pointer() for x in jax.tree.leaves(tree)]
 
     before = addresses(state)
-    after, _ = train(recipe, state, batch, step.KEY)
+    after, _ = train(state, batch, step.KEY)
     new = addresses(jax.block_until_ready(after))
     gone = all(x.is_deleted() for x in jax.tree.leaves(state))
     return gone and set(new) == set(before) and len(set(new)) == len(new)
@@ -183,8 +181,18 @@ def peak_bytes() -> float:
     return max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
 
 
+def median_seconds(run, seconds: float) -> float:
+    """Returns the median of calls that take `seconds` in all, three at the least."""
+    times = []
+    while len(times) < 3 or sum(times) < seconds:
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
 def ours(pipe, name: str, changes: dict, seconds: float, start: float) -> None:
-    """Sends the columns of a config, from calls of `seconds` in all, three at the least.
+    """Sends the columns of a config.
 
     The batch is that of the config, or the largest half, quarter, ... of it that fits.
     """
@@ -198,12 +206,8 @@ def ours(pipe, name: str, changes: dict, seconds: float, start: float) -> None:
             if "RESOURCE_EXHAUSTED" not in str(error) or config.batch_size // 2 < jax.device_count():
                 raise
         config.batch_size //= 2
-    first, times = time.time() - start, []
-    while len(times) < 3 or sum(times) < seconds:
-        begin = time.perf_counter()
-        dispatch.run()
-        times.append(time.perf_counter() - begin)
-    median, chip = statistics.median(times), chip_of(jax.devices()[0].device_kind)
+    first = time.time() - start
+    median, chip = median_seconds(dispatch.run, seconds), chip_of(jax.devices()[0].device_kind)
     speed = dispatch.recipe.images_per_step * config.steps_per_dispatch / median
     rate, memory = dispatch.operations() / median, dispatch.compiled.memory_analysis()
     needed = memory.peak_memory_in_bytes or memory.argument_size_in_bytes + memory.temp_size_in_bytes
@@ -222,56 +226,59 @@ def theirs(pipe, name: str, changes: dict, seconds: float) -> None:
     config = step.load(name, changes)
     recipe = step.make_recipe(config)
     run = torch_reference.make_step(config, recipe, "cuda")
-    for _ in range(5):
-        run()
-    torch.cuda.synchronize()
-    times = []
-    while len(times) < 3 or sum(times) < seconds:
-        begin = time.perf_counter()
+
+    def dispatch():
         for _ in range(config.steps_per_dispatch):
             run()
         torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    speed = recipe.images_per_step * config.steps_per_dispatch / statistics.median(times)
+
+    for _ in range(5):
+        run()
+    torch.cuda.synchronize()
+    speed = recipe.images_per_step * config.steps_per_dispatch / median_seconds(dispatch, seconds)
     pipe.send([f"{speed:,.0f}", f"{torch.cuda.max_memory_allocated() / GIB:.2f}"])
 
 
-def in_process(function, *arguments):
-    """Yields what a function sends, which runs in a process of its own."""
+def in_process(function, *arguments, **environment):
+    """Yields what a function sends, which runs in a process of its own; it has ended when this generator has."""
     spawn = multiprocessing.get_context("spawn")
     receive, send = spawn.Pipe(duplex=False)
     process = spawn.Process(target=function, args=(send, *arguments))
-    process.start()
+    with mock.patch.dict(os.environ, environment):
+        process.start()
     send.close()
-    try:
-        while True:
-            yield receive.recv()
-    except EOFError:
-        process.join()
+    with contextlib.suppress(EOFError):
+        try:
+            while True:
+                yield receive.recv()
+        finally:
+            receive.close()
+            process.join()
 
 
 def print_row(*columns) -> None:
     print("| " + " | ".join(map(str, columns)) + " |", flush=True)
 
 
-def print_checks(names: list[str]) -> None:
-    """Prints the table of what must be right."""
+def print_checks(names: list[str], cache: str) -> None:
+    """Prints the table of what must be right; `cache` is a directory for programs that several of the checks have."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", cache)
     print_row("check", "figure", "right")
     print_row(*["---"] * 3)
     row = ()
-    for row in in_process(checks, names):
+    for row in in_process(checks, names, JAX_COMPILATION_CACHE_DIR=cache):
         if row:
             print_row(*row[:2], "yes" if row[2] else "**NO**")
     if row is not None:
         print_row("the checks", "ended early, see above", "**NO**")
-    flags = os.environ.get("XLA_FLAGS", "")
-    for flag in ("--xla_gpu_deterministic_ops=true", ""):
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}"
+    # Only a GPU has kernels that sum in any order.
+    gpu, given = jax.default_backend() == "gpu", os.environ.get("XLA_FLAGS", "")
+    for flag in ("--xla_gpu_deterministic_ops=true", "") if gpu else ("",):
+        environment = dict(XLA_FLAGS=f"{given} {flag}".strip(), JAX_COMPILATION_CACHE_DIR=cache)
         for name in names:
-            good = next(in_process(resume, name), False)
-            no = "**NO**" if flag else "no (not promised)"
+            good = next(in_process(resume, name, **environment), False)
+            no = "**NO**" if flag or not gpu else "no (not promised)"
             print_row(f"the bits of an interrupted run: {name}", flag or "no flag", "yes" if good else no)
-    os.environ["XLA_FLAGS"] = flags
 
 
 def main():
@@ -287,7 +294,8 @@ def main():
     names = args.configs.split(",")
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}\n", flush=True)
     if args.only != "speed":
-        print_checks(names)
+        with tempfile.TemporaryDirectory() as cache:
+            print_checks(names, cache)
         print()
     if args.only == "checks":
         return

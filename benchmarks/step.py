@@ -61,6 +61,13 @@ def make_recipe(config) -> jaxgan.Recipe:
     return jaxgan.recipe_from_config(config, jaxgan.DataSpec(config.data.image_size, 3, num_classes, 0, ""))
 
 
+def random_batch(recipe: jaxgan.Recipe, num_devices: int, steps: int) -> dict[str, np.ndarray]:
+    """Returns random images and labels for one call of `steps` steps on all devices."""
+    spec, rng = batch_spec(recipe, recipe.image_shape, num_devices, steps), np.random.default_rng(0)
+    high = {"images": 256, "labels": max(recipe.generator.num_classes, 1)}
+    return {name: rng.integers(0, high[name], x.shape, x.dtype) for name, x in spec.items()}
+
+
 class Dispatch(NamedTuple):
     """One call of the compiled program, as often as one likes.
 
@@ -88,11 +95,9 @@ def make_dispatch(config, impl: str = "auto") -> Dispatch:
     """
     for function in (conv.conv, conv.conv_transpose):
         function.__kwdefaults__["impl"] = impl
-    recipe, devices, rng = make_recipe(config), Devices(config.parallel), np.random.default_rng(0)
+    recipe, devices = make_recipe(config), Devices(config.parallel)
     state = devices.replicate(jax.jit(jaxgan.init_state)(recipe, KEY))
-    spec = batch_spec(recipe, recipe.image_shape, len(devices.devices), config.steps_per_dispatch)
-    high = {"images": 256, "labels": max(recipe.generator.num_classes, 1)}
-    batch = devices.put_batch({name: rng.integers(0, high[name], x.shape, x.dtype) for name, x in spec.items()})
+    batch = devices.put_batch(random_batch(recipe, len(devices.devices), config.steps_per_dispatch))
     step, recipe_on_devices = devices.parallelize(scan_steps), devices.replicate(recipe.on_axis(AXIS))
 
     start = time.perf_counter()

@@ -10,9 +10,9 @@ steps (`jaxgan/ops/flops.py`), FIDs are as published (50k samples against 50k tr
 
 Recipe: cifar_biggan_diffaug.py in bfloat16. Hinge loss, spectral norm in both nets, self-attention, one class embedding
 for all batch norms, Adam 2e-4 (0.5, 0.999), batch 64, 5 D steps for each G step, 200,000 G steps (64 million real
-images); colour, translation and cutout of all that D sees. At the speed of StudioGAN's BigGAN (694 real images a
-second, hardware not stated) this takes 26 hours; a TPU v5e at a third of its peak would take 4. Published: FID 3.35,
-IS 10.03 (StudioGAN). Ours: not yet measured.
+images); colour, translation and cutout of all that D sees. One H200 takes 84 minutes, without pictures and scores; at
+the speed of StudioGAN's BigGAN (694 real images a second, hardware not stated) it would be 26 hours. Published: FID
+3.35, IS 10.03 (StudioGAN). Our FID: not yet measured.
 
     --config=cifar:unconditional    without labels; no score is published
 

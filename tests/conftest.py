@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tests compile much and compute little: without optimisations and with XLA's older code for fusions, which compiles
 # three times as fast, they take a sixth of the time.
@@ -24,3 +26,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 def pytest_unconfigure(config):
     if _OWNS_CACHE:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Spares runs their curves.png, which takes longer than all else of a tiny run; test_plots.py draws."""
+    monkeypatch.setattr("jaxgan.training.plots.curves", lambda records, path, *, title: None)

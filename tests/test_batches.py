@@ -159,10 +159,10 @@ def test_an_exception_keeps_its_type_and_stops_the_iterator():
         next(iterator)
 
 
-@pytest.mark.parametrize("options", [{"delay": 0.1, "depth": 30}, {"steps_per_dispatch": 2_000_000}])
-def test_close_is_prompt_and_ends_the_thread(options):
+@pytest.mark.parametrize(("delay", "options"), [(0.1, {"depth": 30}), (0.0, {"steps_per_dispatch": 2_000_000})])
+def test_close_is_prompt_and_ends_the_thread(delay, options):
     before = set(threading.enumerate())
-    iterator = batches(Counting(delay=options.pop("delay", 0.0)), last_step=None, **options)
+    iterator = batches(Counting(delay), last_step=None, **options)
     time.sleep(0.1)
     begin = time.monotonic()
     iterator.close()

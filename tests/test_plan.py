@@ -206,4 +206,4 @@ def test_the_batch_is_split_into_as_few_parts_as_fit():
     with pytest.raises(
         ConfigError, match=r"^config\.accumulate=0: not even one image at a time fits into the 1000 bytes"
     ):
-        size.fit(recipe, 1, 1000.0)
+        size.fit(recipe.replace(batch_size=2), 1, 1000.0)

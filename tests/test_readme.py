@@ -16,6 +16,7 @@ from PIL import Image
 
 import jaxgan
 from jaxgan import config_files, data
+from jaxgan.__main__ import COMMANDS
 from jaxgan.evaluation import NETWORKS, PROTOCOLS
 from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats
@@ -33,7 +34,6 @@ TEXT = re.sub(r"(?<!`)`(?!`)[^`]+`(?!`)", lambda code: " ".join(code[0].split())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COLAB = PROJECT["urls"]["Repository"].replace("github.com", "colab.research.google.com/github") + "/blob/main/"
 FOLDERS = ("jaxgan", "tests", "configs", "docs", "examples", "tools", "benchmarks", "constraints", "notebooks")
-COMMANDS = ("train", "report", "export", "sample", "evaluate", "convert", "configs", "plan")
 
 
 def blocks(language: str) -> dict[str, str]:
@@ -115,11 +115,12 @@ def shrink(config) -> None:
     config.model.name, config.model.g.channels, config.model.d.channels = "mlp", (8, 8), (8, 8)
 
 
+@pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize("where", PYTHON)
 def test_python_runs(where, cwd):
     code = PYTHON[where]
     for long, short in (
-        (r"config\.train_kimg = [\d.]+", "config.train_kimg = 1.28; shrink(config)"),
+        (r"config\.train_kimg = [\d.]+", "config.train_kimg = 0.64; shrink(config)"),
         (r"last_step=\d+", "last_step=2"),
         (r"num=5000", "num=1000"),
         (r"invert\(generator, photos\)", "invert(generator, photos, steps=2)"),

@@ -31,12 +31,11 @@ def read_events(workdir):
 
 
 def test_tensorboard_reads_back(tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
     log = MetricsLog(tmp_path, trackers=["tensorboard"])
     log.config({"seed": 7})
     log.scalars(1, {"kimg": 0.5, "loss/d": 1.25})
     log.scalars(2, {"kimg": 1.0, "loss/d": -2.5})
-    log.images(2, "samples", image)
+    log.images(2, "samples", PICTURE)
     log.flush()
     events = read_events(tmp_path)  # a flush is enough: the log is still open
     assert [(e.step, e.value) for e in events.Scalars("loss/d")] == [(1, 1.25), (2, -2.5)]

@@ -37,6 +37,8 @@ from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import save_checkpoint
 from tests.helpers import assert_same_bits, finish, run_processes, start_python
 
+pytestmark = pytest.mark.usefixtures("no_curves")  # the runs of a whole module draw theirs
+
 STEPS = 12
 KIMG = 16 / 1e3  # of one step
 
@@ -156,15 +158,12 @@ def test_what_a_run_leaves_behind(reference):
 def test_hooks_are_called_at_their_cadence_and_their_values_are_logged(reference, calls):
     record = lines(reference)
     assert [call[:3] for call in calls["plain"]] == [(line["step"],) * 3 for line in record]  # at every line
+    assert [written for *_, written in calls["plain"]] == list(range(len(record)))  # before it: the line comes last
     assert all("mine/mean_pixel" in line for line in record)
     assert [step for step, _ in calls["own"]] == [5, 10, 12]
     for step, metrics in calls["own"]:  # they see the metrics of the step, and what the hooks before them returned
         (line,) = (line for line in record if line["step"] == step)
         assert metrics == {name: value for name, value in line.items() if name != "step"}
-
-
-def test_the_line_is_written_last(calls):
-    assert [written for *_, written in calls["plain"]] == list(range(len(calls["plain"])))
 
 
 def test_a_grid_of_reals_has_a_class_in_each_column(reference):
