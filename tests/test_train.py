@@ -211,13 +211,20 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path, undisturbed, number
     assert_same_bits(final_state(tmp_path), final_state(undisturbed))
 
 
-def test_a_signal_is_answered_while_something_takes_long(tmp_path, undisturbed):
+@pytest.mark.parametrize("to", ["the process", "another thread"])
+def test_a_signal_is_answered_while_something_takes_long(to, tmp_path, undisturbed):
     """Here in a hook; the same holds for evaluation, pictures and the wait for a batch."""
     came = []
 
+    def send():
+        if to == "the process":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:  # as the system may choose
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
     def long(step, state, metrics, generator):
         came.append(time.monotonic())
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        threading.Timer(0.1, send).start()
         time.sleep(30)
 
     assert train(tiny_config(), tmp_path, images(), hooks=[every(6 * KIMG, long)]) == 143

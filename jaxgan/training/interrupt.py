@@ -23,8 +23,9 @@ class StopRequested(BaseException):
 class Interrupt:
     """Turns SIGTERM, Ctrl-C and the SIGHUP of a terminal that is closed into a flag that the loop reads.
 
-    Python runs a handler only between its own instructions, so a thread that reads the signals as they come answers
-    at once while a program is compiled. With several processes SIGTERM is left to JAX's preemption service, which
+    Python runs a handler only between the main thread's own instructions, so a thread that reads the signals as they
+    come answers at once while a program is compiled. It also sends them again to the main thread until that has seen
+    them: a signal that the system gives to another thread does not end the main thread's sleep. With several processes SIGTERM is left to JAX's preemption service, which
     makes all of them stop at one step. Outside the main thread signals are left alone.
 
     Args:
@@ -51,15 +52,17 @@ class Interrupt:
                 caught.append(signal.SIGHUP)
             self._previous = {number: signal.signal(number, self._handle) for number in caught}
             self._if_lost.enter_context(if_lost(StopRequested, self._come_again))
-            threading.Thread(target=self._answer, daemon=True).start()
+            self._thread = threading.Thread(target=self._answer, daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
         if self._previous:
             signal.set_wakeup_fd(self._wakeup)
             self._writer.close()
+            self._thread.join()  # so that it sends nothing to the handlers of others
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
         self._if_lost.close()
 
     @contextlib.contextmanager
@@ -85,13 +88,13 @@ class Interrupt:
         self._leaves = self._missed = True
 
     def _answer(self):
-        first, resent = None, 0
+        first, came, resent = 0, 0.0, False
         while True:
-            readable, _, _ = select.select([self._reader], [], [], None if first is None else 0.1)
+            readable, _, _ = select.select([self._reader], [], [], 0.1 if first else None)
             if not readable:
-                if self._missed:
-                    self._missed, resent = False, resent + 1
-                    send(self.status - 128)
+                if self._missed or not self.status:
+                    self._missed, resent = False, True
+                    send(first)
                 continue
             numbers = self._reader.recv(64)
             if not numbers:  # closed
@@ -99,13 +102,12 @@ class Interrupt:
             for number in numbers:
                 if number not in self._previous:
                     continue
-                now = time.monotonic()
-                if first is None:
-                    first = now
+                if not first:
+                    first, came = number, time.monotonic()
                     name = signal.Signals(number).name
                     self._note(f"{name}: the state is saved as soon as it can be; a second one ends the run at once")
                 elif resent:
-                    resent -= 1
-                elif now - first > ONE_SIGNAL_SECONDS:
+                    resent = False
+                elif time.monotonic() - came > ONE_SIGNAL_SECONDS:
                     os._exit(128 + number)
         self._reader.close()
