@@ -211,12 +211,21 @@ class R3GANBlock(nn.Module):
         return x + self.reduce(F.leaky_relu(self.spatial(F.leaky_relu(self.expand(x), 0.2)), 0.2))
 
 
-def blur(x, up):
-    """Doubles or halves the size with the filter [1, 3, 3, 1] in both directions."""
+def blur(x, gain=1, padding=1, stride=1, convolve=F.conv2d):
+    """Filters with [1, 3, 3, 1] in both directions, whose sum is `gain`."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8
-    kernel = (torch.outer(taps, taps) * (4 if up else 1)).expand(x.shape[1], 1, 4, 4)
-    convolve = F.conv_transpose2d if up else F.conv2d
-    return convolve(x, kernel, stride=2, padding=1, groups=x.shape[1])
+    kernel = (torch.outer(taps, taps) * gain).expand(x.shape[1], 1, 4, 4)
+    return convolve(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
+
+
+def upsample(x):
+    """Doubles the size."""
+    return blur(x, gain=4, stride=2, convolve=F.conv_transpose2d)
+
+
+def downsample(x):
+    """Halves the size."""
+    return blur(x, stride=2)
 
 
 class R3GANGenerator(nn.Module):
@@ -234,7 +243,7 @@ class R3GANGenerator(nn.Module):
             z = torch.cat([z, self.classes(labels)], 1)
         x = (self.dense(z)[:, :, None, None] * self.basis).contiguous(memory_format=torch.channels_last)
         for i, stage in enumerate(self.stages):
-            x = stage(blur(x, up=True) if i else x)
+            x = stage(upsample(x) if i else x)
         return self.pixels(x).float()
 
 
@@ -253,7 +262,7 @@ class R3GANDiscriminator(nn.Module):
     def forward(self, images, labels):
         x = self.pixels(images)
         for i, stage in enumerate(self.stages):
-            x = stage(blur(x, up=False) if i else x)
+            x = stage(downsample(x) if i else x)
         x = self.dense(self.basis(x)[:, :, 0, 0]).float()
         return (x if self.classes is None else x * self.classes(labels)).sum(1)
 
@@ -273,12 +282,6 @@ class Equal(nn.Module):
 
     def forward(self, x):  # dense
         return F.linear(x, self.weight * self.scale, self.bias * self.lr)
-
-
-def blur_alone(x, gain, padding):
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8
-    kernel = (torch.outer(taps, taps) * gain).expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
 
 class Mapping(nn.Module):
@@ -316,7 +319,7 @@ class StyleConv(nn.Module):
         demodulation = (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
         x = x * style[:, :, None, None].to(x.dtype)
         if self.up:
-            x = blur_alone(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 4, 1)
+            x = blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4)
         else:
             x = F.conv2d(x, weight, padding=1)
         x = x * demodulation[:, :, None, None].to(x.dtype)
@@ -343,7 +346,7 @@ class StyleGAN2Generator(nn.Module):
         image = self.pixels[0](x, w)
         for i, pixels in enumerate(self.pixels[1:]):
             x = self.convs[2 * i + 2](self.convs[2 * i + 1](x, w), w)
-            image = blur(image, up=True) + pixels(x, w)
+            image = upsample(image) + pixels(x, w)
         return image
 
 
@@ -369,7 +372,7 @@ class StyleGAN2Discriminator(nn.Module):
 
         x = convolve(images, self.convs[0])
         for a, b in zip(self.convs[1::2], self.convs[2::2]):
-            x = convolve(blur_alone(convolve(x, a, padding=1), 1, 2), b, stride=2)
+            x = convolve(blur(convolve(x, a, padding=1), padding=2), b, stride=2)
         x = x.float()
         groups = x.reshape(32, -1, *x.shape[1:])
         stddev = (groups.var(0, correction=0) + 1e-8).sqrt().mean((1, 2, 3)).repeat(32)
