@@ -25,8 +25,9 @@ class Interrupt:
 
     Python runs a handler only between the main thread's own instructions, so a thread that reads the signals as they
     come answers at once while a program is compiled. It also sends them again to the main thread until that has seen
-    them: a signal that the system gives to another thread does not end the main thread's sleep. With several processes SIGTERM is left to JAX's preemption service, which
-    makes all of them stop at one step. Outside the main thread signals are left alone.
+    them: a signal that the system gives to another thread does not end the main thread's sleep. With several processes
+    SIGTERM is left to JAX's preemption service, which makes all of them stop at one step. Outside the main thread
+    signals are left alone.
 
     Args:
       note: prints a line.
