@@ -14,7 +14,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Tests compile much and compute little: without optimisations and with XLA's older code for fusions, which compiles
 # three times as fast, they take a sixth of the time.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-if tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 11):  # which has the older code no more
+if tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 11):  # since then there is no older code
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 # Tests repeat each other's programs: what one compiled, another process of the same test run may load.
