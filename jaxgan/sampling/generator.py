@@ -169,7 +169,7 @@ class Generator:
         require_whole("batches", batches, 1)
         require_whole("batch_size", batch_size, 1)
         _check_seed(seed)
-        index = -1 - jnp.arange(batches * batch_size).reshape(batches, batch_size)
+        index = -1 - np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
         samples = (_draw_latents(seed, self.z_dim, self.num_classes, i) for i in index)
         return dataclasses.replace(self, variables=standing_statistics(self.module, self.variables, samples))
 
