@@ -32,16 +32,3 @@ def pytest_unconfigure(config):
 def no_curves(monkeypatch):
     """Spares runs their curves.png, which takes longer than all else of a tiny run; test_plots.py draws."""
     monkeypatch.setattr("jaxgan.training.plots.curves", lambda records, path, *, title: None)
-
-
-@pytest.fixture
-def zeros_at_first(monkeypatch):
-    """Starts parameters as zeros of the shape that is asked for: to trace how they are drawn takes half of the time."""
-    import flax.linen as nn  # which imports jax
-
-    param = nn.Module.param
-
-    def of_zeros(self, name, init, *args, **options):
-        return param(self, name, nn.initializers.zeros if args else init, *args, **options)
-
-    monkeypatch.setattr(nn.Module, "param", of_zeros)

@@ -18,8 +18,6 @@ FILES = config_files.packaged()
 DOCSTRINGS = {name: ast.get_docstring(ast.parse(file.read_text())) for name, file in FILES.items()}
 NAMES = [name for name in FILES if name != "r3gan"]  # whose presets have a test of their own
 
-pytestmark = pytest.mark.usefixtures("zeros_at_first")  # other tests draw the parameters of each architecture
-
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_makes_a_recipe(name):

@@ -93,6 +93,17 @@ def count(variables):
     return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
 
 
+@pytest.fixture
+def zeros_at_first(monkeypatch):
+    """Starts parameters as zeros of the shape that is asked for: to trace how they are drawn takes half of the time."""
+    param = nn.Module.param
+
+    def of_zeros(self, name, init, *args, **options):
+        return param(self, name, nn.initializers.zeros if args else init, *args, **options)
+
+    monkeypatch.setattr(nn.Module, "param", of_zeros)
+
+
 @pytest.mark.parametrize(("name", "size", "num_classes", "z_dim", "fields_g", "fields_d", "counts"), CASES)
 def test_shapes_and_parameter_counts(name, size, num_classes, z_dim, fields_g, fields_d, counts, request):
     """The starts of each architecture are traced at the sizes of which no counts are asserted."""
