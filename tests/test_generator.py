@@ -33,6 +33,7 @@ def test_an_image_depends_on_its_seed_and_index_alone(plain):
     assert (plain.sample(5, seed=1) != images[:5]).any()
     smaller = dataclasses.replace(plain, batch_size=3)
     np.testing.assert_array_equal(smaller.sample(4), smaller.sample(6)[:4])
+    np.testing.assert_allclose(smaller.latents(70)[0], plain.latents(70)[0], rtol=1e-5)
     np.testing.assert_allclose(smaller.sample(4).astype(int), images[:4].astype(int), atol=1)  # another program
 
 
