@@ -19,7 +19,7 @@ from jaxgan.core.parallel import Devices, assert_replicated
 from jaxgan.gan.optim import Optimizer
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import Schedule
-from jaxgan.gan.state import init_state
+from jaxgan.gan.state import TrainState, init_state
 from jaxgan.gan.step import parallelize, train_step
 from jaxgan.models import MODELS
 from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, BatchNorm, dropout, spectral_norm
@@ -112,6 +112,12 @@ def tiny_generator(name: str, image_size: int = 8, num_classes: int = 0) -> Gene
 # The smallest GAN that has all there is: it compiles within a second or two, where an architecture takes ten.
 
 KEY = jax.random.key(0)
+
+
+def random_keys(count: int, seed: int = 0) -> jax.Array:
+    """Returns keys of examples, from numpy: to split a key takes a program of its own for each count."""
+    data = np.random.default_rng(seed).integers(2**32, size=(count, 2), dtype=np.uint32)
+    return jax.random.wrap_key_data(data)
 
 
 class DenseGenerator(BaseGenerator):
@@ -218,14 +224,42 @@ def split_batches(batches: dict, count: int) -> dict:
 jitted_init, jitted_step = jax.jit(init_state), jax.jit(train_step)  # one program for all tests of one kind of recipe
 
 
-def run(recipe: Recipe, steps: int = 1, devices: Devices | None = None, per_dispatch: int = 1):
+def initial_state(recipe: Recipe, seed: int = 0) -> TrainState:
+    """Returns a state without the initial values of the nets, to compile which takes as long as the step."""
+    draw = np.random.default_rng(seed)
+
+    def weights(path, leaf):
+        if leaf.ndim < 2:
+            return np.full(leaf.shape, path[-1].key not in ("bias", "mean"), leaf.dtype)
+        fan_in = np.prod(leaf.shape[:-1])
+        return (draw.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(leaf.dtype)
+
+    def net(shapes):
+        variables = jax.tree_util.tree_map_with_path(weights, shapes.variables)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.opt_state)
+        return shapes.with_variables(variables).replace(opt_state=zeros)
+
+    shapes = jax.eval_shape(init_state, recipe, KEY)
+    g, d = net(shapes.g), net(shapes.d)
+    return TrainState(
+        step=np.int32(0),
+        g=g,
+        d=d,
+        ema=g.variables,
+        posthoc_ema={name: g.variables for name in shapes.posthoc_ema},
+        running=jax.tree.map(np.float32, {name: running for name, running in recipe.running.items() if running}),
+    )
+
+
+def run(recipe: Recipe, steps: int = 1, devices: Devices | None = None, per_dispatch: int = 1, start=None):
     """Returns the state after `steps` updates and a list of metrics, all on the host.
 
     Args:
       devices: None: `jax.jit(train_step)`, without any axis of devices.
       per_dispatch: with devices, the updates in one call.
+      start: the state before; None: `initial_state`.
     """
-    state, data, metrics = jitted_init(recipe, KEY), random_batches(recipe, steps), []
+    state, data, metrics = start or initial_state(recipe), random_batches(recipe, steps), []
     if devices is not None:
         step, count = parallelize(recipe, devices), len(devices.devices)
         state = devices.replicate(state)

@@ -24,7 +24,7 @@ def test_upfirdn_is_scipys(taps, up, down):
     expected = x.astype(np.float64)
     for axis in (1, 2):
         expected = scipy.signal.upfirdn(taps, expected, up, down, axis=axis)
-    out = upfirdn(x, taps, up=up, down=down, padding=(len(taps) - 1, len(taps) - up))
+    out = jax.jit(lambda x: upfirdn(x, taps, up=up, down=down, padding=(len(taps) - 1, len(taps) - up)))(x)
     assert out.shape == expected.shape
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
@@ -33,16 +33,22 @@ def test_upfirdn_is_scipys(taps, up, down):
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2), (2, 4)])
 @pytest.mark.parametrize(("before", "size"), [(0, 3), (4, 9), (-2, 2)])
 def test_both_ways_to_filter_and_their_gradients_are_one(axis, up, down, before, size):
-    x, y = normal(0, 2, 5, 6, 3), None
-    results = []
-    for impl in ("shifts", "convolution"):
-        options = dict(up=up, down=down, before=before, size=size, impl=impl)
-        out, pull = jax.vjp(lambda x, options=options: fir(x, SIX, axis, **options), x)
-        y = normal(1, *out.shape)
-        results.append((out, *pull(y)))
+    x = normal(0, 2, 5, 6, 3)
+
+    @jax.jit
+    def both(x):
+        results = []
+        for impl in ("shifts", "convolution"):
+            options = dict(up=up, down=down, before=before, size=size, impl=impl)
+            out, pull = jax.vjp(lambda x, options=options: fir(x, SIX, axis, **options), x)
+            results.append((out, *pull(normal(1, *out.shape))))
+        return results
+
+    results = both(x)
     for shifts, convolution in zip(*results, strict=True):
         np.testing.assert_allclose(shifts, convolution, atol=1e-5)
-    np.testing.assert_allclose(np.vdot(results[0][0], y), np.vdot(x, results[0][1]), rtol=1e-4)  # an adjoint
+    out, gradient = results[0]
+    np.testing.assert_allclose(np.vdot(out, normal(1, *out.shape)), np.vdot(x, gradient), rtol=1e-4)  # an adjoint
 
 
 @pytest.mark.parametrize("padding", [(3, 1), (-1, 2), (0, -2)])
@@ -51,23 +57,32 @@ def test_padding_adds_zeros_and_crops_if_negative(padding):
     before, after = padding
     cut = slice(max(-before, 0), 6 - max(-after, 0))
     pads = ((0, 0), *[(max(before, 0), max(after, 0))] * 2, (0, 0))
-    np.testing.assert_allclose(upfirdn(x, SIX[:3], padding=padding), upfirdn(np.pad(x[:, cut, cut], pads), SIX[:3]))
+    padded = np.pad(x[:, cut, cut], pads)
+    ours, expected = jax.jit(lambda: (upfirdn(x, SIX[:3], padding=padding), upfirdn(padded, SIX[:3])))()
+    np.testing.assert_allclose(ours, expected)
+
+
+def resampled(x):
+    """Returns x upsampled and downsampled."""
+    return jax.device_get(jax.jit(lambda x: (upsample(x), downsample(x)))(x))
 
 
 def test_doubling_and_halving():
     """Constants stay; an up- and downsampled pixel spreads over its neighbours with the squares' weights."""
-    ones = jnp.ones((1, 8, 6, 2))
-    assert upsample(ones).shape == (1, 16, 12, 2)
-    np.testing.assert_allclose(upsample(ones)[:, 1:-1, 1:-1], 1.0, rtol=1e-6)
-    np.testing.assert_allclose(downsample(ones)[:, 1:-1, 1:-1], 1.0, rtol=1e-6)
+    up, down = resampled(np.ones((1, 8, 6, 2), np.float32))
+    assert up.shape == (1, 16, 12, 2)
+    np.testing.assert_allclose(up[:, 1:-1, 1:-1], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(down[:, 1:-1, 1:-1], 1.0, rtol=1e-6)
     # Half as [1, 3, 3, 1] / 8 at even offsets: pixel 2i and its right neighbour weigh the same.
-    row = jnp.zeros((1, 8, 8, 1)).at[:, :, 4].set(1.0)
-    np.testing.assert_allclose(downsample(row)[0, 2, :, 0], [0, 1 / 8, 3 / 8, 0], atol=1e-7)
-    np.testing.assert_allclose(upsample(row)[0, 8, 7:12, 0], [1 / 4, 3 / 4, 3 / 4, 1 / 4, 0], atol=1e-7)
+    row = np.zeros((1, 8, 8, 1), np.float32)
+    row[:, :, 4] = 1.0
+    up, down = resampled(row)
+    np.testing.assert_allclose(down[0, 2, :, 0], [0, 1 / 8, 3 / 8, 0], atol=1e-7)
+    np.testing.assert_allclose(up[0, 8, 7:12, 0], [1 / 4, 3 / 4, 3 / 4, 1 / 4, 0], atol=1e-7)
     # Mirroring commutes with both: neither shifts the image.
     x = normal(0, 2, 4, 6, 2)
-    for resample in (upsample, downsample):
-        np.testing.assert_allclose(resample(x)[:, ::-1, ::-1], resample(x[:, ::-1, ::-1]), atol=1e-6)
+    for plain, mirrored in zip(resampled(x), resampled(x[:, ::-1, ::-1]), strict=True):
+        np.testing.assert_allclose(plain[:, ::-1, ::-1], mirrored, atol=1e-6)
 
 
 def full_convolution(x, kernel):
@@ -95,7 +110,7 @@ def test_conv_up_is_a_convolution_of_the_enlarged_image(size):
     # No flip: a transposed convolution is a true one. Two pixels of the filter's four, and half the kernel, are before.
     begin = 1 + size // 2
     expected = full_convolution(blurred, kernel)[begin:, begin:][:10, :12]
-    np.testing.assert_allclose(conv_up(x, kernel)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(conv_up)(x, kernel)[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -104,7 +119,7 @@ def test_conv_down_is_every_second_pixel_of_a_convolution(size):
     blurred = full_convolution(x[0], depthwise(BINOMIAL, 2))
     begin = 2 + size // 2
     expected = full_convolution(blurred, kernel[::-1, ::-1])[begin:, begin:][:8:2, :6:2]
-    np.testing.assert_allclose(conv_down(x, kernel)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(conv_down)(x, kernel)[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,30 +128,31 @@ def test_conv_down_is_every_second_pixel_of_a_convolution(size):
         upsample,
         downsample,
         lambda x: upfirdn(x, SIX, padding=(4, -1)),
-        lambda x: conv_up(x, jnp.asarray(normal(2, 3, 3, 2, 1))),
-        lambda x: conv_down(x, jnp.asarray(normal(2, 3, 3, 2, 1))),
+        lambda x: conv_up(x, normal(2, 3, 3, 2, 1)),
+        lambda x: conv_down(x, normal(2, 3, 3, 2, 1)),
     ],
     ids=["upsample", "downsample", "upfirdn", "conv_up", "conv_down"],
 )
 def test_first_and_second_derivatives_of_a_linear_map(resample):
     """For y = A x: the gradient of sum y^3 is A^T 3 y^2, and its derivative along v is A^T (6 y A v)."""
     shape = (4, 4, 2)
-    resample = jax.jit(resample)
-    matrix = np.asarray(resample(jnp.eye(32).reshape(32, *shape)).reshape(32, -1)).T  # a column for each pixel
+    pixels = np.eye(32, dtype=np.float32).reshape(32, *shape)
     x, v = normal(0, 1, *shape), normal(1, 1, *shape)
-    y, along = matrix @ x.ravel(), matrix @ v.ravel()
     gradient = jax.grad(lambda x: jnp.sum(resample(x) ** 3))
-    grad, second = jax.jit(lambda x, v: jax.jvp(gradient, (x,), (v,)))(x, v)
+    columns, (grad, second) = jax.device_get(
+        jax.jit(lambda x, v: (resample(pixels), jax.jvp(gradient, (x,), (v,))))(x, v)
+    )
+    matrix = columns.reshape(32, -1).T  # a column for each pixel
+    y, along = matrix @ x.ravel(), matrix @ v.ravel()
     np.testing.assert_allclose(grad.ravel(), matrix.T @ (3 * y**2), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(second.ravel(), matrix.T @ (6 * y * along), rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_stays_and_is_close():
     x = normal(0, 2, 8, 8, 3)
-    for resample in (upsample, downsample):
-        half = resample(x.astype(jnp.bfloat16))
+    for half, full in zip(resampled(x.astype(jnp.bfloat16)), resampled(x), strict=True):
         assert half.dtype == jnp.bfloat16
-        np.testing.assert_allclose(half.astype(jnp.float32), resample(x), atol=0.05)
+        np.testing.assert_allclose(half.astype(np.float32), full, atol=0.05)
 
 
 @pytest.mark.parametrize(

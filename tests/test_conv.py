@@ -18,7 +18,7 @@ ASYMMETRIC = ((2, 0), (1, 3))
 
 
 def normal(seed, *shape, dtype=jnp.float32):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
 def assert_close(actual, expected, tolerance=1e-5):
@@ -42,19 +42,18 @@ def fast_conv(x, kernel, **options):
     return conv(x, kernel, impl="fast", **options)
 
 
-def value_and_gradients(function, x, kernel, **options):
-    """Returns y and its gradients by x and the kernel, for a random gradient by y: one primitive each."""
+def value_and_gradients(x, kernel, *functions, **options):
+    """Returns for each function y and its gradients by x and the kernel, for a random gradient by y."""
 
-    def compute(x, kernel):
+    def compute(x, kernel, function):
         y, pull = jax.vjp(lambda x, kernel: function(x, kernel, **options), x, kernel)
         return y, *pull(normal(9, *y.shape, dtype=y.dtype))
 
-    return jax.jit(compute)(x, kernel)
+    return jax.jit(lambda *arrays: [compute(*arrays, function) for function in functions])(x, kernel)
 
 
 def assert_same(x, kernel, tolerance=1e-5, **options):
-    actual, expected = (value_and_gradients(f, x, kernel, **options) for f in (fast_conv, lax_conv))
-    assert_close(actual, expected, tolerance)
+    assert_close(*value_and_gradients(x, kernel, fast_conv, lax_conv, **options), tolerance)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +84,8 @@ def test_what_a_gpu_does_otherwise_is_the_same(kernel, groups, stride, padding):
     """Only the arithmetic can be tested on a CPU: batched products are made of float32 that is not rounded."""
     options = dict(stride=stride, padding=padding, groups=groups)
     x, kernel = normal(0, 2, 5, 6, 6), normal(1, *kernel)
-    actual = value_and_gradients(functools.partial(gpu.conv, precision=lax.Precision.HIGHEST), x, kernel, **options)
-    assert_close(actual, value_and_gradients(lax_conv, x, kernel, **options))
+    on_gpu = functools.partial(gpu.conv, precision=lax.Precision.HIGHEST)
+    assert_close(*value_and_gradients(x, kernel, on_gpu, lax_conv, **options))
     text = jax.jit(functools.partial(gpu.conv, precision="highest", **options)).lower(x, kernel).as_text()
     assert "stablehlo.convolution" not in text
 
@@ -121,7 +120,7 @@ def test_formulations(taps, stride, max_bytes):
     """Each formulation alone, on odd sizes, however many examples it takes at a time."""
     x, kernel = normal(0, 6, 11, 8, 3), normal(1, taps, taps, 3, 5)
     padding = ((-1, 2), (3, 0))  # cropped above
-    y, dx, dkernel = value_and_gradients(lax_conv, x, kernel, stride=stride, padding=padding)
+    ((y, dx, dkernel),) = value_and_gradients(x, kernel, lax_conv, stride=stride, padding=padding)
     dy, size, strides = normal(9, *y.shape), y.shape[1:3], (stride, stride)
 
     @jax.jit
@@ -169,17 +168,17 @@ def test_second_derivatives(impl, kernel, options):
         along = jax.jvp(gradients, (x, kernel), (normal(2, *x.shape), normal(3, *kernel.shape)))
         return along, jax.grad(penalty, (0, 1))(x, kernel)
 
-    ours = jax.jit(lambda: derivatives(lambda x, k, **options: conv(x, k, impl=impl, **options)))()
-    assert_close(ours, jax.jit(lambda: derivatives(lax_conv))())
+    ours = functools.partial(conv, impl=impl)
+    assert_close(*jax.jit(lambda: [derivatives(function) for function in (ours, lax_conv)])())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_bfloat16_is_accumulated_in_float32(stride):
     x, kernel = (normal(i, *shape, dtype=jnp.bfloat16) for i, shape in enumerate([(2, 8, 8, 64), (3, 3, 64, 130)]))
-    ours = fast_conv(x, kernel, stride=stride)
+    ours = jax.jit(functools.partial(fast_conv, stride=stride))(x, kernel)
     assert ours.dtype == jnp.bfloat16
-    exact = lax_conv(x.astype(jnp.float32), kernel.astype(jnp.float32), stride=stride)
-    assert_close(ours.astype(jnp.float32), exact, 2**-8)
+    exact = jax.jit(functools.partial(lax_conv, stride=stride))(x.astype(np.float32), kernel.astype(np.float32))
+    assert_close(np.float32(ours), exact, 2**-8)
 
 
 @pytest.mark.parametrize(
@@ -187,9 +186,14 @@ def test_bfloat16_is_accumulated_in_float32(stride):
 )
 def test_transposed_is_that_of_lax(stride, padding, size):
     x, kernel = normal(0, 2, 5, 4, 6), normal(1, 4, 4, 6, 3)
-    ours = conv_transpose(x, kernel, stride=stride, padding=padding, impl="fast")
     flipped = kernel[::-1, ::-1]
-    expected = lax.conv_transpose(x, flipped, (stride,) * 2, padding, dimension_numbers=DIMENSIONS)
+
+    @jax.jit
+    def both():
+        ours = conv_transpose(x, kernel, stride=stride, padding=padding, impl="fast")
+        return ours, lax.conv_transpose(x, flipped, (stride,) * 2, padding, dimension_numbers=DIMENSIONS)
+
+    ours, expected = both()
     assert ours.shape[1:3] == size
     assert_close(ours, expected)
 
@@ -197,25 +201,25 @@ def test_transposed_is_that_of_lax(stride, padding, size):
 @pytest.mark.parametrize("impl", ["fast", "xla"])
 def test_a_grouped_transposed_convolution_is_one_for_each_group(impl):
     x, kernel = normal(0, 2, 5, 4, 6), normal(1, 4, 4, 6, 5)  # two groups of 3 channels, to 5 channels each
-    grouped = conv_transpose(x, kernel, stride=2, padding=1, groups=2, impl=impl)
-    halves = zip(jnp.split(x, 2, axis=3), jnp.split(kernel, 2, axis=2))
-    each = [conv_transpose(x, kernel, stride=2, padding=1, impl=impl) for x, kernel in halves]
-    np.testing.assert_allclose(grouped, jnp.concatenate(each, axis=3), rtol=1e-5, atol=1e-5)
+    transpose = functools.partial(conv_transpose, stride=2, padding=1, impl=impl)
+    halves = zip(np.split(x, 2, axis=3), np.split(kernel, 2, axis=2))
+    grouped, *each = jax.jit(lambda: [transpose(x, kernel, groups=2), *(transpose(*half) for half in halves)])()
+    np.testing.assert_allclose(grouped, np.concatenate(each, axis=3), rtol=1e-5, atol=1e-5)
 
 
 def test_transposed_is_the_adjoint():
     """<conv(y), x> = <y, conv_transpose(x)>, PyTorch's kernel 4, stride 2, padding 1 doubling the size."""
     x, y, kernel = normal(0, 2, 4, 4, 5), normal(1, 2, 8, 8, 3), normal(2, 4, 4, 5, 3)
-    up = conv_transpose(x, kernel, stride=2, padding=1)
-    down = conv(y, kernel.swapaxes(2, 3), stride=2, padding=1)
+    options = dict(stride=2, padding=1)
+    up, down = jax.jit(lambda: (conv_transpose(x, kernel, **options), conv(y, kernel.swapaxes(2, 3), **options)))()
     assert up.shape == y.shape
-    np.testing.assert_allclose(jnp.sum(up * y), jnp.sum(x * down), rtol=1e-4)
+    np.testing.assert_allclose(np.vdot(up, y), np.vdot(x, down), rtol=1e-4)
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (2, 1)])
 def test_vmap(axes):
     arrays = [normal(0, 2, 6, 6, 4), normal(1, 3, 3, 4, 5)]
-    batched = [a if axis is None else jnp.stack([a, -2 * a, a**2], axis) for a, axis in zip(arrays, axes, strict=True)]
+    batched = [a if axis is None else np.stack([a, -2 * a, a**2], axis) for a, axis in zip(arrays, axes, strict=True)]
 
     def gradients(x, kernel):
         return jax.grad(lambda x, k: jnp.sum(jnp.sin(fast_conv(x, k, stride=2))), (0, 1))(x, kernel)
@@ -223,7 +227,7 @@ def test_vmap(axes):
     one_by_one = jax.jit(gradients)
     actual = jax.jit(jax.vmap(gradients, axes))(*batched)
     for i in range(3):
-        one = [a if axis is None else jnp.take(a, i, axis) for a, axis in zip(batched, axes, strict=True)]
+        one = [a if axis is None else np.take(a, i, axis) for a, axis in zip(batched, axes, strict=True)]
         assert_close(jax.tree.map(lambda g, i=i: g[i], actual), one_by_one(*one))
 
 
@@ -234,8 +238,8 @@ def test_inside_scan_and_cond():
         gradient = jax.grad(lambda k: jnp.mean(jnp.square(fast_conv(x, k))))
         return lax.cond(jnp.sum(kernel) < 1e9, lambda k: k - 0.1 * gradient(k), lambda k: k, kernel), None
 
-    one_by_one = step(step(kernel, x[:2])[0], x[2:])[0]
-    assert_close(lax.scan(step, kernel, x.reshape(2, 2, 6, 6, 4))[0], one_by_one)
+    scanned = jax.jit(lambda: lax.scan(step, kernel, x.reshape(2, 2, 6, 6, 4))[0])()
+    assert_close(scanned, jax.jit(lambda: step(step(kernel, x[:2])[0], x[2:])[0])())
 
 
 def test_across_devices():
@@ -248,7 +252,7 @@ def test_across_devices():
     mean = jax.pmap(
         lambda k, x: lax.pmean(gradient(k, x), "i"), "i", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:2]
     )
-    assert_close(mean(kernel, x.reshape(2, 2, 6, 6, 4)), gradient(kernel, x))
+    assert_close(mean(kernel, x.reshape(2, 2, 6, 6, 4)), jax.jit(gradient)(kernel, x))
 
     def total(convolution):  # with the default check of what varies between devices, which sums the gradients
         def square(k, x):

@@ -1,5 +1,6 @@
 """Scores that need no network: patches of the Laplacian pyramid (swd), and MS-SSIM within a class."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,11 @@ import jaxgan
 from jaxgan.evaluation.metrics.msssim import C1, C2, WEIGHTS, ms_ssim, msssim_within_classes
 from jaxgan.evaluation.metrics.sliced import DIRECTIONS, normalised, sliced_wasserstein, swd
 from jaxgan.evaluation.networks import NETWORKS, patches
+
+
+@jax.jit
+def pyramid_of(images):
+    return NETWORKS["patches"](None).apply({}, images)["pyramid"]
 
 
 def pictures(n=64, size=32, channels=3, seed=0):
@@ -21,7 +27,7 @@ def pictures(n=64, size=32, channels=3, seed=0):
 def test_the_pyramid_is_that_of_scipy_and_adds_up_to_the_image():
     images = np.float32(pictures(2, 64))
     taps = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, :, :, None] / 256
-    first, second, third = (np.asarray(level) for level in patches.laplacian_pyramid(jnp.asarray(images)))
+    first, second, third = jax.device_get(jax.jit(patches.laplacian_pyramid)(images))
     rest = images
     for level in (first, second):
         coarse = ndimage.convolve(rest, taps, mode="mirror")[:, ::2, ::2]
@@ -35,9 +41,8 @@ def test_the_pyramid_is_that_of_scipy_and_adds_up_to_the_image():
 @pytest.mark.parametrize(("shape", "levels"), [((8, 8, 3), ["8"]), ((31, 64, 3), ["31"]), ((33, 64, 4), ["33", "17"])])
 def test_patches_are_of_the_image_alone(shape, levels):
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
-    network = NETWORKS["patches"](None)
-    rows = np.asarray(network.apply({}, jnp.asarray(images))["pyramid"])
-    alone = np.asarray(network.apply({}, jnp.asarray(images[2:3]))["pyramid"])
+    rows = np.asarray(pyramid_of(images))
+    alone = np.asarray(pyramid_of(images[2:3]))
     np.testing.assert_array_equal(rows[2:3], alone)
     found = patches.unpack(rows)
     assert list(found) == levels
@@ -46,7 +51,7 @@ def test_patches_are_of_the_image_alone(shape, levels):
         windows = np.lib.stride_tricks.sliding_window_view(images[0], (7, 7, shape[2])).reshape(-1, 49, shape[2])
         assert all((windows == patch).all((1, 2)).any() for patch in found[levels[0]][0])
     with pytest.raises(ValueError, match="7x7 pixels take images of that size"):
-        network.apply({}, jnp.zeros((1, 6, 32, 3), jnp.uint8))
+        pyramid_of(np.zeros((1, 6, 32, 3), np.uint8))
 
 
 def test_sliced_wasserstein_in_closed_form():
@@ -93,7 +98,7 @@ def test_swd_orders_what_is_done_to_images():
 
 
 def test_swd_takes_as_many_of_the_larger_set():
-    fakes = patches.unpack(np.asarray(NETWORKS["patches"](None).apply({}, jnp.asarray(pictures(20)))["pyramid"]))
+    fakes = patches.unpack(np.asarray(pyramid_of(pictures(20))))
     mean, each = swd(fakes, {level: x[::2] for level, x in fakes.items()})
     assert mean == np.mean(list(each.values())) > 0
     with pytest.raises(ValueError, match="levels 32, 16 and 32 cannot be compared"):
@@ -173,7 +178,4 @@ def test_networks_without_weights_look_at_some_images_of_a_large_set(monkeypatch
     features = evaluator.extract(jaxgan.ArrayDataset(pictures(30, seed=1)))
     assert {name: len(x.features) for name, x in features.items()} == {"patches/pyramid": 10, "pixels/small": 30}
     assert evaluator.compute(features)["swd"] > 0
-    np.testing.assert_array_equal(
-        features["patches/pyramid"].features[-1],
-        np.asarray(network.apply({}, jnp.asarray(pictures(30, seed=1)[-1:]))["pyramid"])[0],
-    )
+    np.testing.assert_array_equal(features["patches/pyramid"].features[-1], pyramid_of(pictures(30, seed=1)[-1:])[0])

@@ -28,6 +28,7 @@ from jaxgan.models.layers import (
     upsample_conv,
 )
 from jaxgan.ops.conv import conv
+from tests.helpers import random_keys
 
 # Parameters of G and D at (pixels, classes, Z), as published or counted in the published code: StudioGAN, mimicry, the
 # paper of BigGAN (128 pixels), the official nets of StyleGAN2-ADA (as StudioGAN logs them), R3GAN and R3GAN2.
@@ -92,8 +93,22 @@ def count(variables):
     return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
 
 
+@pytest.fixture
+def zeros_at_first(monkeypatch):
+    """Starts parameters as zeros of the shape that is asked for: to trace how they are drawn takes half of the time."""
+    param = nn.Module.param
+
+    def of_zeros(self, name, init, *args, **options):
+        return param(self, name, nn.initializers.zeros if args else init, *args, **options)
+
+    monkeypatch.setattr(nn.Module, "param", of_zeros)
+
+
 @pytest.mark.parametrize(("name", "size", "num_classes", "z_dim", "fields_g", "fields_d", "counts"), CASES)
-def test_shapes_and_parameter_counts(name, size, num_classes, z_dim, fields_g, fields_d, counts):
+def test_shapes_and_parameter_counts(name, size, num_classes, z_dim, fields_g, fields_d, counts, request):
+    """The starts of each architecture are traced at the sizes of which no counts are asserted."""
+    if counts:
+        request.getfixturevalue("zeros_at_first")
     generator, discriminator = MODELS[name]
     common = dict(image_size=size, num_classes=num_classes)
     g, d = generator(**common, **fields_g), discriminator(**common, **fields_d)
@@ -125,13 +140,13 @@ TINY = {
     "r3gan2": (8, *[dict(channels=(16,), blocks=1, group_width=16)] * 2),
 }
 BOUNDED = set(TINY) - {"stylegan2", "r3gan", "r3gan2"}  # the generators that end in tanh
-Z, KEYS = jax.random.normal(jax.random.key(3), (4, 16)), jax.random.split(jax.random.key(1), 4)
-LABELS = jnp.array([0, 1, 2, 1])
+Z, KEYS = np.random.default_rng(3).standard_normal((4, 16), np.float32), random_keys(4)
+LABELS = np.array([0, 1, 2, 1])
 
 
 def images(name):
     size = TINY[name][0]
-    return jax.random.uniform(jax.random.key(2), (4, size, size, 3), minval=-1.0)
+    return np.random.default_rng(2).uniform(-1.0, 1.0, (4, size, size, 3)).astype(np.float32)
 
 
 def nets(name, num_classes=3, **fields_d):
@@ -168,10 +183,12 @@ def tiny(name):
         return [net.init(KEYS[0], x, LABELS, False, KEYS) for net, x in zip(pair, (Z, images(name)), strict=True)]
 
     variables = [draws(dict(shapes), name == "stylegan2") for shapes in jax.eval_shape(initialise)]
-    applies = [
-        jax.jit(lambda v, x, labels, net=net: net.apply(v, x, labels, True, KEYS, mutable=list(v))[0]) for net in pair
-    ]
-    return pair, variables, applies
+
+    def compiled(net):
+        apply = jax.jit(lambda v, x, labels: net.apply(v, x, labels, True, KEYS, mutable=list(v))[0])
+        return lambda *args: jax.device_get(apply(*args))
+
+    return pair, variables, [compiled(net) for net in pair]
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -179,21 +196,21 @@ def test_pair(name):
     """Ranges, labels and what a logit depends on, by one program of each net."""
     _, (variables_g, variables_d), (generate, discriminate) = tiny(name)
     fakes = generate(variables_g, 100 * Z, LABELS)
-    assert float(jnp.abs(fakes).max()) <= 1.0 or name not in BOUNDED
-    reals, ones = images(name), jnp.ones(4, int)
+    assert np.abs(fakes).max() <= 1.0 or name not in BOUNDED
+    reals, ones = images(name), np.ones(4, int)
     logits = discriminate(variables_d, reals, ones)[0]
 
     # Labels act in G, and in D on the logit of their own example.
-    assert float(jnp.abs(generate(variables_g, Z, ones) - generate(variables_g, Z, 2 * ones)).max()) > 1e-4
-    twos, mixed = (discriminate(variables_d, reals, y)[0] for y in (2 * ones, jnp.array([1, 2, 1, 2])))
-    assert float(jnp.abs(logits - twos).min()) > 1e-5
-    np.testing.assert_allclose(mixed, jnp.where(jnp.arange(4) % 2, twos, logits), rtol=1e-4, atol=1e-5)
+    assert np.abs(generate(variables_g, Z, ones) - generate(variables_g, Z, 2 * ones)).max() > 1e-4
+    twos, mixed = (discriminate(variables_d, reals, y)[0] for y in (2 * ones, np.array([1, 2, 1, 2])))
+    assert np.abs(logits - twos).min() > 1e-5
+    np.testing.assert_allclose(mixed, np.where(np.arange(4) % 2, twos, logits), rtol=1e-4, atol=1e-5)
 
     # Another last example changes the logits of the others just where an architecture says so.
-    others = discriminate(variables_d, reals.at[3].multiply(-0.5), ones)[0]
-    change = float(jnp.abs(others - logits)[:3].max())
+    others = discriminate(variables_d, np.concatenate([reals[:3], -0.5 * reals[3:]]), ones)[0]
+    change = np.abs(others - logits)[:3].max()
     assert change > 1e-4 if MODELS[name][1].batch_dependent else change < 1e-5
-    assert float(jnp.abs(others - logits)[3]) > 1e-4
+    assert np.abs(others - logits)[3] > 1e-4
 
     # Nothing squashes a logit: what is added to the bias of the last layer is added to it.
     if "logit" in variables_d["params"]:
@@ -230,11 +247,13 @@ def test_bfloat16(name):
         return results
 
     fakes = generate(variables[0], Z, LABELS)
-    for low, full in zip(run(variables), (fakes, discriminate(variables[1], fakes, LABELS)[0]), strict=True):
-        assert low.dtype == jnp.float32
+    full_precision = fakes, discriminate(variables[1], fakes, LABELS)[0]
+    for low, full in zip(jax.device_get(run(variables)), full_precision, strict=True):
+        assert low.dtype == np.float32
         assert 0 < np.linalg.norm(low - full) < 0.1 * np.linalg.norm(full)
 
 
+@pytest.mark.usefixtures("zeros_at_first")
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_san_has_the_parameters_of_the_plain_net_and_one_output_more(name, num_classes):
@@ -262,16 +281,19 @@ def test_latents_enter_affine_layers(name):
     )
 
     @jax.jit
-    def outputs(latents):
+    def captured(latents):
         if styles:
             _, state = g.apply(variables, latents, KEYS, method="synthesis", **capture)
         else:
             _, state = g.apply(variables, latents, LABELS, False, KEYS, **capture)
         return jax.tree.leaves(state["intermediates"])
 
-    one, two = jax.random.normal(jax.random.key(5), (2, 4, *((4, 16) if styles else (16,))))
+    def outputs(latents):
+        return jax.device_get(captured(latents))
+
+    one, two = np.random.default_rng(5).standard_normal((2, 4, *((4, 16) if styles else (16,))), np.float32)
     for a, b, middle in zip(outputs(one), outputs(two), outputs((one + two) / 2), strict=True):
-        assert float(jnp.abs(a - b).max()) > 0.01
+        assert np.abs(a - b).max() > 0.01
         np.testing.assert_allclose(middle, (a + b) / 2, atol=1e-4)
 
 
@@ -316,13 +338,12 @@ def test_the_example_in_the_docstring_is_a_complete_pair():
 
 def test_conditional_batch_norm_is_an_affine_map_of_each_class():
     layer = BatchNorm(num_classes=3)
-    x, labels = jax.random.normal(jax.random.key(0), (4, 2, 2, 5)), jnp.array([0, 2, 1, 2])
+    x, labels = np.random.default_rng(1).standard_normal((4, 2, 2, 5), np.float32), np.array([0, 2, 1, 2])
     gain, bias = np.random.default_rng(0).standard_normal((2, 3, 5), np.float32)
     statistics = {"norm": {"mean": np.zeros(5, np.float32), "var": np.ones(5, np.float32)}}
     params = {"gain": {"embedding": gain}, "bias": {"embedding": bias}}
     variables = {"params": params, "batch_stats": statistics}
     out, _ = jax.jit(lambda: layer.apply(variables, x, labels, True, mutable=["batch_stats"]))()
-    x = np.asarray(x)
     normal = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
     expected = normal * (1 + gain[labels])[:, None, None] + bias[labels][:, None, None]
     np.testing.assert_allclose(out, expected, atol=1e-5)
@@ -331,32 +352,37 @@ def test_conditional_batch_norm_is_an_affine_map_of_each_class():
 def test_conv_transpose_is_the_adjoint_of_a_strided_convolution():
     """<conv(y), x> = <y, conv_transpose(x)> for the same kernel (4x4, stride 2, padding 1: 4 -> 8 pixels)."""
     layer = ConvTranspose(3, 4, 2)
-    x, y = (
-        jax.random.normal(jax.random.key(0), (2, 4, 4, 5)),
-        jax.random.normal(jax.random.key(1), (2, 8, 8, 3)),
-    )
-    variables = layer.init(jax.random.key(2), x)
-    up = layer.apply(variables, x)
+    draw = np.random.default_rng(0)
+    x, y = (draw.standard_normal(shape, np.float32) for shape in ((2, 4, 4, 5), (2, 8, 8, 3)))
+
+    @jax.jit
+    def both():
+        up, variables = layer.init_with_output(jax.random.key(2), x)
+        kernel = variables["params"]["kernel"].swapaxes(2, 3)  # [4, 4, 3, 5]
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return up, jax.lax.conv_general_dilated(y, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=dimensions)
+
+    up, down = both()
     assert up.shape == y.shape
-    kernel = variables["params"]["kernel"].swapaxes(2, 3)  # [4, 4, 3, 5]
-    down = jax.lax.conv_general_dilated(y, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    np.testing.assert_allclose(jnp.sum(up * y), jnp.sum(x * down), rtol=1e-4)
+    np.testing.assert_allclose(np.vdot(up, y), np.vdot(x, down), rtol=1e-4)
 
 
 def test_resampling():
-    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(downsample(upsample(x)), x)
-    np.testing.assert_array_equal(upsample(x)[0, :, :, 0], np.kron(x[0, :, :, 0], np.ones((2, 2))))
-    np.testing.assert_allclose(downsample(x), nn.avg_pool(x, (2, 2), (2, 2)))
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    up, down, back, pooled = jax.jit(
+        lambda: (upsample(x), downsample(x), downsample(upsample(x)), nn.avg_pool(x, (2, 2), (2, 2)))
+    )()
+    np.testing.assert_array_equal(back, x)
+    np.testing.assert_array_equal(np.asarray(up)[0, :, :, 0], np.kron(x[0, :, :, 0], np.ones((2, 2))))
+    np.testing.assert_allclose(down, pooled)
 
 
 def test_dropout_is_unbiased_and_belongs_to_the_example():
-    x = jnp.ones((3, 4000))
-    keys = jax.random.split(jax.random.key(0), 3)
-    out = np.asarray(dropout(x, 0.3, keys))
+    x, keys = np.ones((3, 4000), np.float32), random_keys(3)
+    out, others = jax.device_get(jax.jit(lambda: (dropout(x, 0.3, keys), dropout(x[1:], 0.3, keys[1:])))())
     np.testing.assert_allclose(out.mean(axis=1), 1.0, atol=0.05)
     np.testing.assert_allclose((out == 0).mean(axis=1), 0.3, atol=0.03)
-    np.testing.assert_array_equal(dropout(x[1:], 0.3, keys[1:]), out[1:])
+    np.testing.assert_array_equal(others, out[1:])
 
 
 @pytest.mark.parametrize(
@@ -364,53 +390,69 @@ def test_dropout_is_unbiased_and_belongs_to_the_example():
     [(upsample_conv, lambda x, k: conv(upsample(x), k)), (conv_downsample, lambda x, k: downsample(conv(x, k)))],
 )
 def test_resampling_and_convolution_are_one(together, apart):
-    keys = jax.random.split(jax.random.key(0))
-    x, kernel = jax.random.normal(keys[0], (2, 6, 4, 3)), jax.random.normal(keys[1], (3, 3, 3, 5))
-    np.testing.assert_allclose(jax.jit(together)(x, kernel), jax.jit(apart)(x, kernel), atol=1e-5)
+    draw = np.random.default_rng(0)
+    x, kernel = (draw.standard_normal(shape, np.float32) for shape in ((2, 6, 4, 3), (3, 3, 3, 5)))
 
-    def total(convolve):
-        return lambda *args: jnp.sum(jnp.sin(convolve(*args)))
+    def gradients(convolve):
+        def total(*args):
+            outputs = convolve(*args)
+            return jnp.sum(jnp.sin(outputs)), outputs
 
-    ours, others = (jax.jit(jax.grad(total(convolve), (0, 1)))(x, kernel) for convolve in (together, apart))
+        return jax.grad(total, (0, 1), has_aux=True)(x, kernel)
+
+    (ours, outputs), (others, expected) = jax.jit(lambda: (gradients(together), gradients(apart)))()
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
     for one, two in zip(ours, others, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 def test_convolutions_are_those_of_flax():
-    x, key = jax.random.normal(jax.random.key(0), (2, 8, 8, 6)), jax.random.key(1)
+    x, key = np.random.default_rng(0).standard_normal((2, 8, 8, 6), np.float32), jax.random.key(1)
     options = dict(strides=2, feature_group_count=2, bias_init=nn.initializers.ones)
-    wanted, variables = nn.Conv(4, (3, 3), **options).init_with_output(key, x)
     layer = Conv(4, (3, 3), strides=2, feature_group_count=2)
-    np.testing.assert_array_equal(layer.init(key, x)["params"]["kernel"], variables["params"]["kernel"])
-    np.testing.assert_allclose(layer.apply(variables, x), wanted, atol=1e-6)
+
+    @jax.jit
+    def both():
+        wanted, variables = nn.Conv(4, (3, 3), **options).init_with_output(key, x)
+        kernels = [v["params"]["kernel"] for v in (layer.init(key, x), variables)]
+        return kernels, (layer.apply(variables, x), wanted)
+
+    kernels, outputs = both()
+    np.testing.assert_array_equal(*kernels)
+    np.testing.assert_allclose(*outputs, atol=1e-6)
 
 
 def test_biases_have_gradients_in_float32():
     """3840 * (1 + 2 ** -7) is not a bfloat16."""
-    x, y = jnp.zeros((15, 16, 16, 3), jnp.bfloat16), jnp.zeros((15, 8, 8, 3), jnp.bfloat16)
+    x, y = np.zeros((15, 16, 16, 3), jnp.bfloat16), np.zeros((15, 8, 8, 3), jnp.bfloat16)
     for layer, inputs in (
         (Conv(4, (3, 3), dtype=jnp.bfloat16), x),
         (ConvTranspose(4, 4, 2, dtype=jnp.bfloat16), y),
         (BatchNorm(2, dtype=jnp.bfloat16), x),
     ):
-        args = (jnp.zeros(15, jnp.int32), True) if isinstance(layer, BatchNorm) else ()
-        out, variables = jax.jit(layer.init_with_output, static_argnums=3)(jax.random.key(0), inputs, *args)
+        args = (np.zeros(15, np.int32), True) if isinstance(layer, BatchNorm) else ()
+
+        @jax.jit
+        def run(layer=layer, inputs=inputs, args=args):
+            out, variables = layer.init_with_output(jax.random.key(0), inputs, *args)
+
+            def total(params):
+                out = layer.apply({**variables, "params": params}, inputs, *args, mutable=["batch_stats"])[0]
+                return jnp.sum(out.astype(jnp.float32) * (1 + 2**-7))
+
+            return out, jax.grad(total)(variables["params"])
+
+        out, gradients = jax.device_get(run())
         assert out.dtype == jnp.bfloat16
-
-        def total(params, layer=layer, inputs=inputs, args=args, others=variables):
-            out = layer.apply({**others, "params": params}, inputs, *args, mutable=["batch_stats"])[0]
-            return jnp.sum(out.astype(jnp.float32) * (1 + 2**-7))
-
-        gradients = jax.tree.leaves_with_path(jax.jit(jax.grad(total))(variables["params"]))
-        (bias,) = [g for path, g in gradients if "bias" in jax.tree_util.keystr(path)]
+        (bias,) = [g for path, g in jax.tree.leaves_with_path(gradients) if "bias" in jax.tree_util.keystr(path)]
         np.testing.assert_allclose(bias[..., :1].sum(), 3840 * (1 + 2**-7), rtol=1e-6)
 
 
 def test_sums_over_pixels_are_made_in_float32():
     """In bfloat16 a sum of ones ends at 256, where 257 would be next."""
-    x = jnp.zeros((15, 16, 16, 3), jnp.bfloat16)
-    gradient = jax.grad(lambda values: jnp.sum(broadcast_like(values, x).astype(jnp.float32)))(x[0, 0, 0])
-    np.testing.assert_array_equal(gradient, jnp.full(3, 3840, jnp.bfloat16))
+    x = np.zeros((15, 16, 16, 3), jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda values: jnp.sum(broadcast_like(values, x).astype(jnp.float32))))(x[0, 0, 0])
+    np.testing.assert_array_equal(gradient, np.full(3, 3840, jnp.bfloat16))
 
 
 # Rectangles.
@@ -418,6 +460,7 @@ def test_sums_over_pixels_are_made_in_float32():
 STAGED = [name for name, (generator, _) in MODELS.items() if generator.stages and name != "sagan"]  # nearly sngan
 
 
+@pytest.mark.usefixtures("zeros_at_first")
 @pytest.mark.parametrize("name", STAGED)
 def test_rectangles_have_the_stages_of_a_square(name):
     """A map of 4x6 is doubled as often as one of 4x4: the same layers, but for those that know its shape."""

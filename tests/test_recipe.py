@@ -249,7 +249,8 @@ def test_parts_of_ones_own_train():
         optimizer_d=optax.sgd(0.25),
         optimizer_g=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3)),
     )
-    before, (after, (metrics,)) = jitted_init(recipe, KEY), run(recipe)
+    before = jitted_init(recipe, KEY)
+    after, (metrics,) = run(recipe, start=before)
     w = 2.0
     real, fake = (float(metrics[f"logits/{side}"]) / w for side in ("real", "fake"))  # means of halved pixels
     gradient_norm = 0.5**2 / (8 * 8 * 3)  # of the mean of halved pixels, squared

@@ -11,10 +11,10 @@ from jaxgan import config_files
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.parallel import Devices, assert_replicated
 from jaxgan.gan.recipe import Recipe, recipe_from_config
-from jaxgan.gan.state import TrainState, init_state
+from jaxgan.gan.state import init_state
 from jaxgan.gan.step import parallelize
 from jaxgan.models import MODELS
-from tests.helpers import KEY, assert_same_bits, random_batches, split_batches
+from tests.helpers import KEY, assert_same_bits, initial_state, random_batches, split_batches
 
 # The smallest of each architecture: pixels, widths of G and of D, other fields of G and of D.
 TINY = {
@@ -61,33 +61,6 @@ def shrunk(name: str) -> Recipe:
     changes |= {f"penalty.{key}.interval": min(section.interval, 2) for key, section in config.penalty.items()}
     config.update_from_flattened_dict(changes)
     return recipe_from_config(config)
-
-
-def initial_state(recipe: Recipe) -> TrainState:
-    """Returns a state without the initial values of the nets, to compile which takes as long as the step."""
-    draw = np.random.default_rng(0)
-
-    def weights(leaf):
-        if leaf.ndim < 2:
-            return np.ones(leaf.shape, leaf.dtype)
-        fan_in = np.prod(leaf.shape[:-1])
-        return (draw.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(leaf.dtype)
-
-    def net(shapes):
-        variables = jax.tree.map(weights, (shapes.params, shapes.model_state))
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.opt_state)
-        return shapes.replace(params=variables[0], model_state=variables[1], opt_state=zeros)
-
-    shapes = jax.eval_shape(init_state, recipe, KEY)
-    g, d = net(shapes.g), net(shapes.d)
-    return TrainState(
-        step=np.int32(0),
-        g=g,
-        d=d,
-        ema=g.variables,
-        posthoc_ema={name: g.variables for name in shapes.posthoc_ema},
-        running=jax.tree.map(np.float32, {name: running for name, running in recipe.running.items() if running}),
-    )
 
 
 def test_every_architecture_is_chosen():

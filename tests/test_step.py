@@ -29,7 +29,7 @@ from tests.helpers import (
     DenseGenerator,
     NormedDiscriminator,
     StyledGenerator,
-    jitted_init,
+    initial_state,
     jitted_step,
     random_batches,
     relative_distance,
@@ -102,7 +102,7 @@ def test_one_step_against_the_algorithm_written_out():
         ema = jax.tree.map(lambda old, new: weight * old + (1 - weight) * new, g.variables, variables)
         return (params_d, state_d), (params_g, state_g), ema, jnp.mean(jnp.array(losses_d)), value_g
 
-    before, batch = jitted_init(recipe, KEY).replace(step=jnp.int32(done)), first(random_batches(recipe, 1))
+    before, batch = initial_state(recipe).replace(step=np.int32(done)), first(random_batches(recipe, 1))
     d, g, ema, value_d, value_g = by_hand(before, batch["images"])
     after, metrics = jitted_step(recipe, before, batch, KEY)
     assert relative_distance(d, (after.d.params, after.d.model_state)) <= 1e-6
@@ -217,9 +217,9 @@ def test_numbers_are_arguments_of_the_program():
             augment=Augmentation(dim, Schedule(p)),
         )
 
-    recipes, keys = [recipe(0.01, 0.1, 30.0, 0.3), recipe(0.03, 2.0, 90.0, 1.0)], jax.random.split(KEY, 2)
+    recipes = [recipe(0.01, 0.1, 30.0, 0.3), recipe(0.03, 2.0, 90.0, 1.0)]
     step, batches = jax.jit(traced), random_batches(recipes[0], 2)
-    alone = [jitted_init(recipes[0], key) for key in keys]
+    alone = starts = [initial_state(recipes[0], seed) for seed in range(2)]
     population, together = (jax.tree.map(lambda *x: np.stack(x), *trees) for trees in (recipes, alone))
     vmapped = jax.jit(jax.vmap(train_step, in_axes=(0, 0, None, None)))
     for i in range(2):  # the second step applies the lazy penalty
@@ -227,10 +227,11 @@ def test_numbers_are_arguments_of_the_program():
         together, _ = vmapped(population, together, batch, KEY)
         alone = [step(recipe, state, batch, KEY)[0] for recipe, state in zip(recipes, alone, strict=True)]
     assert len(traces) == 1
+    together = jax.device_get(together)
     for i, state in enumerate(alone):
         assert relative_distance(state, jax.tree.map(lambda x, i=i: x[i], together)) <= 1e-5
-    same_start, _ = step(recipes[1], jitted_init(recipes[0], keys[0]), first(batches), KEY)
-    other, _ = step(recipes[0], jitted_init(recipes[0], keys[0]), first(batches), KEY)
+    same_start, _ = step(recipes[1], starts[0], first(batches), KEY)
+    other, _ = step(recipes[0], starts[0], first(batches), KEY)
     assert len(traces) == 1
     for a, b in ((same_start.g, other.g), (same_start.d, other.d), (same_start.ema, other.ema)):
         assert relative_distance(a, b) > 1e-4  # they do matter
@@ -267,7 +268,7 @@ def test_no_operation_that_the_algorithm_does_not_need(names, loss, cost, interv
         d_steps=3,
         penalties_d=penalties(*names, interval=interval),
     )
-    state = jax.eval_shape(jitted_init, recipe, KEY)
+    state = initial_state(recipe)
     count = flops.count(train_step, recipe, state, first(random_batches(recipe, 1)), KEY)
     d_step = G + cost
     # G's loss goes back through all of D to the fakes, and through G but for its first layer; through the reals of a
@@ -281,7 +282,7 @@ def test_r3gan_takes_six_times_the_operations_of_d_an_image():
     fields = dict(channels=(16, 16), blocks=1)
     net_g, net_d = (net(**fields) for net in MODELS["r3gan"])
     recipe = tiny_recipe(generator=net_g, discriminator=net_d, loss=LOSSES["rpgan"], penalties_d=penalties("r1", "r2"))
-    state, batch = jax.eval_shape(jitted_init, recipe, KEY), first(random_batches(recipe, 1))
+    state, batch = initial_state(recipe), first(random_batches(recipe, 1))
     shapes = {"g": (recipe.generator, (1, recipe.z_dim)), "d": (recipe.discriminator, (1, *recipe.image_shape))}
     forward = {
         name: flops.count(
@@ -359,11 +360,9 @@ def test_fakes_may_have_the_labels_of_the_reals():
 def gradients(recipe: Recipe, batch: dict):
     """Returns the states before and after one step, and the gradients of D and of G in it, by descent of rate 1."""
     recipe = recipe.replace(optimizer_g=sgd(1.0), optimizer_d=sgd(1.0))
-    before = jitted_init(recipe, KEY)
-    after, metrics = jitted_step(recipe, before, batch, KEY)
-    changes = [
-        jax.tree.map(jnp.subtract, getattr(before, net).params, getattr(after, net).params) for net in ("d", "g")
-    ]
+    before = initial_state(recipe)
+    after, metrics = jax.device_get(jitted_step(recipe, before, batch, KEY))
+    changes = [jax.tree.map(np.subtract, getattr(before, net).params, getattr(after, net).params) for net in ("d", "g")]
     return before, after, *changes, metrics
 
 
@@ -434,8 +433,7 @@ def test_g_learns_from_the_fakes_that_d_likes_best_through_the_augmentation():
     recipe = tiny_recipe(
         generator=StyledGenerator(), augment=Augmentation(dim, Schedule(0.5)), top_k_fraction=Schedule(0.25)
     )
-    _, after, _, grads, metrics = gradients(recipe, first(random_batches(recipe, 1)))
-    before = jitted_init(recipe, KEY)
+    before, after, _, grads, metrics = gradients(recipe, first(random_batches(recipe, 1)))
 
     @jax.jit
     @jax.value_and_grad
@@ -563,13 +561,16 @@ def test_p_of_the_augmentation_adapts(followed):
 def test_a_lazy_penalty_weighs_as_much_as_one_of_every_step():
     """By what is learnt: nothing in the first step, in the second what twice the weight makes."""
 
+    def squared(inputs):
+        return inputs.fake.logits**2
+
     def after(interval, weight, state, step):
-        penalty = Penalty(lambda inputs: inputs.fake.logits**2, weight=Schedule(weight), interval=interval)
+        penalty = Penalty(squared, weight=Schedule(weight), interval=interval)
         net = DenseDiscriminator(spectral=False, smooth=True)
         both = dict(penalties_d={"d": penalty}, penalties_g={"g": penalty.replace(net="g")})
         recipe = tiny_recipe(discriminator=net, **both)
         batch = jax.tree.map(lambda x: x[step], random_batches(recipe, 2))
-        return jitted_step(recipe, state or jitted_init(recipe, KEY), batch, KEY)[0]
+        return jitted_step(recipe, state or initial_state(recipe), batch, KEY)[0]
 
     start = after(2, 1.0, None, 0)
     assert relative_distance(start, after(1, 0.0, None, 0)) <= 1e-7
@@ -584,14 +585,14 @@ def test_a_lazy_penalty_weighs_as_much_as_one_of_every_step():
 
 
 def test_norms_are_those_of_the_step_that_was_taken():
-    recipe = tiny_recipe()
-    before, (after, (metrics,)) = jitted_init(recipe, KEY), run(recipe)
+    norm, recipe = jax.jit(optax.tree.norm), tiny_recipe()
+    before, (after, (metrics,)) = initial_state(recipe), run(recipe)
     for name in ("g", "d"):
         old, new = getattr(before, name).params, getattr(after, name).params
-        step = optax.tree.norm(jax.tree.map(jnp.subtract, new, old))
+        step = norm(jax.tree.map(np.subtract, new, old))
         np.testing.assert_allclose(float(metrics[f"norm/update_{name}"]), step, rtol=1e-3)
         np.testing.assert_allclose(float(metrics[f"norm/grad_{name}"]) * 0.01, step, rtol=1e-3)
-        np.testing.assert_allclose(float(metrics[f"norm/param_{name}"]), optax.tree.norm(new), rtol=1e-5)
+        np.testing.assert_allclose(float(metrics[f"norm/param_{name}"]), norm(new), rtol=1e-5)
         np.testing.assert_allclose(float(metrics[f"lr/{name}"]), 0.01, rtol=1e-6)
 
 

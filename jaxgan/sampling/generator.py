@@ -169,7 +169,7 @@ class Generator:
         require_whole("batches", batches, 1)
         require_whole("batch_size", batch_size, 1)
         _check_seed(seed)
-        index = -1 - jnp.arange(batches * batch_size).reshape(batches, batch_size)
+        index = -1 - np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
         samples = (_draw_latents(seed, self.z_dim, self.num_classes, i) for i in index)
         return dataclasses.replace(self, variables=standing_statistics(self.module, self.variables, samples))
 
@@ -264,10 +264,9 @@ class Generator:
     def generate(self, z, labels, keys, psi: float | None = None) -> np.ndarray:
         """Returns the images, uint8 [n, H, W, C], of latents [n, z_dim] or styles, labels [n] and noise keys [n]."""
         n = len(z)
-        take = np.minimum(np.arange(self._padded(n)), n - 1)
         batches = [
             np.asarray(_generate(self.module, self.variables, z[i], labels[i], keys[i], psi))
-            for i in take.reshape(-1, self.batch_size)
+            for i in np.minimum(self._blocks(n), n - 1)
         ]
         return np.concatenate(batches)[:n]
 
@@ -305,12 +304,13 @@ class Generator:
         require_whole("n", n, 1, 2**31 - 1)  # samples are counted in 32 bits
         _check_seed(seed)
         require_memory("n", n, n * (4 * self.z_dim + math.prod(self.image_shape)), "the latents and images")
-        drawn = _draw_latents(seed, self.z_dim, num_labels, jnp.arange(self._padded(n)), bound)
-        return jax.tree.map(lambda x: x[:n], drawn)
+        z, labels, keys = zip(*(_draw_latents(seed, self.z_dim, num_labels, i, bound) for i in self._blocks(n)))
+        data = np.concatenate([jax.random.key_data(k) for k in keys])[:n]  # on the host: no program depends on n
+        return np.concatenate(z)[:n], np.concatenate(labels)[:n], jax.random.wrap_key_data(data)
 
-    def _padded(self, n: int) -> int:
-        """Returns the number of images in as many whole batches as n images take."""
-        return -(-n // self.batch_size) * self.batch_size
+    def _blocks(self, n: int) -> np.ndarray:
+        """Returns the indices of as many whole batches as n images take, int32 [batches, batch_size]."""
+        return np.arange(-(-n // self.batch_size) * self.batch_size, dtype=np.int32).reshape(-1, self.batch_size)
 
     def _truncation(self, truncation: float | None) -> tuple[float | None, float | None]:
         """Returns the psi of styles and the bound of latents; at least one of them is None."""
@@ -323,11 +323,11 @@ class Generator:
         require(is_finite(truncation, 0.0) and truncation > 0, "truncation", truncation, right)
         return None, truncation
 
-    def _labels(self, labels, n: int) -> jax.Array:
+    def _labels(self, labels, n: int) -> np.ndarray:
         array = self.check_labels(labels)
         if array.shape not in ((), (n,)):
             raise ConfigError(f"labels={_shown(labels)}: give one, or {n}")
-        return jnp.broadcast_to(array, (n,))
+        return np.broadcast_to(array, (n,))
 
 
 def _shown(labels) -> str:
