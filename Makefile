@@ -20,7 +20,7 @@ quickstart: .venv/run-$(VERSION)
 	@echo 'The commands of the README work in a shell after: source $(BIN)/activate'
 
 test: .venv/dev-$(VERSION)
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not slow and not chaos" $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not slow and not long and not chaos" $(ARGS)
 
 test-all: .venv/dev-$(VERSION)
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not chaos" $(ARGS)

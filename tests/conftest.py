@@ -5,10 +5,15 @@ What more devices or processes take is in `tests.helpers`. The environment must 
 
 import os
 import shutil
+import sys
 import tempfile
 from importlib import metadata
 
 import pytest
+
+# Dozens of processes import JAX, which takes three times as long where no bytecode of it is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tests compile much and compute little: without optimisations and with XLA's older code for fusions, which compiles

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import ROOT, environment
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_accelerator():
     """Everything that must be right is, and each config has a row of figures."""
     sizes = ["batch_size=4", "d_steps=1", "model.g.channels=(8,8,8,8)", "model.d.channels=(8,8,8,8)"]

@@ -92,8 +92,9 @@ OFFICIAL = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["biggan", "sagan"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("biggan", marks=pytest.mark.slow), pytest.param("sagan", marks=pytest.mark.long)]
+)
 def test_the_numbers_are_studiogans(name):
     case = official_case(name)
     images, labels = case["images"], case["labels"]

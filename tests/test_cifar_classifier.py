@@ -1,5 +1,6 @@
 """The classifier that ships with the package: its file and outputs, and the tool that trains it, on tiny sets."""
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -14,6 +15,7 @@ from jaxgan.evaluation.networks import cifar
 from tests.helpers import ROOT
 
 TINY = cifar.CifarNet(widths=(8, 16))
+apply, apply_folded = jax.jit(TINY.apply), jax.jit(TINY.clone(folded=True).apply)
 
 
 def load_tool():
@@ -107,8 +109,8 @@ def test_other_sizes_are_resized(shipped, describe, images):
 
 
 def test_folded_is_the_same_function(unfolded, images):
-    expected = TINY.apply(unfolded, images)
-    folded = TINY.clone(folded=True).apply({"params": cifar.fold(unfolded)}, images)
+    expected = apply(unfolded, images)
+    folded = apply_folded({"params": cifar.fold(unfolded)}, images)
     for name, rows in expected.items():
         np.testing.assert_allclose(folded[name], rows, rtol=1e-4, atol=1e-5)
 
@@ -117,11 +119,11 @@ def test_file_round_trip(unfolded, images, tmp_path):
     params, notes = cifar.fold(unfolded), {"accuracy": 0.5, "recipe": {"epochs": 1}}
     cifar.save(tmp_path / "net.npz", params, notes)
     loaded = cifar.load(tmp_path / "net.npz")
-    rounded = jax.tree.map(lambda a: jnp.asarray(a, jnp.float16).astype(jnp.float32), params)
+    rounded = jax.tree.map(lambda a: np.asarray(a, np.float16).astype(np.float32), params)
     assert jax.tree.all(jax.tree.map(np.array_equal, loaded.variables, rounded))
     assert cifar.metadata(tmp_path / "net.npz") == notes
-    views = [TINY.clone(folded=True).apply({"params": rounded}, x) for x in (images, images[:, :, ::-1])]
-    for name, rows in loaded.apply(loaded.variables, images).items():
+    views = [apply_folded({"params": rounded}, x) for x in (images, images[:, :, ::-1])]
+    for name, rows in jax.jit(loaded.apply)(loaded.variables, images).items():
         np.testing.assert_allclose(rows, (views[0][name] + views[1][name]) / 2, rtol=1e-5, atol=1e-6)
 
 
@@ -164,8 +166,9 @@ def test_training_learns():
 def test_statistics_are_those_of_the_batches(unfolded, images):
     """With them, a network normalises the only batch as in training."""
     variables = tool.with_statistics(TINY, unfolded["params"], images, batch_size=6)
-    expected, _ = TINY.apply(variables, images, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(TINY.apply(variables, images)["logits"], expected["logits"], rtol=1e-3, atol=1e-3)
+    in_training = jax.jit(functools.partial(TINY.apply, train=True, mutable=["batch_stats"]))
+    expected, _ = in_training(variables, images)
+    np.testing.assert_allclose(apply(variables, images)["logits"], expected["logits"], rtol=1e-3, atol=1e-3)
 
 
 def test_first_step_of_the_optimizer():

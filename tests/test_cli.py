@@ -261,25 +261,45 @@ def python(*arguments, **options):
 @pytest.mark.parametrize(
     ("arguments", "status", "expected"),
     [
-        (["jaxgan", "--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
+        (["--version"], 0, f"jaxgan {jaxgan.__version__}\n"),
         (
-            ["jaxgan", "tarin"],
+            ["tarin"],
             2,
             "error: tarin: choose one of train, report, export, sample, evaluate, convert, configs, plan\n",
         ),
-        (["jaxgan.main", "--config=cifer"], 2, "choose one of"),
-        (["jaxgan.sample", "--help"], 0, "--truncation"),
-        (["jaxgan.evaluate", "--help"], 0, "--protocol"),
-        (["jaxgan.plan", "--help"], 0, "--topology"),
-        (["jaxgan.report", "--help"], 0, "--runs"),
-        (["jaxgan.export", "--help"], 0, "--push"),
     ],
 )
 def test_processes(arguments, status, expected, tmp_path):
-    done = python("-m", *arguments, cwd=tmp_path)
+    done = python("-m", "jaxgan", *arguments, cwd=tmp_path)
     assert done.returncode == status, done.stderr
-    assert expected in (done.stderr if status else done.stdout)
+    assert (done.stderr if status else done.stdout) == expected
+    assert not list(tmp_path.iterdir())
+
+
+# As `python -m MODULE` runs them, one after the other in a process that imports JAX once.
+MODULES = """
+import runpy, sys
+for module, arguments in CALLS:
+    sys.argv = [module, *arguments]
+    print("module", module)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code
+"""
+
+
+def test_every_command_is_a_module(tmp_path):
+    flags = {"sample": "truncation", "evaluate": "protocol", "plan": "topology", "report": "runs", "export": "push"}
+    calls = [(f"jaxgan.{name}", ["--help"]) for name in flags]
+    calls.append(("jaxgan.main", ["--config=cifer"]))  # at last: it fails, which ends the process at once
+    done = python("-c", MODULES.replace("CALLS", repr(calls)), cwd=tmp_path)
+    screens = dict(screen.split("\n", 1) for screen in done.stdout.split("module ")[1:])
+    assert done.returncode == 2, done.stderr
+    assert "choose one of" in done.stderr
     assert "Traceback" not in done.stderr
+    for name, flag in flags.items():
+        assert f"--{flag}" in screens[f"jaxgan.{name}"]
     assert not list(tmp_path.iterdir())
 
 
@@ -330,7 +350,8 @@ def test_a_ctrl_c_while_libraries_are_imported_ends_the_command():
     assert process.returncode == -signal.SIGINT
 
 
-def test_warnings_of_libraries_are_lines_like_our_own():
+def test_warnings_are_lines_and_a_command_goes_on_when_nobody_reads_any_more():
+    """Warnings of libraries are lines like our own."""
     code = """
 import logging, sys, warnings
 from absl import flags, logging as absl_logging
@@ -342,25 +363,15 @@ def main(flags):
     absl_logging.info("nothing")
     logging.getLogger("jax._src.xla_bridge").warning("of JAX")
     warnings.warn("of Python")
+    for i in range(20000): print(i, flush=True)
+    print("done", file=sys.stderr)
 app.run(main)
 """
-    assert python("-c", code, check=True).stderr == "warning: of absl\nwarning: of JAX\nwarning: of Python\n"
-
-
-def test_a_command_goes_on_when_nobody_reads_any_more():
-    code = "import sys; from jaxgan.commands import app; from absl import flags\n"
-    code += "sys.argv = ['jaxgan']; FLAGS = flags.FlagValues()\n"
-    code += "@app.command(FLAGS)\ndef main(flags):\n"
-    code += "    for i in range(20000): print(i, flush=True)\n    print('done', file=sys.stderr)\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", code + "app.run(main)"],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with process, process.stderr as errors:
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
-        assert errors.read() == "done\n"
+        assert errors.read() == "warning: of absl\nwarning: of JAX\nwarning: of Python\ndone\n"
     assert process.returncode == 0

@@ -109,12 +109,12 @@ def test_the_program_makes_the_samples(directory):
 
 
 ARCHITECTURES = {"dcgan": 16, "stylegan2": 8}  # and the image size of their tiny nets
-SLOW = {"sngan": 16, "biggan": 16, "sagan": 16, "r3gan": 16, "r3gan2": 8, "dcgan_strided": 32}
+OTHERS = {"sngan": 16, "biggan": 16, "sagan": 16, "r3gan": 16, "r3gan2": 8, "dcgan_strided": 32}
 
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [*ARCHITECTURES.items(), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW.items())],
+    [*ARCHITECTURES.items(), *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS.items())],
 )
 def test_every_architecture_is_a_program_for_any_number_of_images(name, size):
     generator = tiny_generator(name, size, num_classes=3)
@@ -127,7 +127,7 @@ def test_every_architecture_is_a_program_for_any_number_of_images(name, size):
 
 
 def test_all_architectures_are_tried():
-    assert ARCHITECTURES.keys() | SLOW.keys() | {"mlp"} == MODELS.keys()
+    assert ARCHITECTURES.keys() | OTHERS.keys() | {"mlp"} == MODELS.keys()
 
 
 def test_truncated_latents_are_truncated_normal():
@@ -141,7 +141,7 @@ def test_truncated_latents_are_truncated_normal():
     np.testing.assert_array_equal(program.within(z, jnp.float32(jnp.inf)), z)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_program_runs_without_jaxgan(directory, tmp_path):
     """The lines of the card, in an environment that holds JAX and flatbuffers and nothing of ours."""
     environment = tmp_path / "venv"

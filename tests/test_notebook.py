@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
     return file
 
 
-@pytest.mark.slow
+@pytest.mark.long
 # The kernel's own libraries warn on some Python versions; the notebook's cells fail on their own errors.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PICTURES)

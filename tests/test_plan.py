@@ -164,7 +164,7 @@ def test_the_step_compiles_for_the_devices_that_are_here(recipe, monkeypatch):
     assert "images/s at 197 TFLOP/s" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu, the extra `plan`")
 @pytest.mark.parametrize(
     ("name", "changes", "all_reduces"),

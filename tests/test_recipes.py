@@ -42,8 +42,11 @@ CHOSEN = {
     "r3gan": "cifar_r3gan",
     "r3gan2": "cifar_r3gan2",
 }
-# The others are slow by their number alone, and some of these by their size.
-QUICK = {"digits", "laptop_dcgan"}
+QUICK, SLOW = {"digits", "laptop_dcgan"}, {"cifar_dcgan", "cifar_stylegan2_ada"}  # the others are long
+
+
+def marked(name: str):
+    return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow if name in SLOW else pytest.mark.long)
 
 
 def shrunk(name: str) -> Recipe:
@@ -69,9 +72,7 @@ def test_every_architecture_is_chosen():
         assert jaxgan.config(name).model.name == architecture
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [marked(name) for name in NAMES])
 def test_a_config_trains_and_resumes_to_the_same_bits(name, tmp_path):
     """From a checkpoint after the first of two steps; those of each architecture go on for 18 more in bfloat16."""
     recipe, devices = shrunk(name), Devices("pmap", jax.devices()[:2])

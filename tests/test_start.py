@@ -259,7 +259,7 @@ def test_nothing_is_written_where_nothing_fits(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_for_few_images_trains(tmp_path):
     config = jaxgan.config("finetune")
     changes = {
