@@ -282,7 +282,7 @@ def test_every_warning_is_explained():
     assert symptoms == [row[0].strip("`") for row in table("warning")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parameters_and_operations_of_the_published_recipes():
     rows = [row for row in table(r"config \| G, D parameters \(millions\)") if row[3]]
     assert len(rows) == 9

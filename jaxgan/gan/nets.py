@@ -121,6 +121,8 @@ def rematerialise(function, on: bool):
 def frozen_parameters(config, name: str, net: nn.Module) -> tuple[str, ...]:
     """Returns the parameters of net "g" or "d" that config.freeze keeps, by their paths."""
     setting, count = f"config.freeze.{name}_layers", config.freeze[f"{name}_layers"]
+    if not count and not (name == "g" and config.freeze.mapping):
+        return ()
     layers = layer_names(net, input_shape(net, config.model.z_dim))
     most = len(layers) - (name == "d")  # of G, the mapping network may be left to train
     right = f"must be in 0 .. {most}, as the layers are {', '.join(layers)}"
@@ -132,8 +134,7 @@ def frozen_parameters(config, name: str, net: nn.Module) -> tuple[str, ...]:
         frozen += (net.mapping_body,)
     nothing_left = name == "g" and count == most and bool(config.freeze.mapping or not net.mapping_body)
     require(not nothing_left, setting, count, "leaves nothing of G to train")
-    if frozen:
-        setting, value = (setting, count) if count else ("config.freeze.mapping", True)
-        right = f"keeps weights that the net begins with, so name a run in config.init_from, with {name} in init_parts"
-        require(bool(config.init_from) and name in config.init_parts, setting, value, right)
+    setting, value = (setting, count) if count else ("config.freeze.mapping", True)
+    right = f"keeps weights that the net begins with, so name a run in config.init_from, with {name} in init_parts"
+    require(bool(config.init_from) and name in config.init_parts, setting, value, right)
     return frozen
