@@ -5,6 +5,7 @@ What more devices or processes take is in `tests.helpers`. The environment must 
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from importlib import metadata
@@ -14,6 +15,11 @@ import pytest
 # Dozens of processes import JAX, which takes three times as long where no bytecode of it is kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Tests send signals to themselves and to what they start, which a process in the background may have to ignore.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tests compile much and compute little: without optimisations and with XLA's older code for fusions, which compiles

@@ -341,7 +341,7 @@ def test_a_command_needs_no_console(closed, tmp_path):
 
 def test_a_ctrl_c_while_libraries_are_imported_ends_the_command():
     """An exception there would leave half of JAX behind."""
-    command = [sys.executable, "-m", "jaxgan", "train", "--config=digits"]
+    command = [sys.executable, "-m", "jaxgan", "train", "--config=digits", "--dry_run"]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process, process.stderr as errors:
         assert "train --config=digits" in process.stdout.readline()  # the imports come next
