@@ -299,11 +299,10 @@ from tests.test_train import *
 def preempt(step, state, metrics, generator):  # a scheduler takes one machine away
     if jax.process_index() == 1 and step == 6:
         os.kill(os.getpid(), signal.SIGTERM)
-    if step >= 6:
-        time.sleep(0.5)  # JAX looks for a signal once a second
+    time.sleep(1.5)  # JAX looks for a signal once a second
 config = tiny_config()
 config.sample.every_kimg = 0.0
-assert train(config, sys.argv[1], images(), hooks=[every(KIMG, preempt)]) == 143
+assert train(config, sys.argv[1], images(), hooks=[every(6 * KIMG, preempt)]) == 143
 """
 
 
