@@ -184,6 +184,8 @@ def test_impossible_divisions_are_refused():
         batches(num_devices=3)
     with pytest.raises(ConfigError, match="steps_per_dispatch=5: must divide the steps from 0 to 12"):
         batches(steps_per_dispatch=5)
+    with pytest.raises(ConfigError, match=r"devices=\[.*\]: give jaxgan\.core\.parallel\.Devices"):
+        Batches(Counting(), RECIPE, jax.devices())
     with pytest.raises(ConfigError, match="steps_per_dispatch=2: must be 1 where devices=None"):
         Batches(Counting(), RECIPE, None, steps_per_dispatch=2)
 

@@ -366,6 +366,17 @@ def test_a_run_is_no_set_of_images(tmp_path):
         evaluate(tmp_path, metrics=["modes"])
 
 
+def test_a_metric_that_is_none_and_one_of_no_network(monkeypatch):
+    images = ArrayDataset(np.zeros((4, 8, 8, 3), np.uint8))
+    for wrong, words in (
+        (abs, r"^METRICS\['mine'\]=.*: give a Metric$"),
+        (METRICS["is_cifar"]._replace(features="foo/pool"), r"^METRICS\['mine'\]\.features='foo': choose one of "),
+    ):
+        monkeypatch.setitem(METRICS, "mine", wrong)
+        with pytest.raises(ConfigError, match=words):
+            Evaluator(["mine"], Protocol(num=4, is_splits=1)).evaluate(images)
+
+
 def test_a_feature_that_a_network_does_not_have_is_named(monkeypatch):
     monkeypatch.setitem(METRICS, "mine", METRICS["is_cifar"]._replace(features="cifar/pol"))
     images = ArrayDataset(np.zeros((4, 8, 8, 3), np.uint8))

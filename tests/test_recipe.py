@@ -1,5 +1,6 @@
 """Recipes: from a config, and with parts of one's own; and the state that belongs to them."""
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from jaxgan.data import DataSpec
 from jaxgan.gan.augment import Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma
 from jaxgan.gan.losses import LOSSES, Loss
+from jaxgan.gan.nets import check_net
 from jaxgan.gan.optim import Optimizer
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.recipe import make_generator, recipe_from_config
@@ -468,7 +470,7 @@ def test_a_batch_of_numpy_needs_no_jit():
     [
         ({}, lambda logits: None, r"one value an example, \(8,\), or a scalar, not NoneType"),
         ({}, lambda logits: (logits, {}), "one value an example, .* not tuple"),
-        ({}, lambda logits: logits[:, None], r"one value an example, .* not an array \(8, 1\)"),
+        ({}, lambda logits: logits[:, None], r"one value an example, .* not float32 \(8, 1\)"),
         ({"mean": 0.0}, lambda logits: logits, "a pair: values, and the scalars after this step, mean"),
         ({"mean": 0.0}, lambda logits: (logits, {"other": 0.0}), "a pair: "),
         ({"mean": 0.0}, lambda logits: (logits, {"mean": logits}), "a pair: "),
@@ -492,8 +494,9 @@ def test_a_side_of_g_that_looks_at_reals_which_it_has_not():
 
 
 def test_a_loss_that_returns_something_else():
-    with pytest.raises(ConfigError, match=r"^Loss\.d='.*<lambda>': must return one value an example"):
-        step_in_the_abstract(tiny_recipe(loss=Loss(lambda real, fake: None, lambda real, fake: fake)))
+    for d in (lambda real, fake: None, lambda real, fake: real > fake, lambda real, fake: 1j * real):
+        with pytest.raises(ConfigError, match=r"^Loss\.d='.*<lambda>': must return one value an example"):
+            step_in_the_abstract(tiny_recipe(loss=Loss(d, lambda real, fake: fake)))
 
 
 def test_a_penalty_checks_itself_and_takes_a_number():
@@ -559,3 +562,46 @@ def test_nets_that_return_something_else_are_refused(nets, conditioning, message
     config.model.name, config.model.conditional, config.model.conditioning = "tiny", True, conditioning
     with pytest.raises(ConfigError, match=rf"^config\.model\.name='tiny': {message}"):
         recipe_from_config(config)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+@pytest.mark.parametrize("side", ["g", "d"])
+def test_fields_of_nets_have_bounds(name, side):
+    """What is above or below is named, as are numbers that are none, before anything is built of them."""
+    net = MODELS[name]["gd".index(side)]
+    bounds = {field.name: field.metadata["bounds"] for field in dataclasses.fields(net) if "bounds" in field.metadata}
+    for field, (least, most) in bounds.items():
+        for value in (least - 1, most + 1, math.nan, True):
+            with pytest.raises(ValueError, match=rf"^{field}={value}: must be a (whole|finite) number"):
+                check_net(net(**{field: value}), (8,), 8)
+
+
+def test_a_setting_of_a_net_out_of_bounds():
+    config = tiny_config(**{"model.name": "r3gan", "data.image_size": 32})
+    config.model.g.expansion = 0
+    with pytest.raises(ConfigError, match=r"^config\.model\.g\.expansion=0: must be a whole number, 1 or above$"):
+        recipe_from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: tiny_recipe().replace(loss=Loss(None, abs)), r"^Loss\.d=None: give a function of \(logits_real"),
+        (
+            lambda: tiny_recipe().replace(loss=LOSSES["hinge"]._replace(decision_threshold=math.nan)),
+            r"^Loss\.decision_threshold=nan: give a finite number, or None$",
+        ),
+        (lambda: Optimizer(None), r"^Optimizer\.make=None: give a function such as optax\.adam$"),
+        (lambda: Optimizer(optax.sgd, 0.1), r"^Optimizer\.scalars=0\.1: give the scalars by name"),
+    ],
+)
+def test_parts_that_are_none(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+@pytest.mark.parametrize("wrong", [lambda keys, x, p: x[:, ::2], lambda keys, x, p: None, lambda keys, x, p: x > p])
+def test_an_augmentation_that_returns_no_images(wrong):
+    recipe = tiny_recipe().replace(augment=Augmentation(wrong))
+    with pytest.raises(ConfigError, match=r"^Augmentation\.fn='.*': must return images \[16, 8, 8, 3\] of floats"):
+        step_in_the_abstract(recipe)

@@ -53,9 +53,10 @@ def is_whole(value, least: int = 0, most: float = math.inf) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= value <= most
 
 
-def is_finite(value, least: float = -math.inf) -> bool:
-    """Returns whether `value` is a finite number, Python's or NumPy's, `least` or above; a bool is none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= value and math.isfinite(value)
+def is_finite(value, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Returns whether `value` is a finite number, Python's or NumPy's, in `least` .. `most`; a bool is none."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and least <= value <= most and math.isfinite(value)
 
 
 def require_whole(setting: str, value, least: int = 0, most: float = math.inf) -> None:

@@ -140,6 +140,8 @@ class Batches:
         require_whole("depth", depth, 1)
         if devices is None:
             require(steps_per_dispatch == 1, "steps_per_dispatch", steps_per_dispatch, "must be 1 where devices=None")
+        right = "give jaxgan.core.parallel.Devices(devices=[...]), as parallelize(recipe).devices is, or None"
+        require(devices is None or hasattr(devices, "put_batch"), "devices", devices, right)
         num_devices = 1 if devices is None else len(devices.devices)
         self._axes = batch_spec(recipe, dataset.image_shape, num_devices, steps_per_dispatch)["labels"].shape
         if last_step is not None:

@@ -21,7 +21,7 @@ from jaxgan.evaluation.metrics.modes import modes
 from jaxgan.evaluation.metrics.msssim import msssim_within_classes
 from jaxgan.evaluation.metrics.prdc import prdc
 from jaxgan.evaluation.metrics.sliced import swd
-from jaxgan.evaluation.networks import cifar, patches
+from jaxgan.evaluation.networks import NETWORKS, cifar, patches
 from jaxgan.evaluation.protocol import Protocol
 
 
@@ -280,7 +280,9 @@ def check_metrics(
     names = list(names)
     num, num_reals, splits = protocol.num, protocol.num_reals, protocol.is_splits
     for name in names:
-        lookup(METRICS, name, setting("metrics"))
+        metric = lookup(METRICS, name, setting("metrics"))
+        require(isinstance(metric, Metric), f"METRICS[{name!r}]", metric, "give a Metric")
+        lookup(NETWORKS, metric.features.partition("/")[0], f"METRICS[{name!r}].features")
     require(len(set(names)) == len(names), setting("metrics"), ",".join(names), "names a metric twice; once is enough")
     require_whole(setting("num"), num, 2, 2**31 - 1)  # samples are counted in 32 bits
     right = "must be a whole number, 0 (all) or 2 or above"

@@ -122,6 +122,15 @@ class Augmentation:
         require(callable(self.fn), "Augmentation.fn", self.fn, "give a function of keys, images and p")
         require_range("Augmentation.p", self.p, most=1.0)
 
+    def __call__(self, keys, images, p) -> jax.Array:
+        """Returns what `fn` does, if those are images that a gradient can pass."""
+        augmented = self.fn(keys, images, p)
+        shape, dtype = getattr(augmented, "shape", None), getattr(augmented, "dtype", jnp.int32)
+        same = shape == images.shape and jnp.issubdtype(dtype, jnp.floating)
+        name = getattr(self.fn, "__qualname__", type(self.fn).__name__)
+        require(same, "Augmentation.fn", name, f"must return images {list(images.shape)} of floats")
+        return augmented
+
     @property
     def running(self) -> dict[str, float]:
         """The running scalars that a state has for it, as they begin."""

@@ -98,7 +98,8 @@ def per_example(values, count: int, setting: str, value) -> jax.Array:
       setting, value: where the function stands, and the function, for the error.
     """
     good = isinstance(values, jax.Array | np.ndarray | float) and jnp.shape(values) in ((), (count,))
-    returned = f"an array {jnp.shape(values)}" if isinstance(values, jax.Array) else type(values).__name__
+    good = good and jnp.issubdtype(jnp.result_type(values), jnp.floating)
+    returned = f"{values.dtype} {jnp.shape(values)}" if isinstance(values, jax.Array) else type(values).__name__
     name = getattr(value, "__qualname__", type(value).__name__)
     require(good, setting, name, f"must return one value an example, ({count},), or a scalar, not {returned}")
     return jnp.asarray(values)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.models.layers import BaseDiscriminator
+from jaxgan.models.layers import BaseDiscriminator, check_fields
 from jaxgan.ops.conv.primitives import conv_input_p, conv_kernel_p, conv_p
 
 
@@ -59,6 +59,7 @@ def check_net(net: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
     Raises:
       ValueError: it cannot be built, or returns something else than `jaxgan.models` says.
     """
+    check_fields(net)
     returned = jax.eval_shape(lambda key: _initialise(net, shape, batch_size, key)[0], jax.random.key(0))
     if isinstance(net, BaseDiscriminator):
         _check_discriminated(net, returned, batch_size)

@@ -35,6 +35,9 @@ class Optimizer:
     frozen: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
 
     def __post_init__(self):
+        require(callable(self.make), "Optimizer.make", self.make, "give a function such as optax.adam")
+        right = 'give the scalars by name, such as {"learning_rate": 1e-3}'
+        require(isinstance(self.scalars, Mapping), "Optimizer.scalars", self.scalars, right)
         schedules = {name: as_schedule(scalar) for name, scalar in self.scalars.items()}
         object.__setattr__(self, "scalars", schedules)
         for name, schedule in schedules.items():

@@ -9,7 +9,7 @@ import flax.struct
 import jax.numpy as jnp
 import optax
 
-from jaxgan.core.errors import ConfigError, lookup, require, require_whole
+from jaxgan.core.errors import ConfigError, is_finite, lookup, require, require_whole
 from jaxgan.core.shapes import as_image_size, height_width
 from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
@@ -105,6 +105,11 @@ class Recipe:
         for name, (kind, right) in _KINDS.items():
             value = getattr(self, name)
             require(isinstance(value, kind), f"Recipe.{name}", value, f"give {right}")
+        for side in ("d", "g"):
+            fn = getattr(self.loss, side)
+            require(callable(fn), f"Loss.{side}", fn, "give a function of (logits_real, logits_fake)")
+        threshold, right = self.loss.decision_threshold, "give a finite number, or None"
+        require(threshold is None or is_finite(threshold), "Loss.decision_threshold", threshold, right)
         for name in ("z_dim", "batch_size", "d_steps", "accumulate"):
             require_whole(f"Recipe.{name}", getattr(self, name), 1)
         require(self.fake_labels in FAKE_LABELS, "Recipe.fake_labels", self.fake_labels, "choose uniform or real")

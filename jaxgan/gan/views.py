@@ -148,7 +148,7 @@ class AugmentedDiscriminator(NamedTuple):
         """Returns logits [b], what D returns beside them, and the new model state."""
         images = inputs.images
         if self.augment is not None:
-            images = self.augment.fn(inputs.augment_keys, images, self.strength)
+            images = self.augment(inputs.augment_keys, images, self.strength)
 
         def apply(params, images):
             return self.module.apply(

@@ -29,7 +29,8 @@ averaged over a batch is averaged over `axis_name` as well (`lax.pmean`; None: t
 Fields. A net takes the fields of its base (`layers.COMMON_FIELDS`), which the recipe fills in, and may add its own,
 each annotated with bool, int, float or str and with a default: they are settings, config.model.g.<field> and
 config.model.d.<field>. `self.widths` gives `channels`, checked against `WIDTHS`, or the default of the image size. A
-net checks itself when it is made or called, by ValueErrors that begin with "field=value: ".
+net checks itself when it is called, by ValueErrors that begin with "field=value: "; a field that is written as
+`blocks: int = bounded(2, least=1)` (of `jaxgan.models.layers`) is checked for it.
 
 Class attributes (without annotation, or `ClassVar`, as these are no fields):
   WIDTHS: {square_size: default channels}, from input to output, for each size that works.

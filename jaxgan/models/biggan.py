@@ -20,6 +20,7 @@ from jaxgan.models.attention import SelfAttention, attention_block
 from jaxgan.models.layers import (
     BaseGenerator,
     Conv,
+    bounded,
     broadcast_like,
     orthogonal,
     spectral_norm,
@@ -35,10 +36,10 @@ class Generator(BaseGenerator):
     32 pixels, 100 at 64, 120 at 128).
     """
 
-    shared_dim: int = 128  # width of the class embedding
+    shared_dim: int = bounded(128, 1)  # width of the class embedding
     attention_size: int | None = None  # of the maps with self-attention, if images are square; None: half; 0: nowhere
-    bn_eps: float = 1e-4
-    bn_momentum: float = 0.9  # what the running statistics keep of themselves in a step
+    bn_eps: float = bounded(1e-4)
+    bn_momentum: float = bounded(0.9, 0, 1)  # what the running statistics keep of themselves in a step
 
     WIDTHS: ClassVar = {
         16: (384,) * 3,

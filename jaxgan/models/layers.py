@@ -5,6 +5,7 @@ Images are NHWC. Nets compute in `dtype`; their parameters are float32. See `jax
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -14,8 +15,33 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
+from jaxgan.core.errors import is_finite, is_whole
 from jaxgan.core.shapes import ImageSize, doublings, height_width, size_in_words, squares_in_words
 from jaxgan.ops import conv as ops
+
+
+def bounded(default: int | float, least: float = 0, most: float = math.inf):
+    """Returns a field of a net that must be in `least` .. `most`, and a whole number where `default` is one."""
+    return dataclasses.field(default=default, metadata={"bounds": (least, most)})
+
+
+def check_fields(net: nn.Module) -> None:
+    """Raises a ValueError that begins with "field=value: " unless all `bounded` fields of a net are within bounds.
+
+    Example:
+      >>> from jaxgan.models import MODELS
+      >>> check_fields(MODELS["r3gan"][0](expansion=0))
+      Traceback (most recent call last):
+      ValueError: expansion=0: must be a whole number, 1 or above
+    """
+    for field in dataclasses.fields(net):
+        if "bounds" in field.metadata:
+            (least, most), value = field.metadata["bounds"], getattr(net, field.name)
+            whole = isinstance(field.default, int)
+            if not (is_whole(value, least, most) if whole else is_finite(value, least, most)):
+                limits = f", {least} or above" if most == math.inf else f" in {least} .. {most}"
+                kind = "whole" if whole else "finite"
+                raise ValueError(f"{field.name}={value!r}: must be a {kind} number{limits}")
 
 
 class _Net(nn.Module):
@@ -126,7 +152,7 @@ class BaseDiscriminator(_Net):
     """
 
     conditioning: str = "projection"
-    embed_dim: int = 512  # width of the embedding for "d2dce"
+    embed_dim: int = bounded(512, 1)  # width of the embedding for "d2dce"
     san: bool = False  # the last layer has norm 1 and learns its direction by a loss of its own
 
     conditionings = ("projection", "ac", "multi_hinge", "d2dce")

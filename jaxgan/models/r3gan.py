@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, Conv
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, Conv, bounded
 from jaxgan.ops.blur import downsample, upsample
 
 _WIDTHS = (768, 768, 768, 768, 384, 192, 96)  # at 4, 8, ... 256 pixels
@@ -70,9 +70,9 @@ class Block(nn.Module):
 class Generator(BaseGenerator):
     """Weighs a learned 4x4 basis by z, then has residual blocks, [upsampling, blocks] to full size, 1x1; no tanh."""
 
-    blocks: int = 2  # in each stage
-    expansion: int = 2
-    group_width: int = 16
+    blocks: int = bounded(2)  # in each stage
+    expansion: int = bounded(2, 1)
+    group_width: int = bounded(16, 1)
 
     WIDTHS = WIDTHS
     stages = True
@@ -106,9 +106,9 @@ class Generator(BaseGenerator):
 class Discriminator(BaseDiscriminator):
     """Has 1x1 from pixels, [residual blocks, downsampling] to 4x4, blocks, a learned 4x4 basis a channel, dense."""
 
-    blocks: int = 2  # in each stage
-    expansion: int = 2
-    group_width: int = 16
+    blocks: int = bounded(2)  # in each stage
+    expansion: int = bounded(2, 1)
+    group_width: int = bounded(16, 1)
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     stages = True

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, broadcast_like
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, bounded, broadcast_like
 from jaxgan.models.r3gan import FLOAT32, check_groups, in_float32
 from jaxgan.ops.blur import downsample, upfirdn, upsample
 from jaxgan.ops.conv import conv
@@ -172,9 +172,9 @@ class Generator(BaseGenerator):
     Every block takes an image of noise, so `keys` are needed in training and in use.
     """
 
-    blocks: int = 4  # in each stage
-    expansion: int = 2
-    group_width: int = 32
+    blocks: int = bounded(4)  # in each stage
+    expansion: int = bounded(2, 1)
+    group_width: int = bounded(32, 1)
 
     WIDTHS = WIDTHS
     stages = True
@@ -211,9 +211,9 @@ class Generator(BaseGenerator):
 class Discriminator(BaseDiscriminator):
     """Has 1x1, [blocks, downsampling] to 4x4, 1x1, a learned 4x4 basis in groups, dense; projects on class vectors."""
 
-    blocks: int = 4  # in each stage
-    expansion: int = 2
-    group_width: int = 32
+    blocks: int = bounded(4)  # in each stage
+    expansion: int = bounded(2, 1)
+    group_width: int = bounded(32, 1)
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     normalise_params = staticmethod(normalise_params)

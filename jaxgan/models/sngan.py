@@ -20,6 +20,7 @@ from jaxgan.models.layers import (
     BaseGenerator,
     BatchNorm,
     Conv,
+    bounded,
     conv_downsample,
     downsample,
     orthogonal,
@@ -38,7 +39,7 @@ class Generator(BaseGenerator):
     attention_size: int | None = 0  # of the maps with self-attention, if images are square; None: half; 0: nowhere
     orthogonal_init: bool = False  # orthogonal initial weights everywhere, class tables too
     spectral: bool = False  # spectral norm on all weights, class tables too
-    bn_eps: float = 1e-5
+    bn_eps: float = bounded(1e-5)
 
     WIDTHS: ClassVar = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
     stages = True

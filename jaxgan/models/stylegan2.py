@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, broadcast_like
+from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, bounded, broadcast_like
 from jaxgan.ops.blur import conv_down, conv_up, downsample, upsample
 from jaxgan.ops.conv import conv
 
@@ -49,14 +49,14 @@ class Generator(BaseGenerator):
       w_avg_decay: weight of the old mean of w at each training step.
     """
 
-    channel_base: int = CHANNEL_BASE
-    channel_max: int = CHANNEL_MAX
-    low_precision: int = 4
-    conv_clamp: float = 256.0
-    w_dim: int = 512
-    mapping_layers: int = 2
-    style_mixing: float = 0.0
-    w_avg_decay: float = 0.995
+    channel_base: int = bounded(CHANNEL_BASE, 1)
+    channel_max: int = bounded(CHANNEL_MAX, 1)
+    low_precision: int = bounded(4)
+    conv_clamp: float = bounded(256.0, 1)
+    w_dim: int = bounded(512, 1)
+    mapping_layers: int = bounded(2, 1)
+    style_mixing: float = bounded(0.0, 0, 1)
+    w_avg_decay: float = bounded(0.995, 0, 1)
 
     WIDTHS = WIDTHS
     stages = True
@@ -121,14 +121,14 @@ class Discriminator(BaseDiscriminator):
       group_size, group_channels: as in `minibatch_stddev`; group_channels=0 turns it off.
     """
 
-    channel_base: int = CHANNEL_BASE
-    channel_max: int = CHANNEL_MAX
-    low_precision: int = 4
-    conv_clamp: float = 256.0
+    channel_base: int = bounded(CHANNEL_BASE, 1)
+    channel_max: int = bounded(CHANNEL_MAX, 1)
+    low_precision: int = bounded(4)
+    conv_clamp: float = bounded(256.0, 1)
     architecture: str = "orig"
-    mapping_layers: int = 8
-    group_size: int = 32
-    group_channels: int = 1
+    mapping_layers: int = bounded(8, 1)
+    group_size: int = bounded(32, 1)
+    group_channels: int = bounded(1, 1)
 
     WIDTHS: ClassVar = {size: widths[::-1] for size, widths in WIDTHS.items()}
     stages = True
