@@ -71,5 +71,7 @@ def main(flags, config) -> int | None:
             recipe = recipe_from_config(config)
             loop.check(config, recipe, jax.device_count())
             return print(size.report(recipe, config.train_kimg, jax.devices()))
+        if jax.process_index() == 0:
+            print("opening the data ...", flush=True)  # which some sets are decoded or drawn for
         with app.naming_flags(FLAGS):
             return loop.train(config, flags.workdir)
