@@ -1,9 +1,11 @@
 """Ctrl-C while nothing can take an exception, and exceptions of signals that Python can only print."""
 
+import _thread
 import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 
@@ -44,7 +46,13 @@ def if_lost(kind: type[BaseException], call: Callable[[], None]) -> Iterator[Non
 
 def no_lost_ctrl_c() -> contextlib.AbstractContextManager:
     """Makes a Ctrl-C come again where its KeyboardInterrupt is lost."""
-    return if_lost(KeyboardInterrupt, lambda: threading.Timer(0.05, send, (signal.SIGINT,)).start())
+
+    def again():
+        time.sleep(0.2)  # until the main thread has left the finaliser
+        send(signal.SIGINT)
+
+    # Not a threading.Timer, whose start waits for the thread: the signal could come there, and be lost again.
+    return if_lost(KeyboardInterrupt, lambda: _thread.start_new_thread(again, ()))
 
 
 def send(number: int) -> None:
