@@ -437,6 +437,12 @@ def test_a_state_of_another_recipe(change, words):
         step_in_the_abstract(tiny_recipe().replace(**change), of=tiny_recipe())
 
 
+@pytest.mark.parametrize("other", [tiny_recipe(z_dim=16), tiny_recipe(generator=StyledGenerator())])
+def test_a_state_of_other_nets(other):
+    with pytest.raises(ConfigError, match=r"^state: ScopeParam.* it is the state of other nets; init_state"):
+        step_in_the_abstract(tiny_recipe(), of=other)
+
+
 def test_no_recipe_and_no_state():
     with pytest.raises(ConfigError, match=r"^recipe=.*: give a Recipe, such as recipe_from_config\(config\)$"):
         init_state(tiny_config(), KEY)
@@ -509,6 +515,8 @@ def test_a_penalty_checks_itself_and_takes_a_number():
         Penalty(None)
     with pytest.raises(ConfigError, match=r"Penalty\.running=1: give the scalars"):
         Penalty(abs, running=1)
+    with pytest.raises(ConfigError, match=r"Penalty\.running\['mean'\]='0': give a number"):
+        Penalty(abs, running={"mean": "0"})
     looks = {"slope": Penalty(lambda inputs: inputs.real.gradient[:, 0, 0, 0])}  # which it does not name
     recipe = tiny_recipe().replace(penalties_d=looks)
     with pytest.raises(ConfigError, match=r"Penalty\.gradients=\(\): name the images"):

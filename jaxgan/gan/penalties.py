@@ -7,6 +7,7 @@ A gradient penalty on a discriminator whose logits depend on the batch (batch no
 its value is then that of the sum of the logits.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import flax.struct
@@ -65,6 +66,9 @@ class Penalty:
         require(callable(self.fn), "Penalty.fn", self.fn, "give a function of PenaltyInputs")
         right = 'give the scalars as they begin, such as {"mean": 0.0}'
         require(isinstance(self.running, Mapping), "Penalty.running", self.running, right)
+        for name, scalar in self.running.items():  # numbers, or arrays of them, traced or not
+            bad = isinstance(scalar, str) or (isinstance(scalar, float) and math.isnan(scalar))
+            require(not bad, f"Penalty.running[{name!r}]", scalar, "give a number")
 
     def __call__(self, inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
         """Returns what `fn` returns, one value an example or a scalar, and the running scalars after this step."""

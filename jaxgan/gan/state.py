@@ -1,12 +1,15 @@
 """The training state: one pytree of arrays that holds everything a step changes."""
 
+import contextlib
+
+import flax.errors
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxgan.core import memory, rng
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, require, summary
 from jaxgan.gan.nets import check_net
 from jaxgan.gan.recipe import Recipe
 
@@ -122,6 +125,16 @@ def check_key(key) -> None:
     """Raises a ConfigError unless this is one of JAX's keys."""
     good = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0
     require(good, "key", key, "give a key, such as jax.random.key(0)")
+
+
+@contextlib.contextmanager
+def explain_other_nets():
+    """Turns what Flax says of parameters that are not those of the recipe's nets into a ConfigError of the state."""
+    try:
+        yield
+    except (flax.errors.ScopeParamShapeError, flax.errors.ScopeParamNotFoundError) as error:
+        anew = "it is the state of other nets; init_state(recipe, key) makes one of these"
+        raise ConfigError(f"state: {summary(error)}; {anew}") from error
 
 
 def check_state(recipe: Recipe, state: TrainState) -> None:

@@ -30,7 +30,7 @@ from jaxgan.gan.losses import explain_absent_reals, per_example, top_k_weights, 
 from jaxgan.gan.metrics import Mean, as_means, logit_metrics, sum_metrics
 from jaxgan.gan.nets import rematerialise
 from jaxgan.gan.recipe import Recipe
-from jaxgan.gan.state import NetState, TrainState, check_key, check_recipe, check_state
+from jaxgan.gan.state import NetState, TrainState, check_key, check_recipe, check_state, explain_other_nets
 from jaxgan.gan.views import (
     D_STREAMS,
     G_STREAMS,
@@ -42,6 +42,7 @@ from jaxgan.gan.views import (
 )
 
 
+@explain_other_nets()
 def train_step(recipe: Recipe, state: TrainState, batch: dict, key: jax.Array) -> tuple[TrainState, dict[str, Mean]]:
     """Returns the state after one update, and its metrics.
 
