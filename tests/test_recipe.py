@@ -23,7 +23,7 @@ from jaxgan.gan.schedules import Schedule
 from jaxgan.gan.state import init_state
 from jaxgan.gan.step import train_step
 from jaxgan.models import MODELS
-from jaxgan.models.layers import BaseDiscriminator, BaseGenerator
+from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
 from jaxgan.settings import default_config
 from tests.helpers import (
     KEY,
@@ -572,16 +572,18 @@ def test_nets_that_return_something_else_are_refused(nets, conditioning, message
         recipe_from_config(config)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mlp"])
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("side", ["g", "d"])
-def test_fields_of_nets_have_bounds(name, side):
+def test_numbers_of_nets_have_bounds(name, side):
     """What is above or below is named, as are numbers that are none, before anything is built of them."""
     net = MODELS[name]["gd".index(side)]
-    bounds = {field.name: field.metadata["bounds"] for field in dataclasses.fields(net) if "bounds" in field.metadata}
-    for field, (least, most) in bounds.items():
-        for value in (least - 1, most + 1, math.nan, True):
-            with pytest.raises(ValueError, match=rf"^{field}={value}: must be a (whole|finite) number"):
-                check_net(net(**{field: value}), (8,), 8)
+    own = [field for field in dataclasses.fields(net) if field.name not in COMMON_FIELDS - {"embed_dim"}]
+    for field in own:
+        assert ("bounds" in field.metadata) == (type(field.default) in (int, float) and field.name != "attention_size")
+        least, most = field.metadata.get("bounds", (None, None))
+        for value in () if least is None else (least - 1, most + 1, math.nan, True):
+            with pytest.raises(ValueError, match=rf"^{field.name}={value}: must be a (whole|finite) number"):
+                check_net(net(**{field.name: value}), (8,), 8)
 
 
 def test_a_setting_of_a_net_out_of_bounds():

@@ -65,10 +65,16 @@ def require_whole(setting: str, value, least: int = 0, most: float = math.inf) -
     require(is_whole(value, least, most), setting, value, f"must be a whole number{limits}")
 
 
-def require_finite(setting: str, value, least: float = -math.inf) -> None:
-    """Raises a ConfigError unless `is_finite(value, least)`; `setting` is as in `require`."""
-    limit = "" if least == -math.inf else f", {least:g} or above"
-    require(is_finite(value, least), setting, value, f"must be a finite number{limit}")
+def require_finite(setting: str, value, least: float = -math.inf, most: float = math.inf) -> None:
+    """Raises a ConfigError unless `is_finite(value, least, most)`; `setting` is as in `require`."""
+    limits = f", {least:g} or above" if most == math.inf else f" in {least:g} .. {most:g}"
+    limits = "" if (least, most) == (-math.inf, math.inf) else limits
+    require(is_finite(value, least, most), setting, value, f"must be a finite number{limits}")
+
+
+def function_name(function) -> str:
+    """Returns what an error calls a function of the user's, or another object that can be called."""
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def lookup(table: Mapping, name, setting: str):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import rng
-from jaxgan.core.errors import require
+from jaxgan.core.errors import function_name, require
 from jaxgan.gan.ada import PIPES, ada, where_fired
 from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 
@@ -127,8 +127,8 @@ class Augmentation:
         augmented = self.fn(keys, images, p)
         shape, dtype = getattr(augmented, "shape", None), getattr(augmented, "dtype", jnp.int32)
         same = shape == images.shape and jnp.issubdtype(dtype, jnp.floating)
-        name = getattr(self.fn, "__qualname__", type(self.fn).__name__)
-        require(same, "Augmentation.fn", name, f"must return images {list(images.shape)} of floats")
+        right = f"must return images {list(images.shape)} of floats"
+        require(same, "Augmentation.fn", function_name(self.fn), right)
         return augmented
 
     @property

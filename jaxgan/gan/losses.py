@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.nn import relu, softplus
 
-from jaxgan.core.errors import ConfigError, require, summary
+from jaxgan.core.errors import ConfigError, function_name, require, summary
 
 PerExample = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -100,8 +100,8 @@ def per_example(values, count: int, setting: str, value) -> jax.Array:
     good = isinstance(values, jax.Array | np.ndarray | float) and jnp.shape(values) in ((), (count,))
     good = good and jnp.issubdtype(jnp.result_type(values), jnp.floating)
     returned = f"{values.dtype} {jnp.shape(values)}" if isinstance(values, jax.Array) else type(values).__name__
-    name = getattr(value, "__qualname__", type(value).__name__)
-    require(good, setting, name, f"must return one value an example, ({count},), or a scalar, not {returned}")
+    right = f"must return one value an example, ({count},), or a scalar, not {returned}"
+    require(good, setting, function_name(value), right)
     return jnp.asarray(values)
 
 

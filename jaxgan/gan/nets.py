@@ -97,14 +97,14 @@ def naming_setting(config, net: str):
     elsewhere = {"image_size": "data.image_size", "conditioning": "model.conditioning", "z_dim": "model.z_dim"}
     try:
         yield
-    except ConfigError:
-        raise
     except ValueError as error:
         field, is_field, _ = str(error).partition("=")
-        if not (is_field and field.isidentifier()):
-            raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
-        setting = elsewhere.get(field, f"model.{net}.{field}")
-        raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
+        if is_field and field.isidentifier():
+            setting = elsewhere.get(field, f"model.{net}.{field}")
+            raise ConfigError(f"config.{setting}{str(error)[len(field) :]}") from error
+        if isinstance(error, ConfigError):  # which names its setting
+            raise
+        raise ConfigError(f"config.model.name={config.model.name!r}: {error}") from error
 
 
 _PRODUCTS = ("dot_general", conv_p.name, conv_input_p.name, conv_kernel_p.name)

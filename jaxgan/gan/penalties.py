@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.errors import require, require_whole
+from jaxgan.core.errors import function_name, require, require_whole
 from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
@@ -79,7 +79,7 @@ class Penalty:
             pair = isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Mapping)
             same = pair and jax.tree.map(jnp.shape, dict(values[1])) == jax.tree.map(jnp.shape, inputs.running)
             right = f"must return a pair: values, and the scalars after this step, {', '.join(self.running)}"
-            require(same, "Penalty.fn", getattr(self.fn, "__qualname__", type(self.fn).__name__), right)
+            require(same, "Penalty.fn", function_name(self.fn), right)
             values, running = values
         return per_example(values, len(inputs.fake.logits), "Penalty.fn", self.fn), dict(running)
 

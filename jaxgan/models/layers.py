@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.errors import is_finite, is_whole
+from jaxgan.core.errors import require_finite, require_whole
 from jaxgan.core.shapes import ImageSize, doublings, height_width, size_in_words, squares_in_words
 from jaxgan.ops import conv as ops
 
@@ -26,22 +26,18 @@ def bounded(default: int | float, least: float = 0, most: float = math.inf):
 
 
 def check_fields(net: nn.Module) -> None:
-    """Raises a ValueError that begins with "field=value: " unless all `bounded` fields of a net are within bounds.
+    """Raises a ConfigError that begins with "field=value: " unless all `bounded` fields of a net are within bounds.
 
     Example:
       >>> from jaxgan.models import MODELS
       >>> check_fields(MODELS["r3gan"][0](expansion=0))
       Traceback (most recent call last):
-      ValueError: expansion=0: must be a whole number, 1 or above
+      jaxgan.core.errors.ConfigError: expansion=0: must be a whole number, 1 or above
     """
     for field in dataclasses.fields(net):
         if "bounds" in field.metadata:
-            (least, most), value = field.metadata["bounds"], getattr(net, field.name)
-            whole = isinstance(field.default, int)
-            if not (is_whole(value, least, most) if whole else is_finite(value, least, most)):
-                limits = f", {least} or above" if most == math.inf else f" in {least} .. {most}"
-                kind = "whole" if whole else "finite"
-                raise ValueError(f"{field.name}={value!r}: must be a {kind} number{limits}")
+            require_number = require_whole if isinstance(field.default, int) else require_finite
+            require_number(field.name, getattr(net, field.name), *field.metadata["bounds"])
 
 
 class _Net(nn.Module):

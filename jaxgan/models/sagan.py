@@ -4,6 +4,7 @@ As in StudioGAN, at 32 pixels with 10 classes G has 4,386,308 and D 1,075,586 pa
 """
 
 from jaxgan.models import sngan
+from jaxgan.models.layers import bounded
 
 
 class Generator(sngan.Generator):
@@ -12,7 +13,7 @@ class Generator(sngan.Generator):
     attention_size: int | None = None
     orthogonal_init: bool = True
     spectral: bool = True
-    bn_eps: float = 1e-4
+    bn_eps: float = bounded(1e-4)
 
 
 class Discriminator(sngan.Discriminator):
