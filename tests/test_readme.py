@@ -68,8 +68,9 @@ def folder(tmp_path_factory):
     labels = np.arange(64) % 10
     config = shrunk("digits")
     config.train_kimg = 1.28
-    config.model.conditional, config.eval.metrics, config.checkpoint.best_metric = True, (), ""
-    with contextlib.chdir(folder):
+    config.model.conditional = True
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxgan.training.plots.curves", lambda records, path, *, title: None)
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
         for name in ("numerals", "cifar_r3gan2", "source", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
@@ -110,9 +111,8 @@ def train_step_shapes(config):
 def shrunk(name: str):
     """Returns a config with the nets that are compiled the fastest, and few images to score."""
     config = jaxgan.config(name)
-    config.eval.num_samples = 1000
-    if name == "numerals":  # the others are run on the few images of this module
-        config.eval.num_reals = 1000
+    config.eval.metrics, config.checkpoint.best_metric, config.health.every_kimg = (), "", 0.0
+    config.penalty.r1.weight = 0.0
     config.model.name, config.model.g.channels, config.model.d.channels = "mlp", (8, 8), (8, 8)
     config.ema.sigma_rel, config.ema.posthoc = 0.1, (0.05,)
     return config
@@ -134,11 +134,11 @@ def test_python_runs(where, cwd):
     page = {**cwd, "jaxgan": jaxgan, "shrunk": shrunk, "__name__": __name__}  # classes want a module that exists
     exec(compile(code, where, "exec"), page)
     if "get_config" in page:
-        configs = [page["get_config"](), page["get_config"]("wide")]
-        assert configs[0].to_dict() != configs[1].to_dict()
+        configs = [page["get_config"]("wide")]
+        assert configs[0].to_dict() != page["get_config"]().to_dict()
     else:
         configs = [page["config"]] if isinstance(page.get("config"), ConfigDict) and "recipe" not in page else []
-    for config in configs:
+    for config in configs if "train(" not in code else ():
         train_step_shapes(config)
     for name in ("loss/d", "loss/g"):
         assert name not in page.get("metrics", {}) or np.isfinite(float(page["metrics"][name]))
