@@ -2,6 +2,8 @@
 
     jaxgan train --config=digits
 
+Cost: 4 minutes of two CPU cores; score: 1,000 of 1,000 modes, KL 0.046.
+
 Three of scikit-learn's handwritten digits make one image, as its red, green and blue planes: 1,000 modes, the classical
 test for mode collapse. The run reports how many of them 26,000 samples contain, and the KL divergence from uniform (for
 real images: 1,000 modes and a KL of 0.019, which is due to counting alone). Grids show the three planes side by side.

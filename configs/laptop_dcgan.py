@@ -2,6 +2,8 @@
 
     jaxgan train --config=laptop_dcgan
 
+Cost: 30 minutes of two CPU cores; score: fd_cifar 25.0.
+
 Strided convolutions of 64, 128 and 256 channels, batch norm in both nets, unconditional, non-saturating loss, Adam 2e-4
 (0.5, 0.999), batch 128, EMA of G. On a JPEG copy of CIFAR-10 it reached an fd_cifar of 25.0 after 510 thousand images
 in 30 minutes (5,000 samples against 50,000 training images).

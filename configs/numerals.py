@@ -2,6 +2,8 @@
 
     jaxgan train --config=numerals
 
+Cost: 3 minutes of two CPU cores; score: accuracy_numerals 0.96.
+
 The package draws the numerals 0 to 9 itself, from the fonts that come with Matplotlib, at 32 pixels. The nets are those
 of the DCGAN paper (Radford et al. 2016), with classes and half as wide as in laptop_dcgan.py; the objective is R3GAN's
 (Huang et al. 2024), a relativistic loss with a zero-centred gradient penalty in every fourth step. Most numerals can be

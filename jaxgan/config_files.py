@@ -22,16 +22,16 @@ def packaged() -> dict[str, pathlib.Path]:
     return {file.stem: file for file in sorted(files)}
 
 
-def describe(file: pathlib.Path) -> tuple[str, str]:
-    """Returns what the docstring of a config file says: its first paragraph, and the published FID or "".
+def describe(file: pathlib.Path) -> tuple[str, str, str]:
+    """Returns what the docstring of a config file says: its first paragraph, and its cost and score or twice "".
 
     Example:
-      >>> describe(packaged()["cifar_dcgan"])
-      ('CIFAR-10 with DCGAN (Radford et al. 2016), unconditional, as StudioGAN trains it.', '48.29')
+      >>> describe(packaged()["cifar_dcgan"])[1:]
+      ('0.05 EFLOP', 'FID 48.29, published')
     """
     text = ast.get_docstring(ast.parse(file.read_text())) or ""
-    published = re.search(r"Published: FID (\d+\.\d+)", " ".join(text.split()))
-    return " ".join(text.partition("\n\n")[0].split()), published[1] if published else ""
+    known = re.search(r"^Cost: (.+); score: (.+)\.$", text, re.MULTILINE)
+    return " ".join(text.partition("\n\n")[0].split()), *(known.groups() if known else ("", ""))
 
 
 def split_variant(name: str) -> tuple[str, str]:

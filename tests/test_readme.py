@@ -261,6 +261,11 @@ def test_tables_have_everything():
         assert step == protocol.step
     linked = re.findall(r"\[`(\w+)`\]\(configs/(\w+)\.py\)", README)
     assert sorted(linked) == sorted((name, name) for name in config_files.packaged())
+    for cells in table(r"config \| G, D parameters \(millions\)"):
+        name, operations, published = cells[0].strip("`"), *cells[3:]
+        _, cost, score = config_files.describe(config_files.packaged()[name])
+        assert cost.partition(",")[0] == f"{operations} EFLOP" * bool(operations)
+        assert score.split(",")[0] == f"FID {published.split()[0]}" * bool(operations)
     rooms = {row[0].split("`")[1] for row in table("room")}
     folders = {f"jaxgan/{file.parent.name}" for file in ROOT.glob("jaxgan/*/__init__.py")}
     assert rooms == folders | {"jaxgan/settings.py"}

@@ -1,4 +1,4 @@
-"""Lists the packaged configs, with their size, length and published FID: jaxgan configs
+"""Lists the packaged configs, with their size, length, cost and score: jaxgan configs
 
 jaxgan train --config=NAME --settings lists all settings of one, and --dry_run says what it would take.
 """
@@ -15,8 +15,7 @@ FLAGS = flags.FlagValues()
 @app.command(FLAGS)
 def main(flags) -> None:
     for name, file in config_files.packaged().items():
-        config, (sentence, fid) = config_files.config(name), config_files.describe(file)
+        config, (sentence, cost, score) = config_files.config(name), config_files.describe(file)
+        print(f"{name}: {sentence}")
         size = size_in_words(config.data.image_size)
-        numbers = f"{name:20}  {size:8} batch {config.batch_size:<4} {config.train_kimg:>9,g} kimg"
-        print(numbers + f"   published FID {fid}" * bool(fid))
-        print(f"  {sentence}")
+        print(f"    {size}, batch {config.batch_size}, {config.train_kimg:,g} kimg" + f"; {cost}; {score}" * bool(cost))

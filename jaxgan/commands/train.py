@@ -66,11 +66,13 @@ def main(flags, config) -> int | None:
         from jaxgan.gan.recipe import recipe_from_config
         from jaxgan.planning import size
         from jaxgan.training import loop
+        from jaxgan.training.resume import changes_on_resume
 
         if flags.dry_run:  # reads no data, so classes are those that the config knows of
             recipe = recipe_from_config(config)
             loop.check(config, recipe, jax.device_count())
-            return print(size.report(recipe, config.train_kimg, jax.devices()))
+            changed = changes_on_resume(config, as_path(flags.workdir, "workdir", local=True))
+            return print(*changed, size.report(recipe, config.train_kimg, jax.devices()), sep="\n")
         if jax.process_index() == 0:
             print("opening the data ...", flush=True)  # which some sets are decoded or drawn for
         with app.naming_flags(FLAGS):

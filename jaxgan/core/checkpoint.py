@@ -254,12 +254,6 @@ def restore_items(path, step: int | None, names) -> tuple[dict, dict, int]:
     return _newest_undamaged(directory, steps if step is None else [step], read)[0]
 
 
-def read_run(path) -> dict:
-    """Returns the run of the checkpoint that `path` is; raises CheckpointError if it is damaged or not there."""
-    path = _absolute(path)
-    return _newest_undamaged(path.parent, [path.name] if path.exists() else find(path)[1], _read_run)[0]
-
-
 def best_step(path) -> tuple[int, str]:
     """Returns the best of a run's checkpoints, the later of equals, and the score by which the run keeps it.
 

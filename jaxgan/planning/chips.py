@@ -5,8 +5,11 @@ import math
 import os
 import pathlib
 import re
+import time
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jax.experimental import topologies
 
 from jaxgan.core.errors import ConfigError, require
@@ -62,6 +65,19 @@ def chip_of(device_kind: str) -> Chip | None:
     names = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}
     word = re.match(r"(?:NVIDIA |TPU )?(\w*)", device_kind)[1].lower()
     return CHIPS.get(names.get(device_kind, word))
+
+
+def measured_flops(size: int = 1024, repeats: int = 3) -> float:
+    """Returns the operations a second of a matrix product of float32 [size, size] on the first device, at best."""
+    product = jax.jit(jnp.matmul)
+    x = jnp.ones((size, size))
+    product(x, x).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        product(x, x).block_until_ready()
+        seconds.append(time.perf_counter() - begin)
+    return 2.0 * size**3 / min(seconds)
 
 
 class Target(NamedTuple):

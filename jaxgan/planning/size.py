@@ -9,7 +9,7 @@ from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import init_state, parameter_counts, state_bytes
 from jaxgan.gan.step import train_step
 from jaxgan.ops import flops
-from jaxgan.planning.chips import chip_of
+from jaxgan.planning.chips import chip_of, measured_flops
 from jaxgan.planning.liveness import peak_bytes
 
 
@@ -76,10 +76,13 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         "memory": f"{describe_bytes(size + gradients)} to {describe_bytes(step_bytes(recipe, len(devices)))} a device: "
         f"state, gradients, and the activations of {recipe.batch_size // len(devices) // recipe.accumulate} images",
         "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
-        "time": "not known for this device",
     }
     if chip:
-        seconds = 1e3 * operations / chip.flops / len(devices)
-        lines["time"] = f"at best {seconds:.3g} s a kimg, {seconds * kimg / 3600:,.3g} h in all, at the peak of "
-        lines["time"] += f"{len(devices)} x {chip.name}, {chip.flops / 1e12:g} TFLOP/s in bfloat16"
+        flops_a_second = chip.flops * len(devices)
+        speed = f"the peak of {len(devices)} x {chip.name}, {chip.flops / 1e12:g} TFLOP/s in bfloat16"
+    else:  # CPUs, of which all devices share the cores, and accelerators that we know nothing of
+        flops_a_second = measured_flops()
+        speed = f"the {flops_a_second / 1e9:,.3g} GFLOP/s that a matrix product of float32 reaches here"
+    seconds = 1e3 * operations / flops_a_second
+    lines["time"] = f"at best {seconds:.3g} s a kimg, {seconds * kimg / 3600:,.3g} h in all, at {speed}"
     return "\n".join(f"  {name:14} {text}" for name, text in lines.items())

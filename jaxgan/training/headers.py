@@ -25,7 +25,7 @@ def print_start(
     """Prints what is trained on what, what it begins with, and what changed since the checkpoint.
 
     Args:
-      changed: settings, in words.
+      changed: what changed since the checkpoint, in lines.
       facts: what is known of the images.
       start: the weights that the run begins with; None where it begins from nothing, or goes on.
     """
@@ -48,7 +48,7 @@ def print_start(
     if facts:
         console.header(f"the images in {config.data.dir}", facts)
     for line in changed:
-        console.note(f"changed since the checkpoint: {line}")
+        console.note(line)
 
 
 def print_resume(run: Run, step: int) -> None:

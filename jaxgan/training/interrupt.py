@@ -39,6 +39,7 @@ class Interrupt:
     def __init__(self, note: Callable[[str], None]):
         self.status = 0
         self._note, self._leaves = note, False
+        self._held_by = ""  # what nothing can interrupt
         self._missed = False  # a signal came where an exception is lost
         self._alone = jax.process_count() == 1
         self._previous, self._if_lost = {}, contextlib.ExitStack()
@@ -77,6 +78,15 @@ class Interrupt:
         finally:
             self._leaves = False
 
+    @contextlib.contextmanager
+    def held_by(self, what: str) -> Iterator[None]:
+        """Says, to whoever sends a signal in here, that it is answered when `what` is over."""
+        self._held_by = what
+        try:
+            yield
+        finally:
+            self._held_by = ""
+
     def _handle(self, number, frame):
         self.status = self.status or 128 + number
         if not self._alone:  # tell the others the way that a scheduler would
@@ -105,8 +115,10 @@ class Interrupt:
                     continue
                 if not first:
                     first, came = number, time.monotonic()
-                    name = signal.Signals(number).name
-                    self._note(f"{name}: the state is saved as soon as it can be; a second one ends the run at once")
+                    name, then = signal.Signals(number).name, "as soon as it can be"
+                    if self._held_by:
+                        then = f"after {self._held_by}, which nothing can interrupt"
+                    self._note(f"{name}: the state is saved {then}; a second one ends the run at once")
                 elif resent:
                     resent = False
                 elif time.monotonic() - came > ONE_SIGNAL_SECONDS:

@@ -91,7 +91,11 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     ):
         mirror = Mirror(workdir, directory, lambda line: console.note(f"warning: {line}"), active=primary)
         mirror.pull()
-        changed, rollbacks = compare_with_saved(config, spec, workdir, checkpoints), None
+        rollbacks, saved, changed = None, checkpoints.restore_run(), []
+        if saved:
+            changed = compare_with_saved(config, spec, saved)
+        else:
+            require_checkpoints(workdir, directory, config)  # a mirror may have brought the log of some
         print_start(console, config, recipe, spec, workdir, changed, getattr(dataset, "facts", {}), start)
         while True:
             with console.working("restoring the state" if checkpoints.latest_step() else "initialising the nets"):
@@ -176,7 +180,7 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
                 if run.speed.started:
                     state, metrics = update(state, batch, run.key)
                 else:
-                    with run.console.working("compiling the training step"):
+                    with interrupt.held_by("the compilation"), run.console.working("compiling the training step"):
                         update.compile(state, batch, run.key)
                         state, metrics = update(state, batch, run.key)
                         jax.block_until_ready(metrics)  # several processes compile in the first call

@@ -7,7 +7,7 @@ import jax
 from etils import epath
 
 from jaxgan import settings
-from jaxgan.core.checkpoint import CheckpointError, Checkpoints, find
+from jaxgan.core.checkpoint import CheckpointError, Checkpoints, find, restore_items
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import as_path, atomic_write, same_place
 from jaxgan.data import DataSpec
@@ -113,18 +113,18 @@ def changes(config, saved) -> tuple[list[str], list[str]]:
     return free, fixed
 
 
-def compare_with_saved(config, data: DataSpec, workdir: pathlib.Path, checkpoints: Checkpoints) -> list[str]:
-    """Returns what changed since the newest checkpoint, [] if there is none.
+def compare_with_saved(config, data: DataSpec | None, saved: dict) -> list[str]:
+    """Returns what changed since a checkpoint, in lines.
+
+    Args:
+      data: what is trained on now; None: not known.
+      saved: what the checkpoint says of its run.
 
     Raises:
-      ConfigError: the arrays would mean something else now, or there is no checkpoint any more.
+      ConfigError: the arrays would mean something else now.
     """
-    saved = checkpoints.restore_run()
-    if saved is None:
-        require_checkpoints(workdir, checkpoints.directory, config)
-        return []
     free, fixed = changes(config, settings.from_dict(saved["config"]))
-    for name, new in data._asdict().items():
+    for name, new in data._asdict().items() if data else ():
         if new != (old := saved["data"][name]):
             fixed.append(f"{name} of the images: {old!r} -> {new!r}")
     if fixed and not config.checkpoint.allow_config_change:
@@ -132,7 +132,20 @@ def compare_with_saved(config, data: DataSpec, workdir: pathlib.Path, checkpoint
             f"this run was started with other settings: {'; '.join(fixed)}. Use another --workdir, or "
             "--config.checkpoint.allow_config_change=True if the checkpoint still fits"
         )
-    return free + fixed
+    return [f"changed since the checkpoint: {change}" for change in free + fixed]
+
+
+def changes_on_resume(config, workdir: pathlib.Path) -> list[str]:
+    """Returns what a start with `config` would change of the run in `workdir`, if one is there; writes nothing.
+
+    Raises:
+      ConfigError: that start would be refused.
+    """
+    directory = checkpoint_directory(config, workdir)
+    if not require_checkpoints(workdir, directory, config):
+        return []
+    _, saved, _ = restore_items(directory, None, [])
+    return compare_with_saved(config, None, saved)
 
 
 def checkpoint_items(state: TrainState) -> dict:
