@@ -180,10 +180,11 @@ def default_config() -> Settings:
     config.top_k_fraction_schedule = "constant"
 
     # A penalty is added to D's loss, or to G's, with a weight; 0: off. A lazy one is applied in every interval-th step
-    # and counts interval times as much then. R1 papers write gamma / 2 for the weight.
+    # and counts interval times as much then; it may look at a fraction of the batch, such as 0.25. R1 papers write
+    # gamma / 2 for the weight.
     config.penalty = Settings()
     for name in PENALTIES:  # each is described in jaxgan/gan/penalties.py
-        config.penalty[name] = Settings(dict(weight=0.0, weight_schedule="constant", interval=1))
+        config.penalty[name] = Settings(dict(weight=0.0, weight_schedule="constant", interval=1, fraction=1.0))
     config.class_loss = Settings()  # where model.conditioning is not projection
     config.class_loss.weight_d = 1.0  # in D's loss, on reals (ReACGAN: 0.5)
     config.class_loss.weight_g = 1.0  # in G's loss, on its fakes

@@ -182,6 +182,10 @@ train --config=digits --config.penalty.r1.weight=nan
     config.penalty.r1.weight=nan: must be a finite number, 0 or above
 train --config=digits --config.penalty.r1.interval=0
     config.penalty.r1.interval=0: must be 1 or above
+train --config=digits --config.penalty.r1.fraction=0.3
+    config.penalty.r1.fraction=0.3: give 1, or one over a whole number
+train --config=digits --config.penalty.r1.weight=1 --config.penalty.r1.fraction=0.2
+    config.penalty.r1.fraction=0.2: must be one over a divisor of the 32 images
 train --config=digits --config.penalty.r1.weight=1 --config.penalty.r1.interval=7
     config.penalty.r1.interval=7: must divide the 100 D steps between two log
 train --config=digits --config.penalty.path.weight=2

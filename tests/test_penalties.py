@@ -33,13 +33,13 @@ def context(images_seen=64.0, axis_name=None, size=B) -> StepContext:
     return StepContext(jax.random.key(0), jnp.int32(8), seen, index, size, D_STREAMS, axis_name)
 
 
-def inputs(discriminate, running=None, real=REAL, fake=FAKE, **changes) -> PenaltyInputs:
+def inputs(discriminate, running=None, real=REAL, fake=FAKE, size=None, **changes) -> PenaltyInputs:
     def view(images):
         images = jnp.asarray(images)
         gradient = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
         return DView(images, jnp.zeros(len(images), int), discriminate(images), {}, discriminate, gradient)
 
-    return PenaltyInputs(view(real), view(fake), running or {}, context(size=len(real), **changes))
+    return PenaltyInputs(view(real), view(fake), running or {}, context(size=size or len(real), **changes))
 
 
 def compiled(*values):
@@ -49,6 +49,22 @@ def compiled(*values):
 
 def squares(x):
     return np.square(x).sum(axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["r1_difference", "r2_difference"])
+def test_a_finite_difference_is_the_squared_norm_of_the_gradient_on_average(name):
+    """Along each of many directions it is chi-squared, of deviation sqrt(2) times its mean, but for a D that bends."""
+    n = 4096
+    images = np.broadcast_to(REAL[:1], (n, *SHAPE[1:]))
+    side = "real" if name == "r1_difference" else "fake"
+    (of_linear, of_quadratic) = compiled(
+        *(
+            lambda d=d: PENALTIES[name].fn(inputs(d, **{"real": REAL, "fake": REAL} | {side: images}, size=n))
+            for d in (linear, quadratic)
+        )
+    )
+    assert abs(of_linear.mean() / np.sum(WEIGHT**2) - 1) < 4 * np.sqrt(2 / n)
+    assert abs(of_quadratic.mean() / squares(REAL[:1])[0] - 1) < 4 * np.sqrt(2 / n) + 0.01
 
 
 def test_r1_and_r2_have_the_squared_norm_of_the_gradient_on_their_side():

@@ -320,7 +320,7 @@ def test_averages_do_not_share_the_buffers_of_g():
     ("change", "words"),
     [
         ({"loss": "hinge"}, r"Recipe\.loss='hinge': give a Loss"),
-        ({"penalties_d": [Penalty(abs)]}, r"Recipe\.penalties_d=\[Penalty.*: give \{"),
+        ({"penalties_d": [Penalty(abs)]}, r"Recipe\.penalties_d=.*: give \{"),
         ({"penalties_d": {"mine": abs}}, r"Recipe\.penalties_d\['mine'\]=.*give a Penalty with net='d'"),
         ({"penalties_g": {"mine": Penalty(abs)}}, r"Recipe\.penalties_g\['mine'\]=.*give a Penalty with net='g'"),
         ({"batch_size": 0}, r"Recipe\.batch_size=0: must be a whole number, 1 or above"),

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxgan.core import rng
+from jaxgan.core.errors import ConfigError
 from jaxgan.core.parallel import Devices
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import to_float
@@ -137,7 +138,7 @@ RELATIVISTIC = dict(
     num_classes=4,
     loss=LOSSES["rpgan"],
     d_steps=2,
-    penalties_d=penalties("r1") | penalties("r2", interval=2),
+    penalties_d=penalties("r1", fraction=0.5) | penalties("r2", interval=2) | penalties("r1_difference", fraction=0.5),
     augment=Augmentation(dim, Schedule(0.8), shared_draws=True),
     posthoc_ema={"0.1": PowerEma(6.94)},
     fake_labels="real",
@@ -293,6 +294,25 @@ def test_r3gan_takes_six_times_the_operations_of_d_an_image():
     count = flops.count(train_step, recipe, state, batch, KEY) / recipe.batch_size
     by_g = 2 * forward["d"] + forward["d"] + 3 * forward["g"]  # fakes, reals, and what makes fakes
     assert 11 < (count - by_g - forward["g"]) / forward["d"] <= 12
+
+
+def test_a_penalty_on_a_fraction_sees_every_nth_example_and_costs_that_fraction():
+    """Its mean is that of all where all are copies of those; a pass of its own takes a forward pass more."""
+    few, all_of_them = (
+        tiny_recipe(discriminator=DenseDiscriminator(smooth=True), penalties_d=penalties("r1", fraction=fraction))
+        for fraction in (0.25, 1.0)
+    )
+    state, batch = initial_state(few), first(random_batches(few, 1))
+    copies = batch | {"images": np.repeat(batch["images"][:, ::4], 4, axis=1)}
+    values = [jitted_step(recipe, state, copies, KEY)[1]["penalty/r1"].total for recipe in (few, all_of_them)]
+    np.testing.assert_allclose(*values, rtol=1e-5)
+    other = jitted_step(few, state, batch, KEY)[1]["penalty/r1"].total
+    np.testing.assert_allclose(other, values[0], rtol=1e-5)
+    counts = [flops.count(train_step, recipe, state, batch, KEY) for recipe in (few, all_of_them)]
+    assert counts[1] - counts[0] == few.batch_size * (0.75 * (WITH_PENALTY - LOSS) - 0.25 * (2 * F - LAST))
+    part = tiny_recipe(batch_size=2, penalties_d=few.penalties_d)
+    with pytest.raises(ConfigError, match=r"Penalty\.fraction=0\.25: must be one over a divisor of the 2 images"):
+        train_step(part, state, first(random_batches(part, 1)), KEY)
 
 
 # What a step draws.

@@ -35,6 +35,7 @@ class Stream(enum.Enum):
     CONSISTENCY_REAL, CONSISTENCY_FAKE = (13, 0), (13, 1)  # flip and shift that D's logit must not depend on
     DRAGAN = (14, 0)  # disturbance of reals
     PATH = (15, 0)  # latents, noise in the net and directions of the path-length penalty
+    DIFFERENCE_REAL, DIFFERENCE_FAKE = (19, 0), (19, 1)  # step of a finite difference of D
     PENALTY = (18, 0)  # free for penalties that a user adds
     # What a trained generator draws.
     SAMPLE_Z = (8, 0)

@@ -26,6 +26,7 @@ from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 from jaxgan.gan.views import PenaltyInputs
 
 LECAM_DECAY = 0.99  # of the averages, a D step (Tseng et al. 2021)
+DIFFERENCE = 0.01  # standard deviation of the step of a finite difference, in units of images in [-1, 1]
 
 
 @flax.struct.dataclass
@@ -38,6 +39,8 @@ class Penalty:
       weight: schedule of its weight, or a number. R1 papers write gamma / 2 for it.
       interval: it is applied in every interval-th step, lazily (Karras et al. 2020), and counts interval times as much
         then.
+      fraction: of the batch that it looks at, one over a whole number n: every n-th example. It weighs as much, and is
+        noisier.
       running: scalars that follow the run, as they begin; they are in the training state, equal on all devices.
       net: whose loss it is added to, "d" or "g".
       gradients: at which images ("real", "fake") it looks at the gradient of D's logits, `inputs.real.gradient`; the
@@ -51,6 +54,7 @@ class Penalty:
     fn: Callable[[PenaltyInputs], jax.Array | tuple] = flax.struct.field(pytree_node=False)
     weight: Schedule | float = Schedule(1.0)
     interval: int = flax.struct.field(pytree_node=False, default=1)
+    fraction: float = flax.struct.field(pytree_node=False, default=1.0)
     running: Mapping[str, float] = flax.struct.field(default_factory=dict)
     net: str = flax.struct.field(pytree_node=False, default="d")
     gradients: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
@@ -60,6 +64,7 @@ class Penalty:
         object.__setattr__(self, "weight", as_schedule(self.weight))
         require_range("Penalty.weight", self.weight)
         require_whole("Penalty.interval", self.interval, 1)
+        require_fraction("Penalty.fraction", self.fraction)
         require(self.net in ("d", "g"), "Penalty.net", self.net, "choose d or g")
         sides = isinstance(self.gradients, tuple) and set(self.gradients) <= {"real", "fake"}
         require(sides, "Penalty.gradients", self.gradients, 'give some of ("real", "fake")')
@@ -69,6 +74,22 @@ class Penalty:
         for name, scalar in self.running.items():  # numbers, or arrays of them, traced or not
             bad = isinstance(scalar, str) or (isinstance(scalar, float) and math.isnan(scalar))
             require(not bad, f"Penalty.running[{name!r}]", scalar, "give a number")
+
+    @property
+    def nth(self) -> int:
+        """Which examples it looks at: every nth."""
+        return round(1 / self.fraction)
+
+    def see(self, inputs: PenaltyInputs) -> PenaltyInputs:
+        """Returns what it sees of a step: all, or its fraction of the examples."""
+        if self.nth == 1:
+            return inputs
+        size = len(inputs.context.index)
+        right = f"must be one over a divisor of the {size} images that a device takes at once"
+        require(size % self.nth == 0, "Penalty.fraction", self.fraction, right)
+        sides = {"real": inputs.real, "fake": inputs.fake}
+        seen = {side: view and view.every(self.nth, side in self.gradients) for side, view in sides.items()}
+        return inputs._replace(context=inputs.context.every(self.nth), **seen)
 
     def __call__(self, inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
         """Returns what `fn` returns, one value an example or a scalar, and the running scalars after this step."""
@@ -84,6 +105,12 @@ class Penalty:
         return per_example(values, len(inputs.fake.logits), "Penalty.fn", self.fn), dict(running)
 
 
+def require_fraction(setting: str, fraction: float) -> None:
+    """Raises a ConfigError unless a fraction is one over a whole number."""
+    good = isinstance(fraction, float | int) and 0 < fraction <= 1 and abs(1 / fraction - round(1 / fraction)) < 1e-6
+    require(good, setting, fraction, "give 1, or one over a whole number such as 0.25")
+
+
 def squared_norm(gradients: jax.Array) -> jax.Array:
     """Returns the squared norm of each example's gradient [B, H, W, C], summed over pixels, [B]."""
     return jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
@@ -97,6 +124,22 @@ def r1(inputs: PenaltyInputs) -> jax.Array:
 def r2(inputs: PenaltyInputs) -> jax.Array:
     """Returns |grad D(G(z))|^2 at fakes (Mescheder et al. 2018, eq. 9)."""
     return squared_norm(inputs.fake.gradient)
+
+
+def _squared_slope(view, keys) -> jax.Array:
+    """Returns ((D(x + s u) - D(x)) / s)^2, u standard normal: to first order its mean over u is |grad D|^2."""
+    moved = view.discriminate(view.images + DIFFERENCE * rng.normal(keys, view.images.shape[1:]))
+    return jnp.square((moved.astype(jnp.float32) - view.logits.astype(jnp.float32)) / DIFFERENCE)
+
+
+def r1_difference(inputs: PenaltyInputs) -> jax.Array:
+    """Returns an estimate of R1 by a finite difference in a random direction, without a second derivative."""
+    return _squared_slope(inputs.real, inputs.context.keys(Stream.DIFFERENCE_REAL))
+
+
+def r2_difference(inputs: PenaltyInputs) -> jax.Array:
+    """Returns an estimate of R2 by a finite difference in a random direction, without a second derivative."""
+    return _squared_slope(inputs.fake, inputs.context.keys(Stream.DIFFERENCE_FAKE))
 
 
 def one_centred_norm(discriminate, images_a: jax.Array, images_b: jax.Array, mix: jax.Array) -> jax.Array:
@@ -213,6 +256,8 @@ def path_length(inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
 PENALTIES = {
     "r1": Penalty(r1, gradients=("real",)),
     "r2": Penalty(r2, gradients=("fake",)),
+    "r1_difference": Penalty(r1_difference),
+    "r2_difference": Penalty(r2_difference),
     "gp": Penalty(wgan_gp),
     "dragan": Penalty(dragan),
     "cr": Penalty(consistency),

@@ -17,7 +17,7 @@ from jaxgan.gan.ema import ExponentialEma, PowerEma, power_exponent
 from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
 from jaxgan.gan.nets import check_net, frozen_parameters, input_shape, naming_setting
 from jaxgan.gan.optim import OPTIMIZERS, Optimizer, as_optimizer
-from jaxgan.gan.penalties import PENALTIES, Penalty
+from jaxgan.gan.penalties import PENALTIES, Penalty, require_fraction
 from jaxgan.gan.schedules import Schedule, as_schedule, parse_schedule, require_range
 from jaxgan.models import MODELS
 from jaxgan.models.layers import COMMON_FIELDS, BaseDiscriminator, BaseGenerator
@@ -320,10 +320,11 @@ def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:
     for name, section in config.penalty.items():
         weight = _schedule(section, "weight", config, f"penalty.{name}.")
         require(section.interval >= 1, f"config.penalty.{name}.interval", section.interval, "must be 1 or above")
+        require_fraction(f"config.penalty.{name}.fraction", section.fraction)
         if not weight.is_zero:
             penalty = lookup(PENALTIES, name, "config.penalty")
             require(isinstance(penalty, Penalty), f"PENALTIES[{name!r}]", penalty, "give a Penalty")
-            penalties[name] = penalty.replace(weight=weight, interval=section.interval)
+            penalties[name] = penalty.replace(weight=weight, interval=section.interval, fraction=section.fraction)
     if "path" in penalties:
         right = f"{config.model.name} has no styles; stylegan2 has"
         has_styles = hasattr(generator, "mapping") and hasattr(generator, "synthesis")

@@ -309,8 +309,8 @@ def penalty_groups(penalties) -> dict[int, dict]:
 
 
 def gradients_of(penalties) -> frozenset[str]:
-    """Returns the sides of whose images these penalties want D's gradient."""
-    return frozenset(side for penalty in penalties.values() for side in penalty.gradients)
+    """Returns the sides of whose images, all of them, these penalties want D's gradient."""
+    return frozenset(side for penalty in penalties.values() if penalty.nth == 1 for side in penalty.gradients)
 
 
 def add_up_penalties(groups, views, image_gradients, running: dict, context: StepContext, generator=None):
@@ -325,7 +325,7 @@ def add_up_penalties(groups, views, image_gradients, running: dict, context: Ste
         means, scalars = {}, {}
         for name, penalty in penalties.items():
             inputs = PenaltyInputs(sides.get("real"), sides["fake"], running.get(name, {}), context, generator)
-            values, moved = penalty(inputs)
+            values, moved = penalty(penalty.see(inputs))
             if penalty.running:
                 scalars[name] = moved
             means[name] = jnp.mean(values)

@@ -63,6 +63,10 @@ class StepContext(NamedTuple):
         _, batch = stream.value
         return rng.example_keys(rng.stream_key(self.key, stream, self.count), self.index + batch * self.batch_size)
 
+    def every(self, nth: int) -> "StepContext":
+        """Returns the context of every nth example."""
+        return self._replace(index=self.index[::nth])
+
     def mean(self, values) -> jax.Array:
         """Returns the mean over the examples of all devices."""
         return pmean(jnp.mean(values), self.axis_name)
@@ -83,6 +87,22 @@ class DInputs(NamedTuple):
     labels: jax.Array  # int32 [b]
     noise_keys: jax.Array  # [b], for what is random inside D
     augment_keys: jax.Array  # [b]
+
+
+class BoundDiscriminator(NamedTuple):
+    """D at these variables and inputs, as a function of images in place of those: [b, H, W, C] to logits [b]."""
+
+    discriminator: "AugmentedDiscriminator"
+    params: Any
+    model_state: dict
+    inputs: DInputs
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.discriminator(self.params, self.model_state, self.inputs._replace(images=images))[0]
+
+    def every(self, nth: int) -> "BoundDiscriminator":
+        """Returns the same for every nth example."""
+        return self._replace(inputs=jax.tree.map(lambda x: x[::nth], self.inputs))
 
 
 class DView(NamedTuple):
@@ -110,6 +130,14 @@ class DView(NamedTuple):
         right = 'name the images whose gradient the penalty looks at, "real" or "fake"'
         require(self.known_gradient is not None, "Penalty.gradients", (), right)
         return self.known_gradient
+
+    def every(self, nth: int, differentiated: bool) -> "DView":
+        """Returns the view of every nth example, with a gradient if `differentiated`: by a forward pass of its own."""
+        images, labels, logits, outputs = jax.tree.map(lambda x: x[::nth], self[:4])
+        discriminate, gradient = self.discriminate.every(nth), None
+        if differentiated:
+            gradient = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
+        return DView(images, labels, logits, outputs, discriminate, gradient)
 
 
 class BoundGenerator(NamedTuple):
@@ -177,7 +205,8 @@ class AugmentedDiscriminator(NamedTuple):
             gradient = lambda: pullback(jnp.ones_like(logits))[0]  # noqa: E731
         else:
             logits, (outputs, new_state) = forward(inputs.images)
-        view = DView(inputs.images, inputs.labels, logits, outputs, self._discriminate_as(params, model_state, inputs))
+        discriminate = BoundDiscriminator(self, params, model_state, inputs)
+        view = DView(inputs.images, inputs.labels, logits, outputs, discriminate)
         return view, new_state, gradient
 
     def view_both(
@@ -209,7 +238,7 @@ class AugmentedDiscriminator(NamedTuple):
             logits, outputs = split_halves(view.logits), split_halves(view.outputs)
             views = {}
             for side, x in inputs.items():
-                discriminate = self._discriminate_as(params, model_state, x)
+                discriminate = BoundDiscriminator(self, params, model_state, x)
                 views[side] = DView(x.images, x.labels, logits[side], outputs[side], discriminate)
             return views, new_state, lambda sides: split_halves(gradient()) if sides else {}
         views, gradients, new_state = {}, {}, model_state
@@ -218,10 +247,6 @@ class AugmentedDiscriminator(NamedTuple):
             before = new_state if self.module.batch_dependent else model_state
             views[side], new_state, gradients[side] = self.view(params, before, x, side in differentiated)
         return views, new_state, lambda sides: {side: gradients[side]() for side in sides}
-
-    def _discriminate_as(self, params, model_state: dict, inputs: DInputs) -> Callable[[jax.Array], jax.Array]:
-        """Returns a function from images to logits, with the labels and random draws of `inputs`."""
-        return lambda images: self(params, model_state, inputs._replace(images=images))[0]
 
 
 def split_halves(tree) -> dict:
