@@ -42,17 +42,9 @@ def get_config(variant="stylegan2"):
 
 
 def _stylegan2():
-    config = jaxgan.config("cifar_stylegan2_ada:unconditional")
-    config.data.image_size = 256
+    config = jaxgan.config("images:256")
     config.model.g.mapping_layers = 8
-    config.model.g.style_mixing = 0.9
-    config.model.g.channel_base = config.model.d.channel_base = 16_384
-    config.model.d.architecture = "resnet"
-    config.model.d.group_size = 4
-    config.batch_size = 16
-    config.penalty.r1.weight = 0.0002 * 256**2 / 16 / 2
-    config.penalty.path.weight, config.penalty.path.interval = 2.0, 4
-    config.ema.half_life_kimg, config.ema.rampup = 5.0, 0.0
+    config.ema.rampup = 0.0
     config.freeze.d_layers = 4
     return config
 

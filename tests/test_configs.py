@@ -71,6 +71,14 @@ def test_an_unknown_preset_of_r3gan():
         jaxgan.config("r3gan:lsun")
 
 
+@pytest.mark.parametrize("pixels", [32, 256])
+def test_variants_of_images_have_their_size(pixels):
+    recipe = jaxgan.recipe_from_config(jaxgan.config(f"images:{pixels}"))
+    assert recipe.image_shape == (pixels, pixels, 3)
+    with pytest.raises(ConfigError, match=r"images:512: the variants are 32, 64, 128, 256"):
+        jaxgan.config("images:512")
+
+
 @pytest.mark.parametrize("variant", ["stylegan2", "r3gan"])
 def test_variants_of_finetune_keep_the_first_layers(variant):
     recipe = jaxgan.recipe_from_config(jaxgan.config(f"finetune:{variant}"))
