@@ -118,6 +118,17 @@ def test_which_gpus_a_process_takes(environ, gpus, devices):
         (slurm(CUDA_VISIBLE_DEVICES="0,1,2"), "CUDA_VISIBLE_DEVICES='0,1,2': 3 GPUs cannot be shared by 2 processes"),
         ({"JAX_COORDINATOR_ADDRESS": "a:1"}, "JAX_COORDINATOR_ADDRESS='a:1': set JAX_NUM_PROCESSES and JAX_PROCESS_ID"),
         (JAX | {"JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2: must be below JAX_NUM_PROCESSES=2"),
+        (
+            JAX | {"JAX_NUM_PROCESSES": "two"},
+            "JAX_NUM_PROCESSES='two': must be a whole number, 1 or above; --processes=1",
+        ),
+        (JAX | {"JAX_COORDINATOR_ADDRESS": "localhost"}, "JAX_COORDINATOR_ADDRESS='localhost': must be host:port"),
+        (without(SKY, "SKYPILOT_NODE_IPS"), "SKYPILOT_NODE_IPS='': must be the addresses of the nodes"),
+        (without(SKY, "SKYPILOT_NODE_RANK"), "SKYPILOT_NODE_RANK='': must be a whole number"),
+        (without(open_mpi(), "OMPI_COMM_WORLD_LOCAL_SIZE"), "OMPI_COMM_WORLD_LOCAL_SIZE='': must be a whole number"),
+        (slurm(SLURM_NODEID="9"), "SLURM_NODEID=9: there are tasks on 2 nodes"),
+        (slurm(SLURM_JOB_ID="abc"), "SLURM_JOB_ID='abc': must be a whole number"),
+        (slurm(SLURM_STEP_NODELIST=" "), "SLURM_STEP_NODELIST=' ': must name the nodes"),
     ],
 )
 def test_what_a_launcher_left_out(environ, words):

@@ -203,7 +203,7 @@ def local_file(flag: str, value: str | None, ending: str) -> str | None:
     from jaxgan.core.files import as_path
 
     require(value is None or value.endswith(ending), flag, value, f"name a FILE{ending}")
-    return value and str(as_path(value, flag, local=True))
+    return value and str(as_path(value, flag, local=True, new=bool(ending)))
 
 
 def run(main: Command) -> None:

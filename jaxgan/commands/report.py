@@ -21,6 +21,6 @@ def main(flags) -> None:
     one = len(flags.runs) == 1
     require(flags.out.endswith(".html") or (one and not flags.out), "--out", flags.out, "name a FILE.html")
     runs = [as_path(run, "RUN", local=True) for run in flags.runs]
-    out = as_path(flags.out or runs[0] / "report.html", "--out", local=True)
+    out = as_path(flags.out or runs[0] / "report.html", "--out", local=True, new=True)
     page.write(out, runs)
     print(f"{len(runs)} run{'s' * (not one)} in {out}, {out.stat().st_size / 1e6:.1f} MB")

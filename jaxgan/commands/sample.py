@@ -51,7 +51,7 @@ def main(flags) -> None:
     from jaxgan.evaluation import networks
     from jaxgan.sampling import load, pictures, sheets
 
-    (mode, table), out = film.choose(flags, SHEETS), as_path(flags.out, "--out", local=True)
+    (mode, table), out = film.choose(flags, SHEETS), as_path(flags.out, "--out", local=True, new=True)
     with app.naming_flags(FLAGS, n="num", rows="num", k="sefa", path="invert", images="invert"):
         try:
             if table is film.FILMS:

@@ -38,7 +38,7 @@ def convert(file, out) -> dict[str, str]:
       ConfigError: the file holds no networks that jaxgan has, or cannot be read, or `out` is taken. Nothing was written
         then.
     """
-    path, out = as_path(file, "file", local=True), as_path(out, "out", local=True)
+    path, out = as_path(file, "file", local=True), as_path(out, "out", local=True, new=True)
     require(path.is_file(), "file", str(file), "there is no such file")
     free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     require(free, "out", str(out), "must not exist, or be empty")

@@ -19,13 +19,14 @@ from etils import epath
 from jaxgan.core.errors import ConfigError, RunFailed, require
 
 
-def as_path(value, setting: str = "path", *, local: bool = False) -> Path | epath.Path:
+def as_path(value, setting: str = "path", *, local: bool = False, new: bool = False) -> Path | epath.Path:
     """Returns the place that a flag, a setting or an argument names, absolute as seen from the current directory.
 
     Args:
       value: a string or a path. `~` and `~user` are homes, file:// is this machine, gs:// or s3:// a bucket.
       setting: where `value` comes from, for the error.
       local: refuse a bucket.
+      new: something will be made there: what there is of the way to it must be directories.
 
     Returns:
       A pathlib.Path, or an etils.epath.Path for a bucket; both have the same methods.
@@ -53,11 +54,15 @@ def as_path(value, setting: str = "path", *, local: bool = False) -> Path | epat
     if text.startswith("file://"):
         path = Path(url2pathname(text.removeprefix("file://")))
         require(path.is_absolute(), setting, text, "write three slashes, as in file:///data/images")
-        return path
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError:
-        raise ConfigError(f"{setting}={text!r}: this home is not known here; give a path without ~") from None
+    else:
+        try:
+            path = Path(text).expanduser().absolute()
+        except RuntimeError:
+            raise ConfigError(f"{setting}={text!r}: this home is not known here; give a path without ~") from None
+    if new:
+        there = next((parent for parent in path.parents if parent.exists()), path.parent)
+        require(there.is_dir(), setting, text, f"{there} is a file, no directory")
+    return path
 
 
 def is_remote(path) -> bool:

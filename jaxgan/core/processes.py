@@ -70,33 +70,56 @@ def detect(environ: Mapping[str, str], gpus: int = 0, tpu: bool = False, kuberne
     address, method = environ.get("JAX_COORDINATOR_ADDRESS", ""), "deactivate"
     if tpu:
         return Cluster("the TPU's hosts", method=None)
+    right = f"must be host:port, the port below 65536; {_ALONE}"
+    require(not address or _is_address(address), "JAX_COORDINATOR_ADDRESS", address, right)
     if {"JAX_NUM_PROCESSES", "JAX_PROCESS_ID"} <= environ.keys() and address:
         return _cluster(environ, "JAX_NUM_PROCESSES", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", address)
-    if int(environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+    if environ.get("OMPI_COMM_WORLD_SIZE") and _number(environ, "OMPI_COMM_WORLD_SIZE") > 1:
         right = "this Open MPI does not say where process 0 is: set JAX_COORDINATOR_ADDRESS=HOST:PORT on all processes"
         known = address or "OMPI_MCA_orte_hnp_uri" in environ
         require(known, "OMPI_COMM_WORLD_SIZE", environ["OMPI_COMM_WORLD_SIZE"], right)
-        here = int(environ["OMPI_COMM_WORLD_LOCAL_SIZE"])
-        devices = _own_devices(environ, gpus, int(environ["OMPI_COMM_WORLD_LOCAL_RANK"]), here)
+        here = _number(environ, "OMPI_COMM_WORLD_LOCAL_SIZE", 1)
+        devices = _own_devices(environ, gpus, _number(environ, "OMPI_COMM_WORLD_LOCAL_RANK"), here)
         names = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
         return _cluster(environ, "Open MPI", *names, address, devices, method if address else "ompi")
-    if environ.keys() >= set(_SLURM_STEP) and int(environ["SLURM_STEP_NUM_TASKS"]) > 1:
-        tasks = []  # of every node; Slurm writes "2(x3),1" for 2,2,2,1
+    if environ.keys() >= set(_SLURM_STEP) and _number(environ, "SLURM_STEP_NUM_TASKS") > 1:
+        tasks, node = [], _number(environ, "SLURM_NODEID")  # of every node; Slurm writes "2(x3),1" for 2,2,2,1
         for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", environ["SLURM_STEP_TASKS_PER_NODE"]):
             tasks += [int(count)] * int(times or 1)
-        here = tasks[int(environ["SLURM_NODEID"])]
-        devices = _own_devices(environ, gpus, int(environ["SLURM_LOCALID"]), here)
+        require(node < len(tasks), "SLURM_NODEID", node, f"there are tasks on {len(tasks)} nodes; {_ALONE}")
+        if not address:  # JAX makes one of these
+            _number(environ, "SLURM_JOB_ID")
+            nodes = environ["SLURM_STEP_NODELIST"]
+            require(nodes.strip() != "", "SLURM_STEP_NODELIST", nodes, f"must name the nodes; {_ALONE}")
+        devices = _own_devices(environ, gpus, _number(environ, "SLURM_LOCALID"), tasks[node])
         names = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
         return _cluster(environ, "Slurm", *names, address, devices, method if address else "slurm")
-    if int(environ.get("SKYPILOT_NUM_NODES", 1)) > 1:
-        first = environ["SKYPILOT_NODE_IPS"].split()[0]
-        address = address or f"{first}:{environ.get('JAX_COORDINATOR_PORT', PORT)}"
+    if environ.get("SKYPILOT_NUM_NODES") and _number(environ, "SKYPILOT_NUM_NODES") > 1:
+        nodes = environ.get("SKYPILOT_NODE_IPS", "")
+        require(nodes.strip() != "", "SKYPILOT_NODE_IPS", nodes, f"must be the addresses of the nodes; {_ALONE}")
+        address = address or f"{nodes.split()[0]}:{environ.get('JAX_COORDINATOR_PORT', PORT)}"
         return _cluster(environ, "SkyPilot", "SKYPILOT_NUM_NODES", "SKYPILOT_NODE_RANK", address)
     if kubernetes and {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environ.keys():
         return Cluster("Kubernetes", method=None)
     right = "set JAX_NUM_PROCESSES and JAX_PROCESS_ID too, or --processes=1"
     require(not address, "JAX_COORDINATOR_ADDRESS", address, right)
     return None
+
+
+_ALONE = "--processes=1 trains with this process alone"
+
+
+def _number(environ, name: str, least: int = 0) -> int:
+    """Returns the whole number that a variable holds."""
+    text = environ.get(name, "")
+    good = text.isdecimal() and int(text) >= least
+    require(good, name, text, f"must be a whole number, {least} or above; {_ALONE}")
+    return int(text)
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
 # What only a task of a step, which srun starts, has all of: neither the script of sbatch nor a shell by ssh does. The
@@ -115,7 +138,7 @@ _SLURM_STEP = (
 
 def _cluster(environ, launcher, count, index, address, devices=None, method="deactivate") -> Cluster | None:
     """Returns the cluster of variables named `count` and `index`; None if this process is the only one."""
-    processes, process_id = int(environ[count]), int(environ[index])
+    processes, process_id = _number(environ, count, 1), _number(environ, index)
     require(0 <= process_id < processes, index, process_id, f"must be below {count}={processes}")
     return Cluster(launcher, processes, process_id, address, devices, method) if processes > 1 else None
 
@@ -141,9 +164,7 @@ def by_flags(coordinator: str, processes: int, process_id: int) -> Cluster:
     """Returns the cluster that the three flags describe, one process without a coordinator included."""
     if not coordinator and processes == 1 and process_id <= 0:
         return Cluster("--processes", 1)
-    host, _, port = coordinator.rpartition(":")
-    is_address = bool(host) and port.isdecimal() and 0 < int(port) < 2**16
-    if not (is_address and processes > 0 and 0 <= process_id < processes):
+    if not (_is_address(coordinator) and processes > 0 and 0 <= process_id < processes):
         raise ConfigError(
             f"--coordinator={coordinator!r} --processes={processes} --process_id={process_id}: give all three, "
             "host:port (a port is below 65536), a count, and an index below the count; or --processes=1 alone"

@@ -326,10 +326,12 @@ class Evaluator:
     def _load_networks(self, names: set[str], weights: dict[str, str]) -> dict:
         networks = {}
         for name in sorted(names):
+            given = weights.get(name) or None
             try:
-                networks[name] = NETWORKS[name](weights.get(name) or None)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
+                networks[name] = NETWORKS[name](given)
+            except (ValueError, FileNotFoundError) as error:
+                where = f"{self._setting(f'{name}_weights')}={given!r}: " if given else ""
+                raise ConfigError(f"{where}{error}") from error
         return networks
 
     @contextlib.contextmanager

@@ -20,6 +20,7 @@ from jaxgan.sampling.interpolation import lerp, slerp
 from jaxgan.sampling.pictures import show_grid
 
 SUFFIXES = (".mp4", ".webp", ".gif")
+MOST_FRAMES = 100_000  # an hour at 28 a second
 
 
 class Film(NamedTuple):
@@ -145,6 +146,8 @@ def timelapse(workdir, *, seconds=10.0, fps=30.0, images_per_step: int = 0) -> F
 def _count(seconds: float, fps: float) -> int:
     require_finite("seconds", seconds, 0.0)
     require_finite("fps", fps, 1.0)
+    right = f"makes {seconds * fps:.3g} frames at {fps:g} a second; at most {MOST_FRAMES:,} are made"
+    require(seconds * fps <= MOST_FRAMES, "seconds", seconds, right)
     return max(2, round(seconds * fps))
 
 

@@ -24,7 +24,7 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
     Args:
       images: uint8 [N, H, W, C] with C = 1, 3 or 4, where RGBA is laid on white; a last row that they do not fill
         stays white.
-      columns: images in a row.
+      columns: images in a row, if there are as many.
       pad: pixels between images and around them.
       scale: whole factor of enlargement without interpolation; None: until a side has 96 pixels.
 
@@ -35,6 +35,7 @@ def grid(images: np.ndarray, columns: int, *, pad: int = 2, scale: int | None = 
     require_whole("columns", columns, 1)
     images = converted(images, 3)
     count, height, width, _ = images.shape
+    columns = min(columns, max(count, 1))
     if scale is None:
         scale = -(-COMFORTABLE // max(height, width))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)

@@ -12,6 +12,8 @@ import errno
 import json
 import math
 import os
+import shlex
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.core.errors import ConfigError, RunFailed, summary
 from jaxgan.core.files import announce, atomic_write
 from jaxgan.training.history import History
 from jaxgan.training.trackers import Trackers, check_trackers
@@ -35,12 +37,15 @@ def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
                 return
             try:
                 record = json.loads(line)
-                good = isinstance(record, dict) and {"step", "kimg"} <= record.keys()
+                good = isinstance(record, dict) and all(
+                    isinstance(record.get(k), int | float) for k in ("step", "kimg")
+                )
                 problem = "" if good else "no record with step and kimg"
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = f"not JSON ({error})"
             if problem:
-                raise RunFailed(f"{path}, line {number}: {problem}; remove this line")
+                advice = f"to remove this line: sed -i {number}d {shlex.quote(str(path))}"
+                raise RunFailed(f"{path}, line {number}: {problem}; {advice}")
             yield line, {name: math.nan if value is None else value for name, value in record.items()}
 
 
@@ -115,8 +120,19 @@ class MetricsLog:
         self._file, self._workdir = path.open("ab", buffering=0), workdir
         self.mark = self._remember(path, resume_step, mark)
         self._file.truncate(self.mark.size)
-        self._keep_warnings([warning for warning in read_warnings(workdir) if warning["step"] <= resume_step])
+        self._keep_warnings([warning for warning in self._old_warnings(warn) if warning["step"] <= resume_step])
         self._trackers = Trackers(trackers, workdir, resume_step, warn)
+
+    def _old_warnings(self, warn: Callable[[str], None]) -> list[dict]:
+        """Returns the warnings so far; what cannot be read is moved aside."""
+        try:
+            return read_warnings(self._workdir)
+        except (RunFailed, OSError) as error:
+            path = self._workdir / "warnings.jsonl"
+            aside = path.with_name(f"{path.name}.{time.time_ns()}.damaged")
+            path.rename(aside)
+            warn(f"warning: {summary(error)}; it is now {aside.name}")
+            return []
 
     def _remember(self, path: Path, resume_step: int, mark: Mark | None) -> Mark:
         """Adds the lines up to a step to the history; returns their mark."""
