@@ -112,7 +112,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             mirror.push(step)  # which removes what is there of later steps
             parts = dict(log=log, console=console, speed=speed, mirror=mirror, rollbacks=rollbacks)
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
-            called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
+            called = all_hooks(run, evaluator, dataset, held_out, hooks)
             caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with closing(log, console):
                 print_resume(run, step)
