@@ -357,7 +357,7 @@ def test_the_best_and_those_to_keep_are_saved_whatever_the_cadence(tmp_path, sco
     assert saved_steps(tmp_path) == sorted({5, 10, 12, best})
 
 
-def test_a_named_data_set_is_evaluated_and_checked_for_over_fitting(tmp_path):
+def test_a_named_data_set_is_evaluated_and_checked_for_overfitting(tmp_path):
     config = scored_config("modes")
     config.data.name = "stacked_digits"  # which has a held-out split
     train(config, tmp_path)

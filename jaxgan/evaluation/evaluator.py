@@ -175,7 +175,7 @@ class Evaluator:
             *values, by_class = values
             values = [*values, *by_class.values()]
             keys = [*keys, *map(metric.class_key.format, by_class)]
-        right = f"its compute must return {len(keys)} number(s), {', '.join(keys)}"
+        right = f"its compute must return a number for each of {', '.join(keys)}"
         many = np.ndim(values) == 1 and len(values) == len(keys) and np.issubdtype(np.asarray(values).dtype, np.number)
         require(many, f"METRICS[{name!r}]", values, right)
         return {key: float(value) for key, value in zip(keys, values, strict=True)}

@@ -144,7 +144,7 @@ class Augmentation:
         """Returns the running scalars after `images` more images, p within [0, 1].
 
         p rises or falls by images / (1000 speed_kimg), as `real_sign`, the mean of sign(D(real)) over these images and
-        all devices, is above or below `target`: D over-fits or not. The official code has no upper limit; above 1 its
+        all devices, is above or below `target`: D overfits or not. The official code has no upper limit; above 1 its
         p changes nothing in a pipe of multipliers 1 but takes as long to come down again.
         """
         step = jnp.sign(real_sign - self.target) * images / (1e3 * self.speed_kimg)

@@ -51,7 +51,7 @@ _PANELS = (
     Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
     Panel(
         "Health",
-        {"health/variety": ("variety, best at 1", ORANGE), "health/overfit": ("over-fitting, best at 0", BLUE)},
+        {"health/variety": ("variety, best at 1", ORANGE), "health/overfitting": ("overfitting, best at 0", BLUE)},
         smooth=False,
         rules=(0.0, 1.0),
     ),

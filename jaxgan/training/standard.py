@@ -115,7 +115,7 @@ def health_metrics(
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     chunk: int = 64,
 ) -> dict[str, float]:
-    """Measures the diversity of samples and the over-fitting of D.
+    """Measures the diversity of samples and the overfitting of D.
 
     Args:
       state: its discriminator is asked.
@@ -126,7 +126,7 @@ def health_metrics(
 
     Returns:
       "health/variety", the pairwise distance of samples over that of reals, and with held-out images
-      "health/overfit", see `overfitting_gap`. A value that cannot be told yet is left out.
+      "health/overfitting", see `overfitting_gap`. A value that cannot be told yet is left out.
     """
     d = first_replica(state.d)
     variables = {"params": d.params, **d.model_state}
@@ -144,7 +144,7 @@ def health_metrics(
     spread = pairwise_distance(reals[0]) if len(reals[0]) > 1 else 0.0
     values = {"health/variety": pairwise_distance(fakes) / spread} if spread else {}
     if held_out is not None:
-        values["health/overfit"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
+        values["health/overfitting"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
