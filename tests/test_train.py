@@ -520,7 +520,7 @@ def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
     [
         ({"config": {}}, r"^config=\{\}: give a ConfigDict"),
         ({"workdir": None}, "^workdir=None: must be a path"),
-        ({"workdir": __file__}, r"^--workdir='.*': cannot be made: File exists"),
+        ({"workdir": __file__}, r"^workdir='.*': cannot be made: File exists"),
         ({"hooks": abs}, "^hooks=<built-in function abs>: give a list of functions"),
         ({"hooks": [None]}, r"^hooks=\[None\]: give a list of functions"),
         ({"hooks": [types.MethodType(abs, 1), "abs"]}, "^hooks=.*: give a list of functions"),

@@ -81,7 +81,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
     start = None if require_checkpoints(workdir, directory, config) else read_start(config, recipe)
-    places = {"--workdir": workdir, "config.checkpoint.dir": directory}
+    places = {"workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)
     with (

@@ -119,7 +119,8 @@ def _facts(config, spec: DataSpec, about: dict, lines: list[dict], seconds: floa
         facts["trained for"] = format_duration(seconds)
     facts |= {key: about[key] for key in ("hardware", "software") if key in about}
     precision = "" if config.dtype == "float32" else f", {config.dtype}"
-    facts["batch"] = f"{config.batch_size}{precision}, {config.d_steps} D step{'s' * (config.d_steps > 1)} for each G step"
+    d_steps = f"{config.d_steps} D step{'s' * (config.d_steps > 1)}"
+    facts["batch"] = f"{config.batch_size}{precision}, {d_steps} for each G step"
     return [[name, str(text)] for name, text in (facts | {"seed": config.seed}).items()]
 
 
