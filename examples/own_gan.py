@@ -22,6 +22,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=2400, help="updates, a multiple of 10")
 parser.add_argument("--out", default="own_gan.png", help="where the picture goes")
 args, _ = parser.parse_known_args()
+if args.steps < 1 or args.steps % 10:
+    raise SystemExit(f"error: --steps={args.steps}: must be a multiple of 10, above 0")
 
 # %%
 # **Images.** A data set is made of two arrays: images, uint8 `[N, H, W, C]`, and labels, if there are any.
@@ -54,7 +56,7 @@ loss = jaxgan.Loss(
 )
 
 # %%
-# **Penalty.** A function of what D says of reals and fakes. D's logit may change by 1 in a distance of 20 around a
+# **Penalty.** A function of D's outputs on reals and fakes. D's logit may change by 1 in a distance of 20 around a
 # real, and not faster: where D is too steep, G has nothing to follow.
 
 

@@ -1,4 +1,4 @@
-"""Makes a run of networks that others have trained: python -m jaxgan.convert FILE OUT. See jaxgan.commands.convert."""
+"""Turns networks of others into a run: python -m jaxgan.convert FILE OUT. See jaxgan.commands.convert."""
 
 import sys
 

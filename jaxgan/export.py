@@ -1,4 +1,4 @@
-"""Makes a run a model that others can use: python -m jaxgan.export RUN --out=DIR."""
+"""Turns a run into a model that others can use: python -m jaxgan.export RUN --out=DIR."""
 
 from jaxgan.commands import app, export
 

@@ -136,7 +136,7 @@ def default_config() -> Settings:
     config.data = Settings()
     config.data.name = "cifar10"  # cifar10 or another tfds set, numerals, stacked_digits, images (one's own), synthetic
     config.data.split = "train"  # tfds: the split to train on
-    config.data.eval_split = "test"  # tfds: held-out reals for the over-fitting check; "" for none
+    config.data.eval_split = "test"  # tfds: held-out reals for the overfitting check; "" for none
     config.data.image_size = 32  # pixels, or height and width (64, 128); other images are cropped and resized
     config.data.crop = "center"  # what is kept of an image of another shape: its center, a part drawn once from its
     # name (random), or all of it, stretched (none)
@@ -145,7 +145,7 @@ def default_config() -> Settings:
     config.data.flip = True  # flip each real image horizontally with probability 1/2, on the device
     config.data.dir = ""  # images: a directory, FILE.zip, FILE.tar or FILE.npz; tfds: where sets are kept
     # ("": ~/tensorflow_datasets)
-    config.data.held_out = 0.02  # images: the share that is not trained on, for the over-fitting check; 0: none
+    config.data.held_out = 0.02  # images: the share that is not trained on, for the overfitting check; 0: none
     config.data.manual_dir = ""  # holds the official cifar-10-binary.tar.gz, for machines without a network
     config.data.verify_checksum = True  # False: accept an archive that is not the official one
     config.data.num_classes = 10  # synthetic: as many as are wanted; 0: no labels
@@ -228,7 +228,7 @@ def default_config() -> Settings:
     config.eval.inception_weights = ""  # file; "": fetched on first use
     config.eval.dinov2_weights = ""
     config.health = Settings()
-    config.health.every_kimg = 64.0  # checks for saturation, mode collapse, over-fitting and divergence
+    config.health.every_kimg = 64.0  # checks for saturation, mode collapse, overfitting and divergence
     config.checkpoint = Settings()
     config.checkpoint.every_kimg = 64.0
     config.checkpoint.dir = ""  # "": <workdir>/checkpoints. Several hosts need one that all see, such as gs://...

@@ -419,7 +419,7 @@ sample --workdir={run} --out=x.png --invert={broken} --steps=-1
 sample --workdir={run} --out=x.png --invert={broken}
     cannot identify image file '{broken}'
 sample --workdir={run} --out=x.png --sigma_rel=nan
-    --sigma_rel=nan: must be a finite number, 0 or above
+    --sigma_rel=nan: must be above 0 and at most 0.2887
 sample --workdir={run} --out=x.png --sigma_rel=0.1
     --sigma_rel=0.1: the EMA of this run is no power function
 sample --workdir={run} --out=x.png --nmu=3
@@ -592,6 +592,7 @@ CALLS = {
     "config='cifer'": lambda run: jaxgan.config("cifer"),
     "path=None": lambda run: jaxgan.load(None),
     "step=-1": lambda run: jaxgan.load(run, step=-1),
+    "sigma_rel=0": lambda run: jaxgan.load(run, sigma_rel=0),
     "sigma_rel=nan": lambda run: jaxgan.load(run, sigma_rel=float("nan")),
     "n=0": lambda run: jaxgan.load(run).sample(0),
     "n=True": lambda run: jaxgan.load(run).sample(True),
@@ -612,6 +613,8 @@ CALLS = {
     "split_size=3": lambda run: jaxgan.evaluate(IMAGES, metrics="is_cifar", split_size=3),
     "reals=None": lambda run: jaxgan.evaluate(IMAGES, metrics="authpct_cifar"),
     "batch_size=0": lambda run: jaxgan.evaluate(IMAGES, metrics="is_cifar", batch_size=0, is_splits=1),
+    "images=[0, 8, 8, 3]": lambda run: jaxgan.save_images("x.png", IMAGES[:0], 2),
+    "every_kimg=()": lambda run: jaxgan.every((), print),
     "columns=0": lambda run: jaxgan.save_images("x.png", IMAGES, 0),
     "path='x.gif'": lambda run: jaxgan.save_images("x.gif", IMAGES, 2),
 }

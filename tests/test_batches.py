@@ -149,11 +149,13 @@ def test_batches_are_put_on_the_devices_by_the_thread():
     assert threading.current_thread() not in seen
 
 
-def test_an_exception_keeps_its_type_and_stops_the_iterator():
+def test_an_exception_names_the_data_set_and_stops_the_iterator():
     iterator = batches(Counting(fail_at=3))
     next(iterator)
     next(iterator)
-    with pytest.raises(FileNotFoundError, match="the disk is gone"):
+    with pytest.raises(
+        OSError, match=r"^dataset=Counting: get\(\[32, .*\]\) raises FileNotFoundError: the disk is gone$"
+    ):
         next(iterator)
     with pytest.raises(StopIteration):
         next(iterator)

@@ -99,7 +99,7 @@ def test_the_command_says_what_came_of_a_file(files, tmp_path, capsys):
     assert command.main([str(files["r3gan"]), str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["from", "R3GAN"]
-    assert lines[1].split() == ["nets", "r3gan,", "8x8,", "3", "channel(s),", "3", "classes"]
+    assert lines[1].split() == ["nets", "r3gan,", "8x8,", "3", "channels,", "3", "classes"]
     assert lines[3].startswith("licence  the repository of R3GAN states no licence")
     assert command.main([str(files["r3gan"]), f"--out={tmp_path / 'run'}"]) == 2
     assert "error: --out=" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from PIL import Image
 from jaxgan import data
 from jaxgan.core import signals
 from jaxgan.core.errors import ConfigError
-from jaxgan.data.decoding import open_source
+from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits, load_digits
 from jaxgan.data.image_file import Form, decode_image
 from jaxgan.settings import default_config
@@ -156,6 +156,23 @@ def test_a_data_set_that_answers_badly_after_its_check(later, message):
     dataset.get = later
     with pytest.raises(ConfigError, match=rf"^dataset\.get.*{message}"):
         data.read(dataset, np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [
+        (lambda i: {}[2] if 2 in i else (uint8(len(i), 8, 8, 3), i), r"\[2\]\) raises KeyError: 2"),
+        (
+            lambda i: 1 // (len(i) == 1),
+            r"\[0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\]\) raises ZeroDivisionError: .*",
+        ),  # only together
+        (lambda i: Path("/nowhere").stat(), r"\[0\]\) raises FileNotFoundError: \[Errno 2\] No such .*: '/nowhere'"),
+    ],
+)
+def test_what_a_data_set_raises_names_it_and_the_index(later, words):
+    dataset = Plain(get=later)
+    with pytest.raises(Unreadable, match=rf"^mine=Plain: get\({words}$"):
+        data.read(dataset, np.arange(9), "mine")
 
 
 def test_batches_are_read_with_care():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxgan.core.errors import ConfigError, RunFailed
-from jaxgan.data import ArrayDataset
+from jaxgan.data import ArrayDataset, evenly_spaced
 from jaxgan.evaluation import (
     METRICS,
     NETWORKS,
@@ -163,6 +163,20 @@ def test_some_of_the_reals_are_from_all_over_the_set():
     assert some.describe()["n_real"] == 3
     those = ArrayDataset(reals.images[[0, 23, 47]])
     assert some.evaluate(those)["fid"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_other_reals_stand_for_the_fakes():
+    """They are from all over their set; metrics that take more of them, or other classes, are left out."""
+    names = ("fid", "fid_per_class", "is", "accuracy_cifar")  # IS takes 10 images for five splits
+    some, others = evaluator(names, images(), num=16, is_splits=5), images(N, seed=1)
+    chosen = evenly_spaced(N, 16)
+    labelled = ArrayDataset(others.images[chosen], others.labels[chosen], 4)
+    expected = some.evaluate(labelled)
+    assert some.evaluate_reals(others) == pytest.approx(expected, nan_ok=True)
+    assert set(some.evaluate_reals(others, labelled=False)) == {"fid", "is", "is_std"}
+    assert some.evaluate_reals(ArrayDataset(others.images[:6])) == {
+        "fid": pytest.approx(evaluator(("fid",), images(), num=6).evaluate(ArrayDataset(others.images[:6]))["fid"])
+    }
 
 
 def test_samples_are_those_of_the_generator(generator):

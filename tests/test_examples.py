@@ -26,6 +26,13 @@ def test_own_gan_trains_and_draws(tmp_path, monkeypatch):
     assert pixels.std() > 10  # there is something on it
 
 
+@pytest.mark.parametrize("steps", [0, 15])
+def test_own_gan_refuses_steps_that_it_cannot_do(steps, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), f"--steps={steps}"])
+    with pytest.raises(SystemExit, match=f"^error: --steps={steps}: must be a multiple of 10, above 0$"):
+        runpy.run_path(str(SCRIPT))
+
+
 def test_notebook_is_the_script():
     """The syntax trees are equal, so that what the script does the notebook does too."""
     cells = json.loads(SCRIPT.with_suffix(".ipynb").read_text())["cells"]

@@ -83,7 +83,7 @@ def test_health_metrics_measure_samples_and_d(chunk):
     state = types.SimpleNamespace(d=types.SimpleNamespace(params={}, model_state={}))
     recipe = types.SimpleNamespace(discriminator=Brightness())
     values = health_metrics(recipe, state, generator, (reals, labels), (others, labels), chunk)
-    assert values == pytest.approx({"health/variety": 1.0, "health/overfit": 0.2}, abs=1e-5)
+    assert values == pytest.approx({"health/variety": 1.0, "health/overfitting": 0.2}, abs=1e-5)
     assert health_metrics(recipe, state, generator, (reals, labels), None, chunk).keys() == {"health/variety"}
     black = np.zeros((20, 4, 4, 3), np.uint8)
     assert health_metrics(recipe, state, generator, (black, labels), None, chunk) == {}  # no measure of variety
@@ -111,7 +111,7 @@ def healthy(lines=100, seed=0):
         }
         if i % 10 == 0:
             line["health/variety"] = 0.5 + 0.4 * learned + 0.03 * rng.normal()
-            line["health/overfit"] = 0.3 * i / lines + 0.1 * rng.normal()
+            line["health/overfitting"] = 0.3 * i / lines + 0.1 * rng.normal()
         if i % 25 == 0:
             line["eval/modes"] = 1000 * learned - 20 * rng.random()
         history.append(line)
@@ -161,10 +161,10 @@ ILLNESSES = {
         r"\d+ modes captured, after 9\d\d",
         dict(eval__modes=lambda v, i: 0.7 * v),
     ),
-    "over-fitting": (
-        "D over-fits",
+    "overfitting": (
+        "D overfits",
         r"held-out reals are \d\d% of the way from train reals to fakes",
-        dict(health__overfit=lambda v, i: v + 0.6),
+        dict(health__overfitting=lambda v, i: v + 0.6),
     ),
     "logits": (
         "divergence",
@@ -211,7 +211,7 @@ def test_nothing_is_found_in_a_healthy_run(seed):
         SURE,  # a critic that separates everything but still teaches
         dict(norm__grad_g=lambda v, i: 0.01 * v),  # G has converged while D is unsure
         dict(health__variety=lambda v, i: 0.85 * v),
-        dict(health__overfit=lambda v, i: v + (0.6 if i == 29 else 0.0)),  # one odd check
+        dict(health__overfitting=lambda v, i: v + (0.6 if i == 29 else 0.0)),  # one odd check
         dict(logits__real=lambda v, i: v + i, logits__fake=lambda v, i: v + i),  # a drift without a gap
         dict(loss__g=lambda v, i: v if i % 10 else 1e6),  # single spikes
         dict(norm__param_d=lambda v, i: 2 * v),
@@ -231,7 +231,7 @@ def test_the_first_kimg_never_warn():
 def test_missing_and_non_finite_metrics_are_passed_over():
     history = healthy()
     for line in history[50:]:
-        line |= {"loss/d": np.nan, "health/overfit": np.nan}
+        line |= {"loss/d": np.nan, "health/overfitting": np.nan}
     assert health_warnings(history) == []
     assert health_warnings([{"step": i, "kimg": 10.0 * i} for i in range(50)]) == []
 

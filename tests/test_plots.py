@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.training.plots import curves
+from jaxgan.training.plots import curves, log_ticks
 
 # matplotlib 3.10 calls pyparsing 3.3 by its old names.
 pytestmark = pytest.mark.filterwarnings("ignore:'.*' deprecated - use:DeprecationWarning:matplotlib")
@@ -71,6 +71,26 @@ def test_an_axis_ends_where_the_score_ends(tmp_path):
         return np.flatnonzero(near(drawn(tmp_path, records), "#222222").sum(axis=1) > 100).min()
 
     assert top("eval/modes", 1000.0) + 5 <= top("eval/is_cifar", 10.0)  # which has no upper bound
+
+
+@pytest.mark.parametrize(("name", "best"), [("eval/modes", 1000.0), ("eval/fid", 2.0)])
+def test_what_held_out_reals_reach_is_a_line_within_the_panel(tmp_path, name, best):
+    records = [{"step": i, "kimg": float(i), name: 300.0 + 10.0 * i} for i in range(30)]
+    found = []
+    for held_out in ({"eval/kl": best}, {name: best}):
+        curves(records, tmp_path / "curves.png", title="test", held_out=held_out)
+        picture = np.asarray(Image.open(tmp_path / "curves.png").convert("L"))
+        found.append(((picture < 190).sum(axis=1) > 150).sum())  # rows that are ink for half the width of the panel
+    assert found[0] < found[1] <= found[0] + 2
+
+
+@pytest.mark.parametrize("width", [1.02, 1.5, 3.0, 9.0, 40.0, 1e3, 1e9, 1e40])
+@pytest.mark.parametrize("low", [1.3e-6, 0.012, 1.0, 7.9, 2e4])
+def test_a_logarithmic_axis_has_at_least_three_ticks(low, width):
+    ticks = log_ticks(low, low * width)
+    assert 3 <= len(ticks) <= 9
+    assert ((low <= ticks) & (ticks <= low * width)).all()
+    assert len({f"{tick:g}" for tick in ticks}) == len(ticks)
 
 
 def test_curves_rise_from_left_to_right(tmp_path):

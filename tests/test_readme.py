@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
     config.train_kimg = 1.28
     config.model.conditional = True
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.training.plots.curves", lambda records, path, *, title: None)
+        patch.setattr("jaxgan.training.plots.curves", lambda *arguments, **options: None)
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
         for name in ("numerals", "cifar_r3gan2", "source", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")

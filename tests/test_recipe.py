@@ -12,7 +12,7 @@ import pytest
 
 from jaxgan.core.errors import ConfigError
 from jaxgan.data import DataSpec
-from jaxgan.gan.augment import Augmentation
+from jaxgan.gan.augment import Augmentation, diffaugment
 from jaxgan.gan.ema import ExponentialEma, PowerEma
 from jaxgan.gan.losses import LOSSES, Loss
 from jaxgan.gan.nets import check_net
@@ -359,12 +359,17 @@ def test_parts_of_another_kind(change, words):
     [
         (lambda: Schedule("x"), r"^Schedule\.start='x': give a number"),
         (lambda: Schedule(0.1, end=math.nan), r"^Schedule\.end=nan: give a number"),
+        (lambda: Schedule(None), r"^Schedule\.start=None: give a number"),
+        (lambda: Schedule(1.0, end=math.inf), r"^Schedule\.end=inf: give a finite number"),
+        (lambda: Penalty(lambda: 0.0), r"^Penalty\.fn=.*: give a function of PenaltyInputs"),
+        (lambda: Augmentation(lambda images: images), r"^Augmentation\.fn=.*: give a function of keys, images and p"),
+        (lambda: Augmentation(diffaugment, target=3.0), r"^Augmentation\.target=3\.0: must be a finite number in -1"),
         (lambda: Penalty(abs, weight=-1.0), r"^Penalty\.weight=-1\.0: must be finite, 0 or above"),
         (lambda: Penalty(abs, weight=math.inf), r"^Penalty\.weight=inf: must be finite, 0 or above"),
         (lambda: Penalty(abs, weight="1"), r"^Penalty\.weight='1': give a Schedule or a number"),
         (lambda: Penalty(abs, weight=Schedule(1.0, shape="linear", end=-1.0, over=9)), r"^Penalty\.weight=-1\.0: "),
         (lambda: Penalty(abs, interval=True), r"^Penalty\.interval=True: must be a whole number, 1 or above"),
-        (lambda: Augmentation(abs, 1.5), r"^Augmentation\.p=1\.5: must be finite, 0 or above, at most 1"),
+        (lambda: Augmentation(diffaugment, 1.5), r"^Augmentation\.p=1\.5: must be finite, 0 or above, at most 1"),
         (lambda: Augmentation("ada"), r"^Augmentation\.fn='ada': give a function"),
         (lambda: ExponentialEma(-1.0), r"^ExponentialEma\.half_life=-1\.0: must be finite, 0 or above"),
         (lambda: Optimizer(optax.sgd, {"learning_rate": "1"}), r"scalars\['learning_rate'\]='1': give a Schedule"),
@@ -596,6 +601,10 @@ def test_a_setting_of_a_net_out_of_bounds():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (
+            lambda: tiny_recipe().replace(loss=Loss(lambda logits: logits, abs)),
+            r"^Loss\.d=.*: give a function of \(logits_real, logits_fake\)",
+        ),
         (lambda: tiny_recipe().replace(loss=Loss(None, abs)), r"^Loss\.d=None: give a function of \(logits_real"),
         (
             lambda: tiny_recipe().replace(loss=LOSSES["hinge"]._replace(decision_threshold=math.nan)),

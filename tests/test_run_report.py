@@ -119,6 +119,15 @@ def test_contents_of_a_run(tmp_path):
     assert decode(small[-1][1]).shape == picture.shape
 
 
+def test_what_held_out_reals_reach_is_drawn_for_their_score(tmp_path, capsys):
+    workdir = make_run(tmp_path / "run")
+    for text, expected in (('{"scores": {"eval/fd_cifar": 3.5}}', 3.5), ('{"sco', None)):
+        (workdir / "held_out.json").write_text(text)
+        reals = {panel["title"].split()[-2]: panel["reals"] for panel in contents(workdir)["panels"] if panel["reals"]}
+        assert reals == ({"fd_cifar": expected} if expected else {})
+    assert "held_out.json, line 1: damaged" in capsys.readouterr().err
+
+
 def test_a_report_of_a_run_in_training_is_that_of_its_log(tmp_path):
     workdir = make_run(tmp_path / "run")
     history = History(read_metrics(workdir / "metrics.jsonl"))
@@ -237,6 +246,7 @@ def show(browser):
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     workdir = make_run(tmp_path_factory.mktemp("one") / "run")
+    (workdir / "held_out.json").write_text('{"scores": {"eval/fd_cifar": 3.456}}')
     page.write(workdir / "report.html", [workdir])
     return workdir / "report.html"
 
@@ -294,6 +304,9 @@ def test_curves_tell_their_values_and_zoom(show, one):
     assert "kimg" in tip.text_content()
     assert "D" in tip.text_content()
     assert "mode collapse" in card.locator(".tip").text_content()  # whose mark is there
+    score = opened.locator(".chart", has_text="fd_cifar")
+    assert "held-out reals 3.46" in score.locator("svg").text_content()
+    assert "held-out" not in drawing.text_content()
     before = path.get_attribute("d")
     opened.mouse.down()
     opened.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 80)

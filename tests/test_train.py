@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import random
@@ -205,7 +206,7 @@ def undisturbed(tmp_path_factory):
     """A run that nobody disturbed, without hooks and curves."""
     workdir = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.training.plots.curves", lambda records, path, *, title: None)
+        patch.setattr("jaxgan.training.plots.curves", lambda *arguments, **options: None)
         assert train(tiny_config(), workdir, images()) == 0
     return workdir
 
@@ -356,11 +357,45 @@ def test_the_best_and_those_to_keep_are_saved_whatever_the_cadence(tmp_path, sco
     assert saved_steps(tmp_path) == sorted({5, 10, 12, best})
 
 
-def test_a_named_data_set_is_evaluated_and_checked_for_over_fitting(tmp_path):
+def test_a_named_data_set_is_evaluated_and_checked_for_overfitting(tmp_path):
     config = scored_config("modes")
     config.data.name = "stacked_digits"  # which has a held-out split
     train(config, tmp_path)
     assert {"eval/modes", "eval/kl", "health/variety"} <= set(lines(tmp_path)[-1])
+    saved = json.loads((tmp_path / "held_out.json").read_text())
+    assert set(saved["scores"]) == {"eval/modes", "eval/kl"}
+    assert saved["protocol"]["n_fake"] == 64
+
+
+@pytest.mark.parametrize(("change", "count"), [({}, 0), ({"n_fake": 3}, 1), (None, 1)])
+def test_held_out_reals_are_scored_once_by_a_protocol(tmp_path, capsys, change, count):
+    """A file of another protocol, or a damaged one, is written anew."""
+    scored = []
+
+    def evaluate_reals(held_out, labelled, failed):
+        scored.append(len(held_out))
+        failed["kid"] = MemoryError("too much")
+        return {"fid": 3.0, "is": math.nan}
+
+    def evaluator(**protocol):
+        return types.SimpleNamespace(
+            metrics={"fid": None}, describe=lambda: {"n_fake": 2} | protocol, evaluate_reals=evaluate_reals
+        )
+
+    parts = dict(workdir=tmp_path, checkpoints=types.SimpleNamespace(latest_step=int), config=tiny_config())
+    parts |= dict(console=types.SimpleNamespace(note=print), told=set())
+    run = Run(**dict.fromkeys(field.name for field in dataclasses.fields(Run)) | parts)
+    generator = types.SimpleNamespace(num_classes=0)
+    standard.score_held_out(run, evaluator(), images(), 4, None, {}, generator)
+    assert scored == [40]
+    assert "the metric kid of held-out reals failed at step 4, the run goes on" in capsys.readouterr().out
+    assert standard.read_held_out(tmp_path, "scores") == {"eval/fid": 3.0}
+    if change is None:
+        (tmp_path / "held_out.json").write_text("{")
+    standard.score_held_out(run, evaluator(**change or {}), images(), 8, None, {}, generator)
+    assert len(scored) == 1 + count
+    assert standard.read_held_out(tmp_path, "scores") == {"eval/fid": 3.0}
+    assert ("damaged" in capsys.readouterr().err) == (change is None)
 
 
 def test_cadence_0_is_the_end_of_the_run(tmp_path):
@@ -485,7 +520,7 @@ def test_a_batch_is_not_larger_than_the_data_set(tmp_path):
     [
         ({"config": {}}, r"^config=\{\}: give a ConfigDict"),
         ({"workdir": None}, "^workdir=None: must be a path"),
-        ({"workdir": __file__}, r"^--workdir='.*': cannot be made: File exists"),
+        ({"workdir": __file__}, r"^workdir='.*': cannot be made: File exists"),
         ({"hooks": abs}, "^hooks=<built-in function abs>: give a list of functions"),
         ({"hooks": [None]}, r"^hooks=\[None\]: give a list of functions"),
         ({"hooks": [types.MethodType(abs, 1), "abs"]}, "^hooks=.*: give a list of functions"),

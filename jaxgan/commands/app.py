@@ -157,7 +157,7 @@ class Command:
             lines += textwrap.wrap(flag.help + default, 118, initial_indent=first, subsequent_indent=" " * width)
         if "config" in self.flags:
             lines += ["", *textwrap.wrap(f"Configs: {', '.join(config_files.packaged())}", 118, subsequent_indent="  ")]
-            lines += ["With --config=NAME, --settings lists its settings. `jaxgan configs` says more of each."]
+            lines += ["With --config=NAME, --settings lists its settings. `jaxgan configs` says more about each."]
         return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
-"""Makes a run of networks that others have trained: jaxgan convert FILE OUT
+"""Turns networks that others have trained into a run: jaxgan convert FILE OUT
 
-FILE is what StyleGAN2-ADA for PyTorch or R3GAN have written (a .pkl). It is read without running anything in it.
+FILE is what StyleGAN2-ADA for PyTorch or R3GAN has written (a .pkl). It is read without running anything in it.
 OUT is a run that `sample`, `evaluate` and --config.init_from take.
 """
 
@@ -9,8 +9,8 @@ from absl import flags
 from jaxgan.commands import app
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("file", None, "The file of networks; the first word that is no flag.", FLAGS)
-flags.DEFINE_string("out", None, "The directory of the run to write; the second word.", FLAGS)
+flags.DEFINE_string("file", None, "The file of networks; the first argument that is not a flag.", FLAGS)
+flags.DEFINE_string("out", None, "The directory of the run to write; the second argument.", FLAGS)
 
 
 @app.command(FLAGS, required=["file", "out"], positional=["file", "out"])

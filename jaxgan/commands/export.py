@@ -1,4 +1,4 @@
-"""Makes a run a model that others can use: jaxgan export RUN --out=DIR [--push=owner/name]
+"""Turns a run into a model that others can use: jaxgan export RUN --out=DIR [--push=owner/name]
 
 DIR gets generator.safetensors (the average over the weights) and config.json, which jaxgan.load(DIR) reads; a program
 that runs with JAX alone, generator.stablehlo; a grid; and README.md, a model card with all scores and their protocols.

@@ -19,7 +19,7 @@ flags.DEFINE_string("workdir", None, "Where the run lives; runs/<config name> if
 flags.DEFINE_string("coordinator", "", "host:port of process 0; launchers need none of these three.", FLAGS)
 flags.DEFINE_integer("processes", 0, "How many processes train together; 1: this one alone.", flag_values=FLAGS)
 flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.", flag_values=FLAGS)
-flags.DEFINE_integer("heartbeat", 8, "After how many silent seconds a process is lost.", flag_values=FLAGS)
+flags.DEFINE_integer("heartbeat", 8, "Seconds of silence after which a process counts as lost.", flag_values=FLAGS)
 flags.DEFINE_bool("dry_run", False, "Check the settings and print what the run takes; write nothing.", FLAGS)
 
 

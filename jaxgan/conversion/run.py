@@ -1,4 +1,4 @@
-"""Makes a run of a file of networks."""
+"""Turns a file of networks into a run."""
 
 import contextlib
 import hashlib
@@ -52,7 +52,7 @@ def convert(file, out) -> dict[str, str]:
     source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "family": converted.family}
     about = {"config": config.to_dict(), "data": data._asdict(), "rollbacks": 0, "log": (0, 0)}
     _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
-    images = f"{size_in_words(data.image_size)}, {data.channels} channel(s)"
+    images = f"{size_in_words(data.image_size)}, {data.channels} channel{'s' * (data.channels > 1)}"
     return {
         "from": converted.family,
         "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",

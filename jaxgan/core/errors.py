@@ -1,5 +1,7 @@
 """The errors that a user reads as one line, and the checks that raise them."""
 
+import contextlib
+import inspect
 import math
 import numbers
 import textwrap
@@ -70,6 +72,23 @@ def require_finite(setting: str, value, least: float = -math.inf, most: float = 
     limits = f", {least:g} or above" if most == math.inf else f" in {least:g} .. {most:g}"
     limits = "" if (least, most) == (-math.inf, math.inf) else limits
     require(is_finite(value, least, most), setting, value, f"must be a finite number{limits}")
+
+
+def require_function(setting: str, value, count: int, right: str) -> None:
+    """Raises a ConfigError unless `value` can be called with `count` arguments; the rest is as in `require`.
+
+    Example:
+      >>> require_function("Loss.d", len, 2, "give a function of (logits_real, logits_fake)")
+      Traceback (most recent call last):
+      jaxgan.core.errors.ConfigError: Loss.d=<built-in function len>: give a function of (logits_real, logits_fake)
+    """
+    good = callable(value)
+    with contextlib.suppress(ValueError):  # some functions that are not Python's have no signature
+        try:
+            good and inspect.signature(value).bind(*range(count))
+        except TypeError:
+            good = False
+    require(good, setting, value, right)
 
 
 def function_name(function) -> str:

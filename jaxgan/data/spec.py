@@ -5,10 +5,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxgan.core.errors import ConfigError, is_whole, require, require_whole
+from jaxgan.core.errors import ConfigError, is_whole, require, require_whole, summary
 from jaxgan.core.shapes import ImageSize, as_image_size, height_width
 from jaxgan.data.arrays import LARGEST_LABEL, checked_class_names
-from jaxgan.data.decoding import StreamingDataset
+from jaxgan.data.decoding import StreamingDataset, Unreadable
 
 
 class Dataset(Protocol):
@@ -113,14 +113,37 @@ def check_dataset(dataset: Dataset, setting: str = "dataset") -> None:
 def read(dataset: Dataset, indices: np.ndarray, setting: str = "dataset") -> tuple[np.ndarray, np.ndarray]:
     """Returns `dataset.get(indices)`; a ConfigError names what is wrong if they are no such images and labels.
 
-    A data set of someone's own may answer well when it is checked and badly later.
+    A data set of someone's own may answer well when it is checked, and badly later; Unreadable names the index of what
+    it cannot read.
     """
-    found, what = dataset.get(indices), f"{setting}.get(indices)"
+    found, what = _get(dataset, indices, setting), f"{setting}.get(indices)"
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise ConfigError(f"{what}={type(found).__name__}: must be a pair of arrays, images and labels")
     _check_array(f"{what}[0]", found[0], (len(indices), *dataset.image_shape), np.uint8)
     _check_array(f"{what}[1]", found[1], (len(indices),), np.integer)
     return found[0], found[1]
+
+
+def _get(dataset: Dataset, indices: np.ndarray, setting: str):
+    """Returns `dataset.get(indices)`; what it raises becomes an Unreadable that names the index."""
+    try:
+        return dataset.get(indices)
+    except (ConfigError, Unreadable, MemoryError):
+        raise
+    except Exception as error:
+        one, raised = _first_failure(dataset, indices) or (indices, error)
+        values = ", ".join(map(str, one[:8])) + ", ..." * (len(one) > 8)
+        raise Unreadable(f"{setting}={type(dataset).__name__}: get([{values}]) raises {summary(raised)}") from raised
+
+
+def _first_failure(dataset: Dataset, indices: np.ndarray) -> tuple[np.ndarray, Exception] | None:
+    """Returns the first index that a data set cannot read, int [1], and what it raises; None if it can read each."""
+    for i in range(len(indices)):
+        try:
+            dataset.get(indices[i : i + 1])
+        except Exception as error:
+            return indices[i : i + 1], error
+    return None
 
 
 def _check_array(what: str, array, shape: tuple[int, ...], kind) -> None:

@@ -100,6 +100,30 @@ class Evaluator:
         """
         return self.compute(self.extract(fakes), failed) if self.metrics else {}
 
+    def evaluate_reals(
+        self, others: Dataset, labelled: bool = True, failed: dict[str, Exception] | None = None
+    ) -> dict[str, float]:
+        """Returns the values of the metrics for other real images in place of the fakes: what samples can reach.
+
+        They are as many as the fakes, or all where there are fewer, and evenly spaced. A metric that takes more images,
+        or other classes, is left out.
+
+        Args:
+          others: real images that are not among those to compare with.
+          labelled: whether to look at the classes of the images, if they have any, as at those of conditional samples.
+          failed: as for `compute`.
+        """
+        indices = evenly_spaced(len(others), self.protocol.num)
+        labels = others.labels[indices] if labelled and others.num_classes else None
+        able = {}
+        for name, metric in self.metrics.items():
+            with contextlib.suppress(ConfigError):
+                check_metrics([name], self.protocol._replace(num=len(indices)))
+                self._check_labels(name, labels)
+                able[name] = metric
+        features = self._features_of(others, indices, labels, able.values(), f"other reals ({self.reals_name})")
+        return self._compute_all(able, features, failed)
+
     def extract(self, fakes: Generator | Dataset) -> dict[str, FeatureSet]:
         """Returns the features of the first `protocol.num` samples or images by their names, for `compute`."""
         labels, features = self.check(fakes), {}
@@ -127,8 +151,11 @@ class Evaluator:
           fakes: the features.
           failed: gets what a metric raised, by its name, and the others go on; None: the first one that fails raises.
         """
+        return self._compute_all(self.metrics, fakes, failed)
+
+    def _compute_all(self, metrics: dict[str, Metric], fakes, failed) -> dict[str, float]:
         results = {}
-        for name, metric in self.metrics.items():
+        for name, metric in metrics.items():
             try:
                 if metric.reference is not None and not self.statistics:
                     self._real_features  # noqa: B018, all processes extract them together
@@ -148,7 +175,7 @@ class Evaluator:
             *values, by_class = values
             values = [*values, *by_class.values()]
             keys = [*keys, *map(metric.class_key.format, by_class)]
-        right = f"its compute must return {len(keys)} number(s), {', '.join(keys)}"
+        right = f"its compute must return a number for each of {', '.join(keys)}"
         many = np.ndim(values) == 1 and len(values) == len(keys) and np.issubdtype(np.asarray(values).dtype, np.number)
         require(many, f"METRICS[{name!r}]", values, right)
         return {key: float(value) for key, value in zip(keys, values, strict=True)}
@@ -169,12 +196,8 @@ class Evaluator:
         labels = None
         if fakes.num_classes:
             labels = self._sample_labels(fakes) if sampled else fakes.labels[:n]
-        for name, metric in self.metrics.items():
-            if metric.check_labels is not None:
-                right = "takes the classes of the images, and these have no labels"
-                require(labels is not None, self._setting("metrics"), name, right)
-                with self._naming(name):
-                    metric.check_labels(labels, self._real_labels if metric.reference else None)
+        for name in self.metrics:
+            self._check_labels(name, labels)
         return labels
 
     def real_gaussians(self) -> dict[str, Gaussian]:
@@ -255,15 +278,22 @@ class Evaluator:
 
     @functools.cached_property
     def _real_features(self) -> dict[str, FeatureSet]:
-        names, features = {metric.features for metric in self.metrics.values() if metric.reference}, {}
+        comparing = [metric for metric in self.metrics.values() if metric.reference]
         what = f"reals ({self.reals_name})"
+        return self._features_of(self.reals, self._real_indices, self._real_labels, comparing, what)
+
+    def _features_of(
+        self, dataset: Dataset, indices: np.ndarray, labels: np.ndarray | None, metrics: Iterable[Metric], what: str
+    ) -> dict[str, FeatureSet]:
+        """Returns the features that some metrics take of real images, from the cache as far as they are in it."""
+        names, features = {metric.features for metric in metrics}, {}
         for most, every in self._extractors.items():
             if needed := names.intersection(every.names):
                 extractor = FeatureExtractor(self.networks, needed, every.batch_size)
-                chosen = _chosen(len(self._real_indices), most)
-                rows = cached_features(self.reals, self._real_indices[chosen], extractor, what, self._show_progress)
-                labels = None if self._real_labels is None else self._real_labels[chosen]
-                features |= {name: FeatureSet(x, labels) for name, x in rows.items()}
+                chosen = _chosen(len(indices), most)
+                rows = cached_features(dataset, indices[chosen], extractor, what, self._show_progress)
+                own = None if labels is None else labels[chosen]
+                features |= {name: FeatureSet(x, own) for name, x in rows.items()}
         return features
 
     @functools.cached_property
@@ -307,6 +337,14 @@ class Evaluator:
             right = f"have no labels, which {name} takes"
             labelled = metric.check_labels is None or self.reals.num_classes > 0
             require(labelled, self._setting("reals"), self.reals_name, right)
+
+    def _check_labels(self, name: str, labels: np.ndarray | None) -> None:
+        metric = self.metrics[name]
+        if metric.check_labels is not None:
+            right = "takes the classes of the images, and these have no labels"
+            require(labels is not None, self._setting("metrics"), name, right)
+            with self._naming(name):
+                metric.check_labels(labels, self._real_labels if metric.reference else None)
 
     def _check_memory(self, image_shape: tuple[int, ...]) -> None:
         """Raises a ConfigError where a network does not take such images, or the features of the fakes are more than

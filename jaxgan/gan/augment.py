@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import rng
-from jaxgan.core.errors import function_name, require
+from jaxgan.core.errors import function_name, require, require_finite, require_function
 from jaxgan.gan.ada import PIPES, ada, where_fired
 from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 
@@ -119,8 +119,10 @@ class Augmentation:
 
     def __post_init__(self):
         object.__setattr__(self, "p", as_schedule(self.p))
-        require(callable(self.fn), "Augmentation.fn", self.fn, "give a function of keys, images and p")
+        require_function("Augmentation.fn", self.fn, 3, "give a function of keys, images and p")
         require_range("Augmentation.p", self.p, most=1.0)
+        if isinstance(self.target, int | float):  # or an array, traced or not
+            require_finite("Augmentation.target", self.target, -1.0, 1.0)
 
     def __call__(self, keys, images, p) -> jax.Array:
         """Returns what `fn` does, if those are images that a gradient can pass."""
@@ -144,7 +146,7 @@ class Augmentation:
         """Returns the running scalars after `images` more images, p within [0, 1].
 
         p rises or falls by images / (1000 speed_kimg), as `real_sign`, the mean of sign(D(real)) over these images and
-        all devices, is above or below `target`: D over-fits or not. The official code has no upper limit; above 1 its
+        all devices, is above or below `target`: D overfits or not. The official code has no upper limit; above 1 its
         p changes nothing in a pipe of multipliers 1 but takes as long to come down again.
         """
         step = jnp.sign(real_sign - self.target) * images / (1e3 * self.speed_kimg)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan.core.errors import is_finite, require
 from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 
 
@@ -63,13 +64,14 @@ def update(average, new, weight):
     return jax.tree.map(lambda a, n: n + weight * (a - n), average, new)
 
 
-def power_exponent(sigma_rel: float) -> float:
+def power_exponent(sigma_rel: float, setting: str = "sigma_rel") -> float:
     """Returns the exponent of the power function with this relative standard deviation (EDM2, eq. 126).
 
-    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2], at most that of a mean.
+    It solves sigma_rel^2 = (e + 1) / ((e + 2)^2 (e + 3)). sigma_rel is in (0, 12^-1/2], at most that of a mean; a
+    ConfigError that begins with `setting` says so.
     """
-    if not 0 < sigma_rel <= 12**-0.5:
-        raise ValueError(f"sigma_rel={sigma_rel}: must be above 0 and at most {12**-0.5:.4f}, that of a plain mean")
+    right = f"must be above 0 and at most {12**-0.5:.4f}, that of a plain mean"
+    require(is_finite(sigma_rel, 0.0, 12**-0.5) and sigma_rel > 0, setting, sigma_rel, right)
     inverse = float(sigma_rel) ** -2
     return max(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max(), 0.0)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.errors import function_name, require, require_whole
+from jaxgan.core.errors import function_name, require, require_function, require_whole
 from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
@@ -68,7 +68,7 @@ class Penalty:
         require(self.net in ("d", "g"), "Penalty.net", self.net, "choose d or g")
         sides = isinstance(self.gradients, tuple) and set(self.gradients) <= {"real", "fake"}
         require(sides, "Penalty.gradients", self.gradients, 'give some of ("real", "fake")')
-        require(callable(self.fn), "Penalty.fn", self.fn, "give a function of PenaltyInputs")
+        require_function("Penalty.fn", self.fn, 1, "give a function of PenaltyInputs")
         right = 'give the scalars as they begin, such as {"mean": 0.0}'
         require(isinstance(self.running, Mapping), "Penalty.running", self.running, right)
         for name, scalar in self.running.items():  # numbers, or arrays of them, traced or not

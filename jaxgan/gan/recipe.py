@@ -9,7 +9,7 @@ import flax.struct
 import jax.numpy as jnp
 import optax
 
-from jaxgan.core.errors import ConfigError, is_finite, lookup, require, require_whole
+from jaxgan.core.errors import ConfigError, is_finite, lookup, require, require_function, require_whole
 from jaxgan.core.shapes import as_image_size, height_width
 from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
@@ -106,8 +106,8 @@ class Recipe:
             value = getattr(self, name)
             require(isinstance(value, kind), f"Recipe.{name}", value, f"give {right}")
         for side in ("d", "g"):
-            fn = getattr(self.loss, side)
-            require(callable(fn), f"Loss.{side}", fn, "give a function of (logits_real, logits_fake)")
+            right = "give a function of (logits_real, logits_fake)"
+            require_function(f"Loss.{side}", getattr(self.loss, side), 2, right)
         threshold, right = self.loss.decision_threshold, "give a finite number, or None"
         require(threshold is None or is_finite(threshold), "Loss.decision_threshold", threshold, right)
         for name in ("z_dim", "batch_size", "d_steps", "accumulate"):
@@ -371,7 +371,7 @@ def _ema(config) -> ExponentialEma | PowerEma:
     half_life = _schedule(section, "half_life_kimg", config, "ema.")
     require(0 <= section.rampup < math.inf, "config.ema.rampup", section.rampup, "must be a finite number, 0 or above")
     if section.sigma_rel:
-        return PowerEma(_exponent("config.ema.sigma_rel", section.sigma_rel))
+        return PowerEma(power_exponent(section.sigma_rel, "config.ema.sigma_rel"))
     in_images = half_life.replace(start=1e3 * half_life.start, end=1e3 * half_life.end)
     return ExponentialEma(in_images, section.rampup or math.inf)
 
@@ -386,12 +386,4 @@ def _posthoc_ema(config) -> dict[str, PowerEma]:
         distinct = len({f"{sigma:g}" for sigma in (section.sigma_rel, *given)}) == 1 + len(given)
         right = "give relative stds, each once and none equal to config.ema.sigma_rel"
         require(distinct, "config.ema.posthoc", given, right)
-    return {f"{sigma:g}": PowerEma(_exponent("config.ema.posthoc", sigma)) for sigma in given}
-
-
-def _exponent(setting: str, sigma_rel: float) -> float:
-    try:
-        return power_exponent(sigma_rel)
-    except ValueError as error:
-        _, _, right = str(error).partition(": ")
-        raise ConfigError(f"{setting}={sigma_rel!r}: {right}") from error
+    return {f"{sigma:g}": PowerEma(power_exponent(sigma, "config.ema.posthoc")) for sigma in given}

@@ -49,8 +49,10 @@ class Schedule:
         require(self.shape in SHAPES, "Schedule.shape", self.shape, f"choose one of {', '.join(SHAPES)}")
         for name in ("start", "end", "over", "warmup"):
             number = getattr(self, name)
-            bad = isinstance(number, str) or (isinstance(number, float) and math.isnan(number))
+            bad = number is None or isinstance(number, str) or (isinstance(number, float) and math.isnan(number))
             require(not bad, f"Schedule.{name}", number, "give a number")  # or an array, traced or not
+            endless = name == "end" and isinstance(number, float) and math.isinf(number)
+            require(not endless, f"Schedule.{name}", number, "give a finite number")
             if isinstance(number, int):  # another type would be another program
                 object.__setattr__(self, name, float(number))
 

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxgan.core import checkpoint
-from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
+from jaxgan.core.errors import ConfigError, require, require_whole
 from jaxgan.core.files import as_path, read_json
 from jaxgan.core.processes import require_devices
 from jaxgan.data import DataSpec
@@ -70,8 +70,8 @@ def load(path, step: int | str | None = None, sigma_rel: float | None = None) ->
         the nearer it comes. None: the EMA that the run itself used.
 
     Raises:
-      ConfigError: `sigma_rel` for a run whose EMA is no power function; arguments of another type.
-      ValueError: a `sigma_rel` that no power function has.
+      ConfigError: `sigma_rel` for a run whose EMA is no power function, or one that no power function has; arguments of
+        another type.
       CheckpointError: there is no checkpoint, not this one, or all are damaged.
       RunFailed: the run's config.json is damaged.
 
@@ -92,7 +92,7 @@ def load(path, step: int | str | None = None, sigma_rel: float | None = None) ->
     elif step is not None:
         require_whole("step", step)
     if sigma_rel is not None:
-        require_finite("sigma_rel", sigma_rel, 0.0)
+        ema.power_exponent(sigma_rel)  # or an error, before anything is read
     items, run, step = checkpoint.restore_items(path, step, ["ema"])
     config, data = from_dict(run["config"]), DataSpec(**run["data"])
     variables = items["ema"]

@@ -141,6 +141,7 @@ def _check_images(images: np.ndarray) -> None:
     if not is_array or images.ndim != 4 or images.dtype != np.uint8 or images.shape[3] not in (1, 3, 4):
         found = f"{images.dtype} {list(images.shape)}" if is_array else type(images).__name__
         raise ConfigError(f"images={found}: must be a NumPy array, uint8 [N, H, W, 1, 3 or 4]")
+    require(images.size > 0, "images", list(images.shape), "there are none")
 
 
 def read_images(path: str | os.PathLike, size: ImageSize, channels: int) -> np.ndarray:

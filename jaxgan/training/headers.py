@@ -39,7 +39,7 @@ def print_start(
             "devices": f"{describe_devices()}, {config.parallel}, {config.dtype}",
             "batch": f"{config.batch_size}"
             + f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)
-            + f", {config.d_steps} D step(s) for each G step",
+            + f", {config.d_steps} D step{'s' * (config.d_steps > 1)} for each G step",
             "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
             "workdir": workdir,
             **(start.facts if start else {}),

@@ -74,7 +74,7 @@ def overfitting_gap(logits_train: np.ndarray, logits_heldout: np.ndarray, logits
 class HealthWarning:
     """A symptom, the figures that show it, and two settings to try."""
 
-    symptom: str  # "D saturated", "mode collapse", "D over-fits" or "divergence"
+    symptom: str  # "D saturated", "mode collapse", "D overfits" or "divergence"
     figure: str
     advice: tuple[str, str]
 
@@ -87,7 +87,7 @@ def health_warnings(history: list[dict]) -> list[HealthWarning]:
 
     The last line is the present. What is read are kimg, acc/*, logits/*, loss/*, norm/grad_g and norm/param_* of every
     line, and of the lines that have them health/variety (`pairwise_distance` of samples over that of reals),
-    health/overfit (`overfitting_gap`) and eval/modes.
+    health/overfitting (`overfitting_gap`) and eval/modes.
     """
     if not history or history[-1]["kimg"] < WARMUP_KIMG:
         return []
@@ -159,11 +159,11 @@ def _collapsed(history: list[dict]) -> HealthWarning | None:
 
 
 def _overfitted(history: list[dict]) -> HealthWarning | None:
-    gaps = _values(history, "health/overfit", begin=WARMUP_KIMG)[-2:]
+    gaps = _values(history, "health/overfitting", begin=WARMUP_KIMG)[-2:]
     if gaps.size < 2 or gaps.min() <= OVERFIT:  # two checks in a row: held-out sets are small
         return None
     return HealthWarning(
-        "D over-fits",
+        "D overfits",
         f"held-out reals are {gaps[-1]:.0%} of the way from train reals to fakes in D's logits",
         (MORE_R1, "smaller --config.model.d.channels"),
     )

@@ -31,7 +31,7 @@ import jax
 import numpy as np
 
 from jaxgan.core.checkpoint import CheckpointError
-from jaxgan.core.errors import ConfigError, RunFailed, require
+from jaxgan.core.errors import ConfigError, RunFailed, is_finite, require
 from jaxgan.core.parallel import broadcast, first_replica
 from jaxgan.gan.state import TrainState
 from jaxgan.sampling.generator import Generator
@@ -51,8 +51,8 @@ def every(kimg: float | tuple[float, ...], function: Hook) -> Hook:
     """Returns `function` as a hook that is called every `kimg` thousand images; 0: only at the end of the run."""
 
     kimgs = kimg if isinstance(kimg, tuple) else (kimg,)
-    good = all(isinstance(k, int | float) and 0 <= k < float("inf") for k in kimgs)
-    require(good, "every_kimg", kimg, "must be a finite number, 0 or above")
+    good = bool(kimgs) and all(is_finite(k, 0.0) for k in kimgs)
+    require(good, "every_kimg", kimg, "must be a finite number, 0 or above, or several")
     require(callable(function), "function", function, "give a function hook(step, state, metrics, generator)")
 
     @functools.wraps(_named(function))

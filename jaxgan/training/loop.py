@@ -81,7 +81,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
     start = None if require_checkpoints(workdir, directory, config) else read_start(config, recipe)
-    places = {"--workdir": workdir, "config.checkpoint.dir": directory}
+    places = {"workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
     console = Progress(active=primary)
     with (
@@ -112,7 +112,7 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
             mirror.push(step)  # which removes what is there of later steps
             parts = dict(log=log, console=console, speed=speed, mirror=mirror, rollbacks=rollbacks)
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
-            called = all_hooks(run, evaluator, data.subset(dataset), held_out and data.subset(held_out), hooks)
+            called = all_hooks(run, evaluator, dataset, held_out, hooks)
             caller = HookCaller(run, called, step, partial(draw_first, run, dataset))
             with closing(log, console):
                 print_resume(run, step)

@@ -18,7 +18,7 @@ from jaxgan.training.log import last_step
 from jaxgan.training.resume import WHERE_CHECKPOINTS_ARE
 
 LOG = "metrics.jsonl"
-FILES = ("config.json", "data.json", "about.json", "warnings.jsonl", "curves.png", "report.html")
+FILES = ("config.json", "data.json", "about.json", "held_out.json", "warnings.jsonl", "curves.png", "report.html")
 FILES += ("wandb_id", "mlflow_id", WHERE_CHECKPOINTS_ARE)
 AT_ONCE = 16  # files read from a bucket, each of which takes a tenth of a second or so
 

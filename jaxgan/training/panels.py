@@ -25,6 +25,7 @@ class Panel:
     limits: tuple[float, float | None] | None = None  # of the y axis; None: those of the values
     bounds: tuple[float, float] = (-math.inf, math.inf)  # of the quantity: the y axis ends where it ends
     rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
+    reals: float | None = None  # what held-out real images reach
 
 
 # By the beginning of a score's name.
@@ -50,7 +51,7 @@ _PANELS = (
     Panel("Gradient norms", {"norm/grad_d": ("D", BLUE), "norm/grad_g": ("G", ORANGE)}, log=True),
     Panel(
         "Health",
-        {"health/variety": ("variety, best at 1", ORANGE), "health/overfit": ("over-fitting, best at 0", BLUE)},
+        {"health/variety": ("variety, best at 1", ORANGE), "health/overfitting": ("overfitting, best at 0", BLUE)},
         smooth=False,
         rules=(0.0, 1.0),
     ),
@@ -60,7 +61,7 @@ _RATES = Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, l
 _SPEED = Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
 
 
-def panels(records: list[dict]) -> list[tuple[Panel, dict[str, np.ndarray]]]:
+def panels(records: list[dict], held_out: dict[str, float] | None = None) -> list[tuple[Panel, dict[str, np.ndarray]]]:
     """Returns each panel that has something to show, and its series as arrays [2, n]: kimg, value.
 
     A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, the strength of an adaptive
@@ -68,13 +69,14 @@ def panels(records: list[dict]) -> list[tuple[Panel, dict[str, np.ndarray]]]:
 
     Args:
       records: what `log.read_metrics` or `History.lines` returns.
+      held_out: {"eval/...": score of held-out real images}.
     """
     names = sorted({name for record in records for name in record})
     penalties = [name for name in names if name.startswith("penalty/")]
     labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
     # The scores of single classes would bury all else.
     better = directions()
-    evaluations = [_evaluation(name, better[name]) for name in names if name in better]
+    evaluations = [_evaluation(name, better[name], (held_out or {}).get(name)) for name in names if name in better]
     found = []
     for panel in (*_PANELS, Panel("Penalties", labels, log=True), _STRENGTH, _RATES, *evaluations, _SPEED):
         series = {name: points(records, name) for name in panel.series}
@@ -94,12 +96,12 @@ def directions() -> dict[str, bool | None]:
     return {f"eval/{key}": higher for metric in METRICS.values() for key, higher in metric.keys.items()}
 
 
-def _evaluation(name: str, higher_is_better: bool | None) -> Panel:
+def _evaluation(name: str, higher_is_better: bool | None, reals: float | None) -> Panel:
     """Returns the panel of a score "eval/..."."""
     key = name.removeprefix("eval/")
     arrow = {True: " \u2191", False: " \u2193", None: ""}[higher_is_better]
     bounds = next((bounds for start, bounds in _BOUNDS.items() if key.startswith(start)), (-math.inf, math.inf))
-    return Panel(f"Evaluation: {key}{arrow}", {name: ("", INK)}, smooth=False, bounds=bounds)
+    return Panel(f"Evaluation: {key}{arrow}", {name: ("", INK)}, smooth=False, bounds=bounds, reals=reals)
 
 
 def points(records: list[dict], name: str) -> np.ndarray:

@@ -6,21 +6,23 @@ import os
 import numpy as np
 
 from jaxgan.core.files import atomic_write
-from jaxgan.training.panels import INK, MAX_POINTS, Panel, panels
+from jaxgan.training.panels import GREY, INK, MAX_POINTS, Panel, panels
 
 RULE = "#E4E4E4"
 
 
-def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
+def curves(
+    records: list[dict], path: str | os.PathLike, *, title: str, held_out: dict[str, float] | None = None
+) -> None:
     """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
-    The panels are those of `panels`. Raw values faint, their moving average bold; the y axis leaves out the wildest 1%
-    of the raw values rather than flatten the rest.
+    The panels are those of `panels`, and so is `held_out`. Raw values faint, their moving average bold; the y axis
+    leaves out the wildest 1% of the raw values rather than flatten the rest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = panels(records)
+    drawn = panels(records, held_out)
     if not drawn:
         return
     columns = min((3, 4), key=lambda columns: -len(drawn) % columns)  # the fewer empty places
@@ -46,7 +48,7 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str) -> None:
 
 
 def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     axis.set_title(panel.title, loc="left", fontsize=9.5, color=INK)
     axis.grid(color=RULE, linewidth=0.7)
@@ -71,18 +73,21 @@ def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
             shown += [values]
     if not panel.smooth:
         shown.append(np.array(panel.rules))
+    if panel.reals is not None:
+        shown.append(np.array([panel.reals]))
     limits = panel.limits or _limits(np.concatenate(shown), log)
     if limits is not None and not panel.limits and not log:
         low, high = panel.bounds
         thin = 0.01 * (limits[1] - limits[0])  # of the line that lies on a bound
         limits = (max(limits[0], low - thin), min(limits[1], high + thin))
     if log:
-        few_decades = limits is None or limits[1] < 300 * limits[0]
         axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few_decades else (1.0,), numticks=8))
+        axis.yaxis.set_major_locator(FixedLocator(log_ticks(*limits)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(NullLocator())
     axis.set_ylim(limits)
+    if panel.reals is not None:
+        _draw_reals(axis, panel.reals)
     if any(panel.series[name][0] for name in points):
         axis.legend(
             loc="lower right",
@@ -95,6 +100,42 @@ def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
         )
 
 
+def _draw_reals(axis, value: float) -> None:
+    """Draws what held-out reals reach, and says so on the left, where the curve is still far from it."""
+    axis.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
+    low, high = axis.get_ylim()
+    below = value > (low + high) / 2
+    axis.annotate(
+        f"held-out reals {value:.3g}",
+        (0.02, value),
+        xycoords=axis.get_yaxis_transform(),
+        xytext=(0, -2 if below else 2),
+        textcoords="offset points",
+        va="top" if below else "bottom",
+        fontsize=8,
+        color=GREY,
+    )
+
+
+def log_ticks(low: float, high: float) -> np.ndarray:
+    """Returns where a logarithmic axis has its ticks: powers of ten, or finer steps where these are fewer than three.
+
+    Example:
+      >>> log_ticks(0.003, 40.0).tolist(), log_ticks(0.9, 11.0).tolist(), log_ticks(2.2, 6.9).tolist()
+      ([0.01, 0.1, 1.0, 10.0], [1.0, 2.0, 5.0, 10.0], [3.0, 4.0, 5.0, 6.0])
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ([1.0], [1.0, 2.0, 5.0]):
+        ticks = np.outer(10.0**decades, steps).ravel()
+        ticks = ticks[(low <= ticks) & (ticks <= high)]
+        if len(ticks) > 2:
+            return ticks[:: -(-len(ticks) // 8)]
+    ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return ticks[(low <= ticks) & (ticks <= high)]
+
+
 def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
     """Returns the centred mean over `window` values, at the ends over those that there are."""
     kernel = np.ones(window)
@@ -105,8 +146,8 @@ def _limits(values: np.ndarray, log: bool) -> tuple[float, float] | None:
     """Returns the range of the values with a margin of 6% on both sides; None leaves it to matplotlib."""
     if log:
         values = np.log10(values[values > 0])
-    if not values.size or values.min() == values.max():
+    if not values.size or (not log and np.ptp(values) == 0.0):
         return None
-    margin = 0.06 * np.ptp(values)
+    margin = 0.06 * np.ptp(values) or 0.3  # of powers of ten: a factor of two around a single value
     low, high = values.min() - margin, values.max() + margin
     return (10**low, 10**high) if log else (low, high)

@@ -61,8 +61,8 @@ def require_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.P
         known = file.read_text(errors="replace").strip() if file.exists() else there
         places = f"in {known!r}, and now there is none" + f" in {there!r}" * (known != there)
         raise ConfigError(
-            f"--workdir={str(workdir)!r}: this run had checkpoints {places}. Bring them back or name their directory "
-            "by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
+            f"workdir={str(workdir)!r}: this run had checkpoints {places}. Bring them back or name their directory "
+            "by config.checkpoint.dir; to begin again, give another workdir or remove this one"
         )
     return found
 
@@ -129,7 +129,7 @@ def compare_with_saved(config, data: DataSpec | None, saved: dict) -> list[str]:
             fixed.append(f"{name} of the images: {old!r} -> {new!r}")
     if fixed and not config.checkpoint.allow_config_change:
         raise ConfigError(
-            f"this run was started with other settings: {'; '.join(fixed)}. Use another --workdir, or "
+            f"this run was started with other settings: {'; '.join(fixed)}. Use another workdir, or "
             "--config.checkpoint.allow_config_change=True if the checkpoint still fits"
         )
     return [f"changed since the checkpoint: {change}" for change in free + fixed]

@@ -12,7 +12,7 @@ from jaxgan.core.files import atomic_write
 from jaxgan.core.integrity import all_finite
 from jaxgan.core.parallel import assert_replicated, broadcast, first_replica, is_primary_process
 from jaxgan.core.processes import describe_devices
-from jaxgan.data import Dataset, evenly_spaced, read, to_float
+from jaxgan.data import Dataset, evenly_spaced, read, subset, to_float
 from jaxgan.evaluation import Evaluator
 from jaxgan.gan.nets import split_answer
 from jaxgan.gan.recipe import Recipe
@@ -24,26 +24,31 @@ from jaxgan.training import plots
 from jaxgan.training.health import HealthMonitor, overfitting_gap, pairwise_distance
 from jaxgan.training.hooks import Hook, cadences, every
 from jaxgan.training.report import page
-from jaxgan.training.report.contents import ABOUT
+from jaxgan.training.report.contents import ABOUT, HELD_OUT, read_held_out
 from jaxgan.training.resume import checkpoint_items, note_checkpoints, save_cadences
 from jaxgan.training.run import Run, TrainingDiverged
 
 
-def all_hooks(run: Run, evaluator: Evaluator, reals, held_out, own: list[Hook]) -> list[Hook]:
+def all_hooks(
+    run: Run, evaluator: Evaluator, dataset: Dataset, held_out: Dataset | None, own: list[Hook]
+) -> list[Hook]:
     """Returns the standard hooks with the user's own between them, in the order in which they are called.
 
     Args:
-      reals: images and labels that D is trained on, held_out: others or None; see `health_metrics`.
+      dataset: real images that D is trained on, held_out: others or None.
       own: those of the user, as `own_hooks` returns them.
     """
     config = run.config
+    looked_at = subset(dataset), held_out and subset(held_out)
+    scored = [partial(score_held_out, run, evaluator, held_out)] if held_out and evaluator.metrics else []
     # What is measured is logged at once.
     log_kimg = (config.log.every_kimg, config.eval.every_kimg, config.health.every_kimg, *cadences(own))
     save_kimg = save_cadences(config)
     return [
         every(save_kimg, partial(save_checkpoint, run)),
         every(config.eval.every_kimg, partial(evaluate, run, evaluator)),
-        every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), reals, held_out)),
+        *(every(config.eval.every_kimg, hook) for hook in scored),
+        every(config.health.every_kimg, partial(check_health, run, HealthMonitor(), *looked_at)),
         *(hook if hasattr(hook, "every_kimg") else every(log_kimg, hook) for hook in own),
         every(config.sample.every_kimg, partial(draw_samples, run)),
         every(config.sample.every_kimg, partial(draw_curves, run)),
@@ -62,6 +67,26 @@ def evaluate(run: Run, evaluator: Evaluator, step, state, metrics, generator) ->
     if scores and step == run.saved:
         run.checkpoints.rate(step, scores)
     return scores
+
+
+def score_held_out(run: Run, evaluator: Evaluator, held_out: Dataset, step, state, metrics, generator) -> None:
+    """Scores held-out real images once a run, for the curves and the report: what samples can reach.
+
+    All processes share the work, and the primary one says whether it is done.
+    """
+    of = {"images": len(held_out), "split": run.config.data.eval_split, "metrics": list(evaluator.metrics)}
+    protocol = evaluator.describe() | {"held_out": of}
+    known = is_primary_process() and read_held_out(run.workdir, "protocol") == protocol
+    if broadcast({"known": float(known)})["known"]:
+        return
+    failed = {}
+    scores = evaluator.evaluate_reals(held_out, generator.num_classes > 0, failed)
+    for name, error in failed.items():
+        run.warn(f"the metric {name} of held-out reals", step, error)
+    scores = {f"eval/{name}": score for name, score in scores.items() if np.isfinite(score)}
+    if is_primary_process():
+        content = {"protocol": protocol, "scores": scores}
+        atomic_write(run.workdir / HELD_OUT, json.dumps(content, indent=2).encode())
 
 
 def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state, metrics, generator):
@@ -90,7 +115,7 @@ def health_metrics(
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     chunk: int = 64,
 ) -> dict[str, float]:
-    """Measures the diversity of samples and the over-fitting of D.
+    """Measures the diversity of samples and the overfitting of D.
 
     Args:
       state: its discriminator is asked.
@@ -101,7 +126,7 @@ def health_metrics(
 
     Returns:
       "health/variety", the pairwise distance of samples over that of reals, and with held-out images
-      "health/overfit", see `overfitting_gap`. A value that cannot be told yet is left out.
+      "health/overfitting", see `overfitting_gap`. A value that cannot be told yet is left out.
     """
     d = first_replica(state.d)
     variables = {"params": d.params, **d.model_state}
@@ -119,7 +144,7 @@ def health_metrics(
     spread = pairwise_distance(reals[0]) if len(reals[0]) > 1 else 0.0
     values = {"health/variety": pairwise_distance(fakes) / spread} if spread else {}
     if held_out is not None:
-        values["health/overfit"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
+        values["health/overfitting"] = overfitting_gap(logits(*reals), logits(*held_out), logits(fakes, labels))
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
@@ -146,7 +171,7 @@ def draw_curves(run: Run, step, state, metrics, generator) -> None:
         lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
         config = run.config
         title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
-        plots.curves(lines, run.workdir / "curves.png", title=title)
+        plots.curves(lines, run.workdir / "curves.png", title=title, held_out=read_held_out(run.workdir, "scores"))
 
 
 def draw_grid(run: Run, step: int, generator: Generator) -> None:

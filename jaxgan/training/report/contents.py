@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxgan import config_files
-from jaxgan.core.errors import require
-from jaxgan.core.files import as_path, read_json
+from jaxgan.core.errors import RunFailed, require
+from jaxgan.core.files import announce, as_path, read_json
 from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.core.shell import from_here
 from jaxgan.data import DataSpec
@@ -26,6 +26,7 @@ from jaxgan.training.log import read_metrics, read_warnings
 from jaxgan.training.report import frames
 
 ABOUT = "about.json"  # what a run is made of and runs on, beside its settings
+HELD_OUT = "held_out.json"  # what held-out real images score, and by what protocol
 SHARE = 0.9  # of the bytes for pictures that are for the slider
 
 
@@ -68,7 +69,7 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
         "facts": _facts(config, spec, about, lines, seconds),
         "scores": _scores(config, history, lines),
         "measured": _measured(workdir),
-        "panels": _panels(lines),
+        "panels": _panels(lines, read_held_out(workdir, "scores")),
         "warnings": [warning for warning in read_warnings(workdir) if warning["kimg"] <= kimg],
         "grid": _grid(workdir, config, spec, budget),
         "classes": _classes(lines, spec),
@@ -118,7 +119,8 @@ def _facts(config, spec: DataSpec, about: dict, lines: list[dict], seconds: floa
         facts["trained for"] = format_duration(seconds)
     facts |= {key: about[key] for key in ("hardware", "software") if key in about}
     precision = "" if config.dtype == "float32" else f", {config.dtype}"
-    facts["batch"] = f"{config.batch_size}{precision}, {config.d_steps} D step(s) for each G step"
+    d_steps = f"{config.d_steps} D step{'s' * (config.d_steps > 1)}"
+    facts["batch"] = f"{config.batch_size}{precision}, {d_steps} for each G step"
     return [[name, str(text)] for name, text in (facts | {"seed": config.seed}).items()]
 
 
@@ -143,9 +145,19 @@ def _measured(workdir: Path) -> list[dict]:
     return [{key: record[key] for key in ("step", "kimg", "scores", "protocol")} for record in records]
 
 
-def _panels(lines: list[dict]) -> list[dict]:
+def read_held_out(workdir: Path, part: str) -> dict:
+    """Returns what held-out real images reach, "scores" {"eval/...": value}, or their "protocol"; {} if unknown."""
+    path = workdir / HELD_OUT
+    try:
+        return read_json(path, part, advice="the next evaluation in the run writes it anew") if path.exists() else {}
+    except RunFailed as error:  # the run and its report need none of it
+        announce(f"warning: {error}")
+        return {}
+
+
+def _panels(lines: list[dict], held_out: dict[str, float]) -> list[dict]:
     """Returns the curves, and each number of a user's own hooks as a curve of its own."""
-    found = panels.panels(lines)
+    found = panels.panels(lines, held_out)
     known = {"eval", "health", "perf", "loss", "logits", "acc", "norm", "penalty", "ada", "lr"}
     own = {name for line in lines for name in line if name not in ("step", "kimg") and name.split("/")[0] not in known}
     for name in sorted(own):
@@ -159,6 +171,7 @@ def _panels(lines: list[dict]) -> list[dict]:
             "limits": panel.limits,
             "bounds": [_finite(bound) for bound in panel.bounds],
             "rules": panel.rules,
+            "reals": panel.reals,
             "series": [
                 {
                     "name": name,

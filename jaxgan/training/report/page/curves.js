@@ -27,18 +27,16 @@ function ticks(low, high, count) {
   return found;
 }
 
+// Powers of ten between two of them, or finer steps where these are fewer than three.
 function logTicks(low, high) {
-  const found = [];
-  const all = high - low < 2.2 ? [1, 2, 5] : [1];
-  for (let e = Math.floor(low); e <= high; e++) {
-    for (const m of all) {
-      const value = e + Math.log10(m);
-      if (value >= low && value <= high) found.push(value);
-    }
+  for (const steps of [[1], [1, 2, 5]]) {
+    const found = [];
+    for (let e = Math.floor(low); e <= high; e++) found.push(...steps.map((m) => e + Math.log10(m)));
+    const inside = found.filter((value) => value >= low && value <= high);
+    const every = Math.ceil(inside.length / 7);
+    if (inside.length > 2) return inside.filter((_, i) => i % every === 0);
   }
-  if (found.length < 2) return ticks(10 ** low, 10 ** high, 4).map(Math.log10); // less than one of these steps
-  const every = Math.ceil(found.length / 6);
-  return found.filter((_, i) => i % every === 0);
+  return ticks(10 ** low, 10 ** high, 8).map(Math.log10);
 }
 
 // A chart of `lines`, [{label, color, x, y, run}], and how its panel wants them drawn.
@@ -72,6 +70,8 @@ function Chart(title, panel, lines) {
       return { line, soft, bold };
     });
     if (!panel.smooth && !log) bounds.push(...panel.rules);
+    const reals = many ? null : panel.reals; // of several runs each would have its own
+    if (reals != null) bounds.push(scaled(reals));
     let [y0, y1] = bounds.length ? [Math.min(...bounds), Math.max(...bounds)] : [0, 1];
     const margin = 0.07 * (y1 - y0) || 0.1 * Math.abs(y1) || 1;
     [y0, y1] = [y0 - margin, y1 + margin];
@@ -88,7 +88,7 @@ function Chart(title, panel, lines) {
       height: height - up - down + 6 }))];
     for (const tick of log ? logTicks(y0, y1) : ticks(y0, y1, 4)) {
       const y = log ? Y(10 ** tick) : Y(tick);
-      const text = log ? number(10 ** tick, 2) : number(Math.abs(tick) < 1e-12 ? 0 : tick);
+      const text = log ? number(10 ** tick, 3) : number(Math.abs(tick) < 1e-12 ? 0 : tick);
       parts.push(svg("line", { class: "grid", x1: left, x2: width - right, y1: y, y2: y }),
         svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, text));
     }
@@ -99,6 +99,11 @@ function Chart(title, panel, lines) {
     const inner = svg("g", { "clip-path": `url(#${clip})` });
     panel.rules.forEach((rule) => usable(rule) &&
       inner.append(svg("line", { class: "rule", x1: left, x2: width - right, y1: Y(rule), y2: Y(rule) })));
+    if (reals != null) {
+      const below = Y(reals) < height / 2; // on the left, where the curve is still far from it
+      inner.append(svg("line", { class: "rule", x1: left, x2: width - right, y1: Y(reals), y2: Y(reals) }),
+        svg("text", { x: left + 4, y: Y(reals) + (below ? 13 : -5) }, `held-out reals ${number(reals, 3)}`));
+    }
     const path = (xs, ys) => {
       let [text, pen] = ["", "M"];
       xs.forEach((x, i) => {
