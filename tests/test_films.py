@@ -181,6 +181,7 @@ def test_wrong_requests(arguments, line, tmp_path, monkeypatch, capsys):
     [
         (dict(loop=1), "loop=1: a film needs two latents"),
         (dict(seconds=-1.0), "seconds=-1.0"),
+        (dict(seconds=1e12), "seconds=1000000000000.0: makes 3e\\+13 frames at 30 a second; at most 100,000 are made"),
         (dict(fps=0.0), "fps=0.0"),
         (dict(space="w"), "space='w'"),
         (dict(labels=[1]), "unconditional"),

@@ -7,7 +7,7 @@ import pytest
 
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import atomic_write
-from jaxgan.training.log import MetricsLog, read_metrics
+from jaxgan.training.log import MetricsLog, read_metrics, read_warnings
 
 
 def write_run(workdir, steps, *, resume_step=0, **options):
@@ -59,10 +59,26 @@ def test_read_metrics_leaves_out_a_torn_line_only_at_the_end(tmp_path):
         "[1]\n": "no record",
         '{"a": 1}\n': "no record",
         "\0\n": "not JSON",
+        "[" * 100_000 + "\n": "not JSON",
+        '{"step": null, "kimg": 1}\n': "no record",
     }.items():
         path.write_text(f"{one}{bad}\n{two}")
-        with pytest.raises(RunFailed, match=rf"metrics\.jsonl, line 2: {problem} .*remove this line"):
+        with pytest.raises(RunFailed, match=rf"metrics\.jsonl, line 2: {problem} .*to remove this line: sed -i 2d /"):
             read_metrics(path)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("5\n"), lambda path: path.mkdir()])
+def test_warnings_that_cannot_be_read_are_moved_aside(tmp_path, damage):
+    write_run(tmp_path, range(1, 4))
+    damage(tmp_path / "warnings.jsonl")
+    lines = []
+    log = MetricsLog(tmp_path, resume_step=3, warn=lines.append)
+    log.warning(4, 0.4, "mode collapse")
+    log.close()
+    (line,), (aside,) = lines, tmp_path.glob("warnings.jsonl.*.damaged")
+    assert line.startswith("warning: ")
+    assert line.endswith(f"it is now {aside.name}")
+    assert [warning["text"] for warning in read_warnings(tmp_path)] == ["mode collapse"]
 
 
 @pytest.mark.parametrize(

@@ -206,4 +206,4 @@ def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
     assert (workdir / "metrics.jsonl").exists()
     require_checkpoints(workdir, elsewhere, CONFIG)
     note_checkpoints(workdir, elsewhere)
-    assert (workdir / "checkpoints.txt").read_text() == f"{elsewhere}\n"
+    assert (workdir / "saved_in.txt").read_text() == f"{elsewhere}\n"

@@ -60,6 +60,24 @@ def test_what_is_no_path_is_named(value, right):
         as_path(value, "--workdir")
 
 
+def test_where_nothing_can_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert as_path(tmp_path / "a/b.png", "--out", new=True) == tmp_path / "a/b.png"
+    with pytest.raises(ConfigError, match=r"^--out=.*file/b\.png.*: .*file is a file, no directory"):
+        as_path(tmp_path / "file/b.png", "--out", new=True)
+
+
+def test_a_bucket_whose_package_is_missing_is_named(tmp_path, monkeypatch):
+    def exists(self):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(type(as_path("gs://bucket")), "exists", exists)
+    config = default_config()
+    config.checkpoint.dir = "gs://bucket/run"
+    with pytest.raises(ConfigError, match=r"^config\.checkpoint\.dir='gs://bucket/run': .*install gcsfs .*extra gcs"):
+        checkpoint_directory(config, tmp_path)
+
+
 def test_places_are_compared_as_places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()

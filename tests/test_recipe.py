@@ -365,6 +365,7 @@ def test_parts_of_another_kind(change, words):
         (lambda: Augmentation(lambda images: images), r"^Augmentation\.fn=.*: give a function of keys, images and p"),
         (lambda: Augmentation(diffaugment, target=3.0), r"^Augmentation\.target=3\.0: must be a finite number in -1"),
         (lambda: Penalty(abs, weight=-1.0), r"^Penalty\.weight=-1\.0: must be finite, 0 or above"),
+        (lambda: Penalty(abs, weight=1e39), r"^Penalty\.weight=1e\+39: must be finite, 0 or above, as float32"),
         (lambda: Penalty(abs, weight=math.inf), r"^Penalty\.weight=inf: must be finite, 0 or above"),
         (lambda: Penalty(abs, weight="1"), r"^Penalty\.weight='1': give a Schedule or a number"),
         (lambda: Penalty(abs, weight=Schedule(1.0, shape="linear", end=-1.0, over=9)), r"^Penalty\.weight=-1\.0: "),

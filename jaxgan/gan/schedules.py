@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from jaxgan.core.errors import require
 
+LARGEST = 3.4e38  # of float32, what numbers of a recipe are on a device
 SHAPES = ("constant", "linear", "cosine", "inverse sqrt")
 FORMS = '"constant", "linear to V [in K kimg]", "cosine to V [in K kimg]" or "inverse sqrt from K kimg"'
 _FORM = re.compile(
@@ -100,12 +101,11 @@ def require_range(setting: str, schedule, most: float = math.inf, above: bool = 
       above: whether values must be above 0.
     """
     require(isinstance(schedule, Schedule), setting, schedule, "give a Schedule or a number")
-    right = f"must be finite, {'above 0' if above else '0 or above'}" + (
-        "" if most == math.inf else f", at most {most:g}"
-    )
+    right = f"must be finite, {'above 0' if above else '0 or above'}" + f", at most {most:g}" * (most < math.inf)
     for value in schedule.values:
         if isinstance(value, float):
-            require(0 <= value <= most and value < math.inf and (value or not above), setting, value, right)
+            require(0 <= value <= most and (value or not above), setting, value, right)
+            require(value <= LARGEST, setting, value, f"{right}, as float32")
 
 
 def parse_schedule(start: float, text: str, run_kimg: float) -> Schedule:

@@ -27,7 +27,7 @@ def export(workdir, out, *, step="newest", dtype: str = "float32", push: str = "
       ConfigError: a wrong request, or no token for the Hub; nothing was written.
     """
     hub = exported.import_hub("out", str(out))
-    directory = as_path(out, "out", local=True)
+    directory = as_path(out, "out", local=True, new=True)
     good = not directory.exists() or (directory.is_dir() and _is_export(directory))
     require(good, "out", str(out), "is there, and is no earlier export; name a new directory")
     require(dtype in exported.DTYPES, "dtype", dtype, f"choose one of {', '.join(exported.DTYPES)}")

@@ -37,9 +37,8 @@ def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
                 return
             try:
                 record = json.loads(line)
-                good = isinstance(record, dict) and all(
-                    isinstance(record.get(k), int | float) for k in ("step", "kimg")
-                )
+                numbers = [record.get(name) for name in ("step", "kimg")] if isinstance(record, dict) else [None]
+                good = all(isinstance(number, int | float) for number in numbers)
                 problem = "" if good else "no record with step and kimg"
             except (ValueError, RecursionError) as error:
                 problem = f"not JSON ({error})"

@@ -8,7 +8,7 @@ from etils import epath
 
 from jaxgan import settings
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints, find, restore_items
-from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.core.errors import ConfigError, RunFailed, summary
 from jaxgan.core.files import as_path, atomic_write, same_place
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
@@ -24,13 +24,22 @@ _FREE_ON_RESUME = (
     "max_rollbacks", "stop.",
 )  # fmt: skip
 
-WHERE_CHECKPOINTS_ARE = "checkpoints.txt"  # a file of the workdir, see `note_checkpoints`
+# A file of the workdir, see `note_checkpoints`. Who copies a run without its checkpoints may leave out checkpoint*.
+WHERE_CHECKPOINTS_ARE = "saved_in.txt"
 
 
 def checkpoint_directory(config, workdir: pathlib.Path) -> pathlib.Path | epath.Path:
     """Returns where a run keeps its checkpoints."""
     given = config.checkpoint.dir
-    return as_path(given, "config.checkpoint.dir") if given else workdir / "checkpoints"
+    if not given:
+        return workdir / "checkpoints"
+    directory = as_path(given, "config.checkpoint.dir")
+    try:
+        directory.exists()
+    except ImportError as error:  # of a bucket: gs:// and s3:// have a package each
+        right = f"{summary(error)}; for gs:// it is in the extra gcs"
+        raise ConfigError(f"config.checkpoint.dir={given!r}: {right}") from error
+    return directory
 
 
 def note_checkpoints(workdir: pathlib.Path, directory: pathlib.Path | epath.Path) -> None:
