@@ -15,13 +15,13 @@ from jaxgan.sharing.explorer import ANY, EXTENT, Explorer, Point
 
 LARGE, SMALL = 512, 160  # pixels of a side that the picture, and those of a sheet, are enlarged to
 STYLE = """
+.gradio-container {overflow: clip !important}  /* so that something in it can stay while it is scrolled */
 img {image-rendering: pixelated}
 #sheet .grid-wrap {min-height: 0; max-height: none}
 #sheet .grid-container {grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 6px}
 #sheet .thumbnail-item {aspect-ratio: auto; height: auto; border-radius: 0}
 #sheet .caption-label {position: static; max-width: none; border: 0; padding: 0; text-align: center}
 @media (max-width: 700px) {  /* a phone: one column, under a picture that stays */
-  .gradio-container {overflow: clip !important}
   .side {display: contents}
   .side > * {flex: 1 1 100% !important}
   #picture {position: sticky; top: 0; z-index: 9}
@@ -166,7 +166,7 @@ def _controls(gradio, explorer: Explorer) -> dict:
     )  # fmt: skip
     with gradio.Group(), gradio.Row():
         found["to"] = gradio.Number(1, label="Walk to seed", precision=0, info="Draws the end of the walk.", **wide)
-        found["way"] = gradio.Slider(0, 1, 0, step=0.01, label="Walk", info="0: the seed; 1: that picture.", **wide)
+        found["way"] = gradio.Slider(0, 1, 0, step=0.01, label="Walk", info="0: here; 1: there.", **wide)
     count = explorer.num_directions
     with gradio.Group(visible=count > 0):
         for first in range(0, count, 2):
@@ -179,7 +179,7 @@ def _controls(gradio, explorer: Explorer) -> dict:
                         0,
                         step=0.1,
                         label=f"Direction {i + 1}",
-                        info=f"The {rank}strongest change.",
+                        info=f"{rank}strongest change".strip().capitalize() + ".",
                         **wide,
                     )
         moves = [control for name, control in found.items() if name.startswith("move")]
