@@ -172,16 +172,9 @@ def _controls(gradio, explorer: Explorer) -> dict:
         for first in range(0, count, 2):
             with gradio.Row():
                 for i in range(first, min(first + 2, count)):
-                    rank = ("", "2nd ", "3rd ")[i] if i < 3 else f"{i + 1}th "
-                    found[f"move {i + 1}"] = gradio.Slider(
-                        -EXTENT,
-                        EXTENT,
-                        0,
-                        step=0.1,
-                        label=f"Direction {i + 1}",
-                        info=f"{rank}strongest change".strip().capitalize() + ".",
-                        **wide,
-                    )
+                    info = f"No. {i + 1} in strength." if i else "The strongest change."
+                    options = dict(step=0.1, label=f"Direction {i + 1}", info=info, **wide)
+                    found[f"move {i + 1}"] = gradio.Slider(-EXTENT, EXTENT, 0, **options)
         moves = [control for name, control in found.items() if name.startswith("move")]
         clear = gradio.Button("All directions to 0", size="sm")
         clear.click(lambda: [0.0] * len(moves), None, moves, api_visibility="private")
