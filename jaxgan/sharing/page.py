@@ -3,6 +3,7 @@
 import functools
 import os
 import random
+import tempfile
 import threading
 
 from jaxgan import data
@@ -24,7 +25,7 @@ img {image-rendering: pixelated}
 @media (max-width: 700px) {  /* a phone: one column, under a picture that stays */
   .side {display: contents}
   .side > * {flex: 1 1 100% !important}
-  #picture {position: sticky; top: 0; z-index: 9}
+  #picture {position: sticky; top: 0; z-index: 100}
   #picture img {height: 38vh}
 }
 """
@@ -57,18 +58,23 @@ def explore(path, step="newest", port: int | None = None) -> None:
     explorer = Explorer(generator, open_reals)
     print("drawing the first pictures ...", flush=True)
     explorer.prepare()
-    server = serve(explorer, str(path).rstrip("/").rpartition("/")[2], port)
-    print(f"{server.local_url}  (Ctrl-C ends it)", flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.close(verbose=False)
+    with tempfile.TemporaryDirectory(prefix="jaxgan-explore-") as pictures:
+        os.environ["GRADIO_TEMP_DIR"] = pictures  # by default one for all people of a machine
+        server = serve(explorer, str(path) if _is_on_hub(path) else as_path(path).name, port)
+        print(f"{server.local_url}  (Ctrl-C ends it)", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print()
+        finally:
+            server.close(verbose=False)
 
 
 def serve(explorer: Explorer, name: str, port: int | None = None):
-    """Starts a server on this machine, which nobody else can reach; returns its gradio.Blocks, to be closed.
+    """Starts a server for this machine alone, or for whom GRADIO_SERVER_NAME says, as in a Space.
+
+    Returns:
+      Its gradio.Blocks, to be closed.
 
     Raises:
       ConfigError: the port is taken.
@@ -194,8 +200,12 @@ def _facts(explorer: Explorer) -> str:
     )
 
 
+def _is_on_hub(path) -> bool:
+    return str(path).startswith(exported.HUB)
+
+
 def _is_run(path) -> bool:
-    return not str(path).startswith(exported.HUB) and not (as_path(path) / exported.WEIGHTS).exists()
+    return not _is_on_hub(path) and not (as_path(path) / exported.WEIGHTS).exists()
 
 
 def import_gradio(path):
