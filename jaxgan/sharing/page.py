@@ -137,16 +137,18 @@ def page(explorer: Explorer, name: str):
             with gradio.Column(scale=6, min_width=320, elem_classes="side"):
                 controls = _controls(gradio, explorer)
         values = list(controls.values())
-        around = dict(fn=draw_sheet, inputs=[sheets, *values], outputs=[tiles, note], show_progress="minimal")
+        raw = dict(preprocess=False, trigger_mode="always_last")  # the explorer says what is wrong, in its own words
+        around = dict(fn=draw_sheet, inputs=[sheets, *values], outputs=[tiles, note], show_progress="minimal", **raw)
         gradio.on(
             [blocks.load, *(control.change for control in values)], draw, values, picture, api_name="draw",
-            show_progress="hidden", trigger_mode="always_last",
+            show_progress="hidden", **raw,
         )  # fmt: skip
         settled = [getattr(control, "release", control.change) for control in values]
-        gradio.on([blocks.load, sheets.change, *settled], api_name="sheet", trigger_mode="always_last", **around)
-        tiles.select(choose, [sheets, *values], values, show_progress="hidden", api_visibility="private").then(
-            api_visibility="private", **around
+        gradio.on([blocks.load, sheets.change, *settled], api_name="sheet", **around)
+        chosen = tiles.select(
+            choose, [sheets, *values], values, show_progress="hidden", api_visibility="private", **raw
         )
+        chosen.then(api_visibility="private", **around)
         another.click(lambda: random.randrange(2**31), None, controls["seed"], api_visibility="private")
         save.click(None, controls["seed"], None, js=SAVE, api_visibility="private")
     return blocks
