@@ -9,6 +9,7 @@ from jaxgan.core.signals import ctrl_c_ends_at_once
 COMMANDS = {
     "train": "trains a GAN, or resumes its training",
     "report": "shows a run, or compares several, in one HTML file",
+    "explore": "plays with a trained generator in a browser",
     "export": "makes a run a model that others can use",
     "sample": "makes images with a trained generator",
     "evaluate": "scores a run or anyone's images",

@@ -291,7 +291,13 @@ for module, arguments in CALLS:
 
 
 def test_every_command_is_a_module(tmp_path):
-    flags = {"sample": "truncation", "evaluate": "protocol", "plan": "topology", "report": "runs", "export": "push"}
+    flags = {
+        "sample": "truncation",
+        "evaluate": "protocol",
+        "plan": "topology",
+        "report": "runs",
+        "explore": "port",
+    } | {"export": "push"}
     calls = [(f"jaxgan.{name}", ["--help"]) for name in flags]
     calls.append(("jaxgan.main", ["--config=cifer"]))  # at last: it fails, which ends the process at once
     done = python("-c", MODULES.replace("CALLS", repr(calls)), cwd=tmp_path)

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -189,13 +190,32 @@ def test_push(run, directory, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     calls = []
     monkeypatch.setattr(hub, "get_token", lambda: "secret")
-    monkeypatch.setattr(hub.HfApi, "create_repo", lambda self, name, exist_ok: calls.append((name, exist_ok)))
+    monkeypatch.setattr(hub.HfApi, "create_repo", lambda self, **options: calls.append(options))
     monkeypatch.setattr(hub.HfApi, "upload_folder", lambda self, **options: calls.append(options))
     monkeypatch.setattr(program, "serialize", lambda generator: b"program")
     jaxgan.sharing.export.export(run, tmp_path / "out", push="me/mine")
-    assert calls[0] == ("me/mine", True)
-    assert (calls[1]["repo_id"], pathlib.Path(calls[1]["folder_path"])) == ("me/mine", tmp_path / "out")
     assert 'jaxgan.load("hf://me/mine")' in (tmp_path / "out/README.md").read_text()
+    jaxgan.sharing.export.export(run, tmp_path / "out", push="spaces/me/mine")
+    assert [call["repo_id"] for call in calls] == ["me/mine"] * 4
+    assert [call["repo_type"] for call in calls] == ["model", "model", "space", "space"]
+    assert [call.get("space_sdk") for call in calls] == [None, None, "gradio", None]
+    assert all(pathlib.Path(call["folder_path"]) == tmp_path / "out" for call in calls[1::2])
+
+
+def test_the_directory_is_a_space(directory):
+    """Its page is `python app.py`, in the versions that are tested, of the project where it lives."""
+    head = hub.RepoCard.load(directory / "README.md").data.to_dict()
+    assert head["app_file"] == "app.py"
+    assert (head["sdk"], head["pipeline_tag"]) == ("gradio", "unconditional-image-generation")  # of a Space, of a model
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["explore"] == [f"gradio>={head['sdk_version'].removesuffix('.0')}"]
+    requirements = (directory / "requirements.txt").read_text()
+    assert requirements == f"jaxgan[explore,hub] @ git+{project['urls']['Repository']}\n"
+    code, called = (directory / "app.py").read_text(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxgan.sharing.page.explore", called.append)
+        exec(compile(code, directory / "app.py", "exec"), {"__file__": str(directory / "app.py")})
+    assert called == [directory.resolve()]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +226,7 @@ def test_push(run, directory, tmp_path, monkeypatch):
         (["run", "--out=taken"], "is there, and is no earlier export"),
         (["run", "--out=new", "--dtype=float64"], "--dtype='float64': choose one of"),
         (["run", "--out=new", "--push=name"], "--push='name': name a model of the Hub"),
+        (["run", "--out=space"], "is there, and is no earlier export"),
         (["run", "more", "--out=new"], "arguments that mean nothing here: more"),
     ],
 )
@@ -213,6 +234,9 @@ def test_wrong_requests(arguments, line, run, tmp_path, monkeypatch, capsys):
     (tmp_path / "run").symlink_to(run)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/thesis.tex").write_text("all of it")
+    (tmp_path / "space").mkdir()
+    for name in ("README.md", "app.py", "requirements.txt"):
+        (tmp_path / "space" / name).write_text("someone's own")
     monkeypatch.chdir(tmp_path)
     assert command.main(arguments) == 2
     error = capsys.readouterr().err

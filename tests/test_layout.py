@@ -35,7 +35,7 @@ ROOMS = {
     },
     "conversion": {"core", "data", "gan", "settings"},
     "planning": {"core", "data", "gan", "ops"},
-    "sharing": {"core", "sampling", "training"},
+    "sharing": {"core", "data", "sampling", "training"},
     "commands": {
         "core",
         "sharing",
@@ -56,6 +56,7 @@ ROOMS = {
     "plan": {"commands"},
     "report": {"commands"},
     "export": {"commands"},
+    "explore": {"commands"},
     "__main__": {"commands", "core", "__init__"},
 }
 FACE = "__init__"  # shows what is in the rooms, which import it for the version only
@@ -68,6 +69,7 @@ PACKAGES = {
     "tensorboardX": {"training/trackers.py"},
     "wandb": {"training/trackers.py"},
     "filelock": {"core/files.py"},
+    "gradio": {"sharing/page.py"},
     "ml_collections": {"settings.py", "config_files.py", "commands/app.py"},
     "tensorflow": set(),
     "torch": set(),

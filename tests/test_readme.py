@@ -172,6 +172,8 @@ def test_commands(line, cwd):
         assert parsed[0].push.count("/") == 1
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
+    elif name == "explore":
+        assert jaxgan.load(parsed[0].workdir).image_shape == (8, 8, 3)
     elif name == "convert":
         assert parsed[0].file.endswith(".pkl")
         assert not parsed[0].out.startswith("-")

@@ -6,6 +6,8 @@ from jaxgan.sampling.exported import import_hub
 from jaxgan.sampling.generator import Generator
 
 TASK = "unconditional-image-generation"
+# What the Hub reads where the directory is a Space; a model's page passes over it.
+SPACE = {"sdk": "gradio", "sdk_version": "6.31.0", "python_version": "3.12", "app_file": "app.py"}
 
 
 def write_card(name: str, generator: Generator, run: dict) -> str:
@@ -39,6 +41,7 @@ def write_card(name: str, generator: Generator, run: dict) -> str:
         datasets=[data] if data != "custom" else None,
         model_name=name.rpartition("/")[2],
         eval_results=results or None,
+        **SPACE,
     )
     return f"---\n{head.to_yaml()}\n---\n\n{_text(name, generator, run)}"
 

@@ -12,16 +12,31 @@ from jaxgan.training.report.contents import contents
 
 PROGRAM, CARD, GRID = "generator.stablehlo", "README.md", "grid.png"
 
+SPACES = "spaces/"  # begins the Hub's addresses of Spaces
+# What makes the directory a Space; it runs here too: python app.py.
+SPACE = {
+    "app.py": '''"""Shows the explorer of the generator that is beside this file."""
+
+from pathlib import Path
+
+from jaxgan.sharing.page import explore
+
+explore(Path(__file__).resolve().parent)
+''',
+    "requirements.txt": "jaxgan[explore,hub] @ git+https://github.com/jaxgan/jaxgan\n",
+}
+
 
 def export(workdir, out, *, step="newest", dtype: str = "float32", push: str = "") -> Path:
-    """Writes the EMA generator of a run with a program, a grid and a model card; returns the directory.
+    """Writes the EMA generator of a run with a program, a grid, a model card and a page; returns the directory.
 
     Args:
       workdir: a run.
       out: a directory, made if need be; of one that exists only an earlier export is replaced.
       step: as in `load`.
       dtype: float32, or bfloat16, which halves the weights' file and rounds them.
-      push: owner/name, to create or update that model on the Hugging Face Hub; "": stay here.
+      push: owner/name, to create or update that model on the Hugging Face Hub, or spaces/owner/name, that Space; "":
+        stay here.
 
     Raises:
       ConfigError: a wrong request, or no token for the Hub; nothing was written.
@@ -31,35 +46,39 @@ def export(workdir, out, *, step="newest", dtype: str = "float32", push: str = "
     good = not directory.exists() or (directory.is_dir() and _is_export(directory))
     require(good, "out", str(out), "is there, and is no earlier export; name a new directory")
     require(dtype in exported.DTYPES, "dtype", dtype, f"choose one of {', '.join(exported.DTYPES)}")
-    require(not push or push.count("/") == 1, "push", push, "name a model of the Hub as owner/name")
+    named = push.removeprefix(SPACES).count("/") == 1
+    require(not push or named, "push", push, f"name a model of the Hub as owner/name, or a Space as {SPACES}owner/name")
     require(not push or hub.get_token() is not None, "push", push, "needs a token: `hf auth login`, or HF_TOKEN")
     run = contents(workdir, budget=0.0)  # which says what is wrong before anything is loaded
     generator = load(workdir, step)
     generator = dataclasses.replace(generator, variables=exported.rounded(generator.variables, dtype))
     compiled = program.serialize(generator)
-    name = push or f"owner/{run['name']}"
+    name = push if push and not push.startswith(SPACES) else f"owner/{run['name']}"
     exported.write(directory, generator, dtype)
     atomic_write(directory / PROGRAM, compiled)
     sheet = sheets.classes(generator, 8) if 1 < generator.num_classes <= 16 else sheets.samples(generator, 64)
     titles = dict(data_name=generator.config.data.name, titles=sheet.titles)
     pictures.save_images(directory / GRID, sheet.images, sheet.columns, **titles)
     atomic_write(directory / CARD, card.write_card(name, generator, run).encode())
+    for file, text in SPACE.items():
+        atomic_write(directory / file, text.encode())
     if push:
         _push(hub, directory, push)
     return directory
 
 
 def _is_export(directory: Path) -> bool:
-    """Returns whether all that is in a directory may be of an earlier export."""
-    names = {exported.WEIGHTS, exported.CONFIG, PROGRAM, CARD, GRID}
-    return {path.name for path in directory.iterdir()} <= names
+    """Returns whether a directory is empty, or holds an earlier export and nothing else."""
+    found, names = {path.name for path in directory.iterdir()}, {exported.WEIGHTS, exported.CONFIG, PROGRAM, CARD, GRID}
+    return not found or (exported.WEIGHTS in found and found <= names | SPACE.keys())
 
 
 def _push(hub, directory: Path, name: str) -> None:
-    api = hub.HfApi()
+    api, space = hub.HfApi(), name.startswith(SPACES)
+    where = dict(repo_id=name.removeprefix(SPACES), repo_type="space" if space else "model")
     try:
-        api.create_repo(name, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=directory, commit_message="Export by jaxgan")
+        api.create_repo(**where, exist_ok=True, space_sdk="gradio" if space else None)
+        api.upload_folder(**where, folder_path=directory, commit_message="Export by jaxgan")
     except hub.errors.HfHubHTTPError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"push={name!r}: the Hub refuses: {reason}; the files are in {directory}") from error

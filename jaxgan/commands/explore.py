@@ -1,0 +1,24 @@
+"""Explores a trained generator in a browser: jaxgan explore RUN_OR_EXPORT [--port=7860]
+
+Seeds, classes and mixtures of them, truncation, walks between two seeds, directions, and the nearest training images.
+The page is for this machine alone and needs no network; Ctrl-C ends it. It needs pip install 'jaxgan[explore]'.
+"""
+
+from absl import flags
+
+from jaxgan.commands import app
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("workdir", None, "Run, export, checkpoint or hf://owner/name, also without --workdir=.", FLAGS)
+flags.DEFINE_string("step", "newest", "A number, newest (undamaged) or best (by config.checkpoint.best_metric).", FLAGS)
+flags.DEFINE_integer(
+    "port", None, "Of the page; the first from 7860 on that is free if not given.", 1, 65535, flag_values=FLAGS
+)
+
+
+@app.command(FLAGS, required=["workdir"], positional=["workdir"])
+def main(flags) -> None:
+    from jaxgan.sharing.page import explore
+
+    with app.naming_flags(FLAGS, path="workdir"):
+        explore(flags.workdir, flags.step, flags.port)

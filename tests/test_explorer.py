@@ -1,0 +1,219 @@
+"""The explorer: each picture is the one that its controls say, is made once, and is on the page that asks for it."""
+
+import dataclasses
+import functools
+import socket
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxgan
+from jaxgan.commands import explore as command
+from jaxgan.core.errors import ConfigError
+from jaxgan.data import DataSpec
+from jaxgan.models.layers import BaseGenerator
+from jaxgan.sampling.directions import semantic_directions
+from jaxgan.sampling.generator import Generator
+from jaxgan.sharing import page
+from jaxgan.sharing.explorer import BATCH, Explorer, Point
+from tests.helpers import KEY, StyledGenerator, random_keys
+
+
+class PlainGenerator(BaseGenerator):
+    """Has a dense layer and a table of classes, so that all that there is to explore compiles at once."""
+
+    latent_layers = "dense"
+
+    @nn.compact
+    def __call__(self, z, labels, train, keys=None):
+        x = nn.Dense(192, name="dense")(z) + nn.Embed(self.num_classes, 192, name="classes")(labels)
+        return jnp.tanh(x).reshape(-1, 8, 8, 3)
+
+
+NETS = {"plain": PlainGenerator(image_size=8, num_classes=3), "styled": StyledGenerator(image_size=8, num_classes=3)}
+REALS = np.random.default_rng(0).integers(0, 256, (2000, 8, 8, 3), np.uint8)
+
+
+def draw_latents(seed, z_dim, num_labels, index, bound=None):
+    """Returns what `generator.draw_latents` does, from numpy, which compiles nothing."""
+    draw = np.random.default_rng(seed)
+    z = np.clip(draw.normal(size=(len(index), z_dim)), -(bound or 9), bound or 9).astype(np.float32)
+    return z, draw.integers(0, num_labels, len(index), np.int32), random_keys(len(index), seed)
+
+
+@pytest.fixture(scope="module")
+def explorers():
+    """An explorer of a generator without styles and of one with them."""
+    draw, found = np.random.default_rng(0), {}
+    for name, net in NETS.items():
+        init = functools.partial(net.init, train=False)
+        shapes = jax.eval_shape(init, KEY, jnp.zeros((1, 8)), jnp.zeros(1, int), keys=random_keys(1))
+        variables = jax.tree.map(lambda leaf: 0.3 * draw.normal(size=leaf.shape).astype(np.float32), shapes)
+        generator = Generator(net, variables, z_dim=8, batch_size=1, data=DataSpec(8, 3, 3, 2000, "", ("a", "b", "c")))
+        found[name] = Explorer(generator, lambda: jaxgan.ArrayDataset(REALS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxgan.sampling.generator._draw_latents", draw_latents)
+        yield found
+
+
+@pytest.fixture(params=NETS)
+def explorer(request, explorers):
+    return explorers[request.param]
+
+
+def draw(explorer: Explorer, *values, **named) -> np.ndarray:
+    (image,) = explorer.draw([Point(*values, **named)])
+    return image.astype(int)
+
+
+@pytest.mark.parametrize(("label", "truncation"), [(None, None), (2, None), (None, 1.0)])
+def test_a_picture_is_the_first_sample_of_its_seed(label, truncation, explorers):
+    (expected,) = explorers["plain"].generator.sample(1, 5, label, truncation)
+    found = draw(explorers["plain"], 5, -1 if label is None else label, truncation=truncation)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_mixtures_and_walks_end_where_they_say(explorer):
+    assert abs(draw(explorer, 3, 0, 1, 1.0) - draw(explorer, 3, 1)).max() <= 1
+    between = draw(explorer, 3, 0, 1, 0.5)
+    assert abs(between - draw(explorer, 3, 0)).max() > 2
+    assert abs(between - draw(explorer, 3, 1)).max() > 2
+    latents = explorer.generator.latents
+    (end, *_), (_, _, noise) = latents(1, 4), latents(1, 3)
+    (expected,) = explorer.generator.generate(end, np.array([2]), noise)
+    assert abs(draw(explorer, 3, 2, to=4, way=1.0) - expected).max() <= 1
+
+
+def test_moves_go_along_the_semantic_directions(explorers):
+    generator = explorers["plain"].generator
+    directions, _ = semantic_directions(generator, 6)
+    z, label, key = generator.latents(1, 7)
+    (expected,) = generator.generate(z + 1.5 * directions[0] - 3.0 * directions[5], label, key)
+    assert abs(draw(explorers["plain"], 7, moves=(1.5, 0.0, 0.0, 0.0, 0.0, -3.0)) - expected).max() <= 1
+    assert explorers["styled"].num_directions == 0  # its class does not say where styles enter
+    assert "Directions" not in explorers["styled"].sheets
+
+
+def test_what_has_no_effect_draws_nothing_again(explorer, monkeypatch):
+    explorer.draw([Point(11)])
+    monkeypatch.setattr(explorer, "_make", None)  # which would fail
+    same = [
+        Point(11, -1, 2, 0.0),
+        Point(11, -1, -1, 0.5),
+        Point(11, truncation=explorer.no_truncation),
+        Point(11, to=12, way=0.0),
+        Point(11, to=11, way=0.7),
+        Point(11, moves=(0.0,) * 6),
+    ]
+    assert len({image.tobytes() for image in explorer.draw(same)}) == 1
+
+
+def test_pictures_that_are_new_are_made_together(explorers, monkeypatch):
+    explorer = explorers["plain"]
+    explorer.draw([Point(seed) for seed in (20, 23)])
+    made, make = [], explorer._make
+    monkeypatch.setattr(explorer, "_make", lambda points: made.append(len(points)) or make(points))
+    explorer.draw([Point(seed) for seed in range(20, 26)])
+    explorer.draw([Point(seed) for seed in range(20, 26)])
+    assert made == [4]
+
+
+@pytest.mark.parametrize("name", ["Seeds", "Walk", "Directions"])
+def test_a_click_on_a_picture_goes_there(name, explorers):
+    explorer = explorers["plain"]
+    now = Point(14, 1, 2, 0.25, 1.5, 3, 0.4, (0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+    sheet = explorer.sheet(name, now)
+    assert len(sheet.tiles) == (2 * BATCH if name == "Directions" else BATCH)
+    for tile in sheet.tiles[::5]:
+        moves = [tile.sets.get(f"move {i + 1}", move) for i, move in enumerate(now.moves)]
+        there = {key: value for key, value in tile.sets.items() if not key.startswith("move")}
+        (image,) = explorer.draw([now._replace(**there, moves=tuple(moves))])
+        np.testing.assert_array_equal(image, tile.image)
+
+
+def test_the_training_image_that_is_the_picture_is_the_nearest(explorers):
+    explorer = explorers["plain"]
+    _, _, reals = explorer._reals
+    (image,) = explorer.draw([Point(2)])
+    reals[1234] = image.ravel()  # as if it had been learnt by heart
+    sheet = explorer.sheet("Training images", Point(2))
+    np.testing.assert_array_equal(sheet.tiles[0].image, image)
+    assert [tile.caption for tile in sheet.tiles[:2]] == ["this", "0 apart"]
+    assert int(sheet.tiles[2].caption.split()[0]) > 10
+    assert "2,000 training images" in sheet.note
+
+
+def test_pictures_are_enlarged_without_interpolation(explorers):
+    image = explorers["plain"].draw([Point(0)])[0]
+    large = explorers["plain"].enlarged(image, 512)
+    assert large.shape == (512, 512, 3)
+    np.testing.assert_array_equal(large[::64, ::64], image)
+    np.testing.assert_array_equal(large[63::64, 63::64], image)
+
+
+@pytest.mark.parametrize(
+    ("point", "line"),
+    [
+        (Point(-1), "seed=-1: must be a whole number"),
+        (Point(None), "seed=None: must be a whole number"),
+        (Point(0, to=2**31, way=0.5), "seed=2147483648: must be a whole number"),
+        (Point(0, 3), r"labels=\[3, 3\]: give integers or names"),
+        (Point(0, 0, -2, 0.5), r"labels=\[0, -2\]"),
+        (Point(0, truncation=-1.0), "truncation=-1.0: the bound must be"),
+    ],
+)
+def test_wrong_values(point, line, explorers):
+    with pytest.raises(ConfigError, match=line):
+        explorers["plain"].draw([point])
+
+
+def test_sheets_that_cannot_be(explorers):
+    with pytest.raises(ConfigError, match="walk to seed=4: a walk ends at another seed"):
+        explorers["plain"].sheet("Walk", Point(4, to=4))
+    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Walk"):
+        explorers["plain"].sheet("Films", Point(4))
+
+
+def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert command.main(["runs/mine"]) == 2
+    expected = "error: --workdir='runs/mine': to explore it needs pip install 'jaxgan[explore]'\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of libraries that only the page imports
+def test_the_page_answers(explorers, monkeypatch):
+    """Pictures over HTTP are those of the explorer; a wrong value is a message, and so is a port that is taken."""
+    gradio_client = pytest.importorskip("gradio_client", reason="the extra explore is not installed")
+    pytest.importorskip("gradio", reason="the extra explore is not installed")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
+    explorer = explorers["plain"]
+    config = jaxgan.config("numerals")
+    monkeypatch.setattr(explorer, "generator", dataclasses.replace(explorer.generator, config=config))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match=r"port=\d+: is taken"):
+            page.serve(explorer, "mine", taken.getsockname()[1])
+        free = taken.getsockname()[1]
+    server = page.serve(explorer, "mine", free)
+    try:
+        client = gradio_client.Client(f"http://127.0.0.1:{free}", verbose=False)
+        values = [5, 1, -1, 0.5, 3, 1, 0, 1.5, 0, 0, 0, 0, 0]
+        picture = np.asarray(Image.open(client.predict(*values, api_name="/draw")))
+        (expected,) = explorer.draw([Point(5, 1, moves=(1.5, 0, 0, 0, 0, 0))])
+        np.testing.assert_array_equal(picture, explorer.enlarged(expected, page.LARGE))
+        tiles, note = client.predict("Walk", *values, api_name="/sheet")
+        assert [tile["caption"] for tile in tiles][::11] == ["0%", "100%"]
+        assert note == "The walk from seed 5 to seed 1."
+        _, note = client.predict("Walk", -5, *values[1:], api_name="/sheet")
+        assert note == "seed=-5: must be a whole number in 0 .. 2147483647"
+        assert client.predict(*values, api_name="/draw")
+    finally:
+        server.close(verbose=False)
