@@ -280,6 +280,19 @@ def test_four_processes_find_each_other_and_leave_together(variables):
             assert output.splitlines()[-1] == "5.0 4"
 
 
+def test_what_may_follow_the_loss_of_a_process():
+    def caused(error, cause):
+        error.__cause__ = cause
+        return error
+
+    barrier = jax.errors.JaxRuntimeError("UNAVAILABLE: a barrier failed")
+    assert processes.may_follow_a_loss(barrier)
+    assert processes.may_follow_a_loss(ValueError("Gloo: connection closed by peer"))
+    assert processes.may_follow_a_loss(caused(ConfigError("cannot open checkpoints"), caused(OSError("x"), barrier)))
+    assert not processes.may_follow_a_loss(caused(ConfigError("--num=x"), ValueError("invalid literal")))
+    assert not processes.may_follow_a_loss(OSError("no room"))
+
+
 # The whole matrix, with training.
 
 TINY = [

@@ -321,14 +321,22 @@ def _loss_explains_failures(heartbeat: int):
     try:
         yield
     except Exception as error:
-        causes = [error]
-        while causes[-1] is not None:
-            causes.append(causes[-1].__cause__ or causes[-1].__context__)
-        # Collectives fail with a JaxRuntimeError in a compiled step, with a ValueError in a call outside of one.
-        of_runtime = [isinstance(cause, jax.errors.JaxRuntimeError | ValueError) for cause in causes]
-        if any(of_runtime) and not isinstance(error, ConfigError):
+        if may_follow_a_loss(error):
             time.sleep(1.5 * heartbeat + 2)
         raise
+
+
+def may_follow_a_loss(error: BaseException) -> bool:
+    """Returns whether an error may come of a collective or a barrier that another process has left.
+
+    They fail with a JaxRuntimeError in a compiled step, in a barrier and where the devices are asked for, and with a
+    ValueError in a call outside of a step. The latter is also what lies under many a wrong request.
+    """
+    causes = [error]
+    while causes[-1] is not None:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)
+    kinds = jax.errors.JaxRuntimeError if isinstance(error, ConfigError) else jax.errors.JaxRuntimeError | ValueError
+    return any(isinstance(cause, kinds) for cause in causes)
 
 
 def require_devices() -> None:
