@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import as_path
 from jaxgan.data import tfds as sets
 from jaxgan.data.arrays import ArrayDataset
@@ -87,7 +87,7 @@ def _download(dl_manager) -> Path:
     try:
         return dl_manager.download(URL)
     except Exception as error:
-        raise ConfigError(f"CIFAR-10 cannot be downloaded ({type(error).__name__}). {_ADVICE}") from error
+        raise RunFailed(f"CIFAR-10 cannot be downloaded ({type(error).__name__}). {_ADVICE}") from error
 
 
 def _checksums(archive: Path) -> tuple[str, str]:

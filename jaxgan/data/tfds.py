@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgan.core import files
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import as_path
 from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.data.arrays import ArrayDataset
@@ -208,7 +208,7 @@ def _download_and_prepare(builder, downloads: Path, data_config) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_dir=downloads, download_config=options, file_format="array_record")
-    except ConfigError:
+    except (ConfigError, RunFailed):
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {_first_line(error)}"
