@@ -75,8 +75,8 @@ def test_a_generator_is_loaded_as_it_was_saved(tmp_path):
         (None, {}, "^path=None: must be a path$"),
         ("run", dict(step=2.5), r"^step=2\.5: must be a whole number, 0 or above$"),
         ("run", dict(step=-1), "^step=-1: must be a whole number, 0 or above$"),
-        ("run", dict(sigma_rel="a"), "^sigma_rel='a': must be a finite number, 0 or above$"),
-        ("run", dict(sigma_rel=float("nan")), "^sigma_rel=nan: must be a finite number"),
+        ("run", dict(sigma_rel="a"), "^sigma_rel='a': must be above 0 and at most 0.2887, that of a plain mean$"),
+        ("run", dict(sigma_rel=float("nan")), "^sigma_rel=nan: must be above 0 and at most"),
     ],
 )
 def test_what_names_no_generator(path, arguments, message):

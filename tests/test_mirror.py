@@ -198,8 +198,8 @@ def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
     with pytest.raises(ConfigError) as error:
         require_checkpoints(workdir, directory, CONFIG)
     assert str(error.value) == (
-        f"--workdir='{workdir}': this run had checkpoints in '{directory}', and now there is none. Bring them back or "
-        "name their directory by --config.checkpoint.dir; to begin again, give another --workdir or remove this one"
+        f"workdir='{workdir}': this run had checkpoints in '{directory}', and now there is none. Bring them back or "
+        "name their directory by config.checkpoint.dir; to begin again, give another workdir or remove this one"
     )
     with pytest.raises(ConfigError, match=rf"in '{directory}', and now there is none in '/nowhere/x'\. Bring"):
         require_checkpoints(workdir, pathlib.Path("/nowhere/x"), CONFIG)

@@ -204,5 +204,5 @@ def open_images(path: str, setting: str) -> ArrayDataset:
     else:
         dataset = open_source(*image_source(store, setting, path, None))
     if len(dataset) < 2:
-        raise ConfigError(f"{setting}={path!r}: holds only one image; a score needs at least two")
+        raise ConfigError(f"{setting}={path!r}: holds too few images, {len(dataset)}; a score needs at least two")
     return dataset
