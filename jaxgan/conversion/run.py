@@ -8,7 +8,7 @@ import tempfile
 
 from flax import traverse_util
 
-from jaxgan.conversion import mimicry, r3gan, state_dicts, stylegan2
+from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, stylegan2
 from jaxgan.conversion.objects import Converted
 from jaxgan.core import torch_file
 from jaxgan.core.checkpoint import Checkpoints
@@ -21,7 +21,7 @@ from jaxgan.gan.recipe import make_nets
 from jaxgan.settings import default_config, to_json
 
 PICKLES = {r3gan: "R3GAN", stylegan2: "StyleGAN2-ADA for PyTorch"}
-STATE_DICTS = {mimicry: "mimicry"}
+STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch"}
 
 
 def convert(file, out, g_only: bool = False) -> dict[str, str]:
