@@ -173,7 +173,7 @@ def test_commands(line, cwd):
     elif name == "evaluate":
         assert set(parsed[0].metrics or ()) <= set(jaxgan.METRICS)
     elif name == "convert":
-        assert parsed[0].file.endswith(".pkl")
+        assert parsed[0].file.endswith((".pkl", ".pth"))
         assert not parsed[0].out.startswith("-")
     else:
         out = pathlib.Path(parsed[0].out or "runs/cifar/report.html")

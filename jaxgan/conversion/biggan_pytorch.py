@@ -19,7 +19,7 @@ def knows(nets: dict[str, Arrays]) -> bool:
 
 def convert(nets: dict[str, Arrays]) -> Converted:
     """Returns the networks; raises a ValueError where their architecture is none that jaxgan has."""
-    g = Net(nets.get("G") or nets["G_ema"])
+    g = Net(nets["G"] if "G" in nets else nets["G_ema"])
     if not g.is_spectral("linear"):
         raise ValueError("its G has no spectral norm; jaxgan's biggan and sagan have it on all weights")
     if g.has("blocks.0.0.conv3"):
@@ -46,7 +46,7 @@ def convert(nets: dict[str, Arrays]) -> Converted:
             raise ValueError("its D widens in the first convolution of a block; jaxgan's sagan in the second")
         settings |= residual.discriminator_settings(d, NAMES, blocks, attended, size) | {"model.d.relu_skips": False}
         variables["d"] = residual.discriminator(d, NAMES, blocks, _attention(d))
-    *_, any_g = variables["ema" if "ema" in variables else "g"], variables.get("g", variables.get("ema"))
+    any_g = variables.get("ema", variables.get("g"))
     channels = any_g["params"]["pixels"]["bias"].shape[0]
     return Converted("BigGAN-PyTorch", LICENCE, settings, size, channels, classes, variables)
 

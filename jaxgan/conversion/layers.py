@@ -6,6 +6,7 @@ from jaxgan.conversion import spectral
 from jaxgan.conversion.objects import Arrays
 
 UNUSED = ("num_batches_tracked",)  # how often statistics were updated, which nothing depends on
+DECONV = (2, 3, 0, 1)  # of a transposed convolution, whose weight is [in, out, H, W]
 CONV, DENSE, TABLE = (2, 3, 1, 0), (1, 0), (0, 1)  # axes of weights there, in our order
 VECTORS = {"u0": "sv0", "sn_u": "sn_sigma"}  # of BigGAN-PyTorch; of mimicry's own spectral norm
 
@@ -30,6 +31,12 @@ class Net:
         """Makes a convolution."""
         self._layer(ours, theirs, CONV, bias)
 
+    def deconv(self, ours: str, theirs: str) -> None:
+        """Makes a transposed convolution."""
+        if self.is_spectral(theirs):
+            raise ValueError("its G has spectral norm on transposed convolutions; jaxgan's has not")
+        self._layer(ours, theirs, DECONV, bias=True)
+
     def dense(self, ours: str, theirs: str, bias: bool = True, pixels: int = 1) -> None:
         """Makes a dense layer, whose outputs are a map of so many pixels, [C, H, W] there and [H, W, C] here."""
         self._layer(ours, theirs, DENSE, bias, pixels)
@@ -42,13 +49,24 @@ class Net:
         """Makes a table of a dense layer without bias, whose inputs there are one-hot vectors of classes."""
         self._weight(f"{ours}/embedding", theirs, DENSE)
 
-    def norm(self, ours: str, theirs: str, scale: str | None = "weight", stored: str = "running_") -> None:
-        """Makes a batch norm; `scale` names its gain there, None: it has none and no bias."""
+    def norm(
+        self, ours: str, theirs: str, scale: str | None = "weight", stored: str = "running_", more_eps: float = 0.0
+    ) -> None:
+        """Makes a batch norm.
+
+        Args:
+          ours, theirs: its names.
+          scale: the name of its gain there; None: it has none and no bias.
+          stored: what the names of its statistics begin with there.
+          more_eps: by how much its epsilon is larger there than here, where there is no setting for it; the variance
+            takes it up.
+        """
         if scale:
             self.put(f"{ours}/scale", self.arrays.take(f"{theirs}.{scale}"))
             self.put(f"{ours}/bias", self.arrays.take(f"{theirs}.bias"))
         for name in ("mean", "var"):
-            _put(self._stats, f"{ours}/{name}", self.arrays.take(f"{theirs}.{stored}{name}"))
+            array = self.arrays.take(f"{theirs}.{stored}{name}")
+            _put(self._stats, f"{ours}/{name}", array + np.float32(more_eps) if name == "var" else array)
 
     def attention(self, theirs: str, query: str, key: str, value: str, out: str, sigma: str) -> None:
         """Makes the self-attention, of the names of its four convolutions and its factor there."""

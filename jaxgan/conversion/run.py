@@ -8,7 +8,7 @@ import tempfile
 
 from flax import traverse_util
 
-from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, stylegan2
+from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, studiogan, stylegan2
 from jaxgan.conversion.objects import Converted
 from jaxgan.core import torch_file
 from jaxgan.core.checkpoint import Checkpoints
@@ -21,7 +21,7 @@ from jaxgan.gan.recipe import make_nets
 from jaxgan.settings import default_config, to_json
 
 PICKLES = {r3gan: "R3GAN", stylegan2: "StyleGAN2-ADA for PyTorch"}
-STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch"}
+STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch", studiogan: "StudioGAN"}
 
 
 def convert(file, out, g_only: bool = False) -> dict[str, str]:
@@ -50,7 +50,9 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
         content = torch_file.load_objects(path)
         if state_dicts.state_dict(content) is None:
             files = {"": path}
-            converted = _convert(content | {"D": None} if g_only and isinstance(content, dict) else content, PICKLES)
+            if g_only and isinstance(content, dict):
+                content["D"] = None
+            converted = _convert(content, PICKLES)
         else:
             files = {part: file for part, file in files.items() if not (g_only and part == "D")}
             converted = _convert(state_dicts.load(files), STATE_DICTS)
@@ -58,7 +60,7 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
         raise ConfigError(f"file={str(file)!r}: {error}") from error
     config, data = _describe(converted)
     _require_fit(converted, config, data, str(file))
-    *_, any_g = (converted.variables[part] for part in ("g", "ema") if part in converted.variables)
+    any_g = converted.variables.get("ema", converted.variables.get("g"))
     variables = {"g": any_g, "ema": any_g, **converted.variables}
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files.values()}
     source = {"files": hashes, "family": converted.family}
@@ -79,8 +81,8 @@ def _convert(content, families: dict) -> Converted:
         for family in families:
             if family.knows(content):
                 return family.convert(content)
-    known = ", ".join([*PICKLES.values(), *STATE_DICTS.values()])
-    raise ValueError(f"holds no generator of {known}")
+    *known, last = [*PICKLES.values(), *STATE_DICTS.values()]
+    raise ValueError(f"holds no networks of {', '.join(known)} or {last}, or no generator")
 
 
 @contextlib.contextmanager
@@ -111,9 +113,10 @@ def _require_fit(converted: Converted, config, data: DataSpec, file: str) -> Non
         g, d = make_nets(config, data)
     except ValueError as error:
         raise ConfigError(f"file={file!r}: describes nets that jaxgan does not have: {error}") from error
+    nets = {"g": g} | ({"d": d} if "d" in converted.variables else {})
+    expected = {name: abstract_variables(net, config.model.z_dim) for name, net in nets.items()}
     for part, variables in converted.variables.items():
-        here = abstract_variables(d if part == "d" else g, config.model.z_dim)
-        here = traverse_util.flatten_dict(here, sep="/")
+        here = traverse_util.flatten_dict(expected["d" if part == "d" else "g"], sep="/")
         there = traverse_util.flatten_dict(variables, sep="/")
         for key in sorted(here.keys() | there.keys()):
             ours, theirs = (str(list(x[key].shape)) if key in x else "absent" for x in (here, there))
