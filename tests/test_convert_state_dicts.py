@@ -96,7 +96,7 @@ def added(part, name, *shape):
         (SNGAN, renamed("D", "block", "local_feat_blocks."), "its D is InfoMax-GAN's or another"),
         (SNGAN, added("G", "l1.weight", 36 * 8, 16), "its G begins from a map of 36 pixels"),
         (SNGAN, added("G", "extra", 3), "G has what jaxgan's net has not: extra"),
-        (SNGAN, added("D", "block2.c1.weight_v", 7), "holds networks of another kind: "),
+        (SNGAN, added("D", "block2.c1.weight_v", 7), "block2.c1 has a vector of 7 numbers for 72"),
         (SNGAN, added("G", "block3.c1.weight_orig", 8), r"block3.c1 has a weight of the shape \[8\], not 4 axes"),
         (SNGAN, renamed("G", "l1", "l2"), "holds no networks of .* or StudioGAN, or no generator"),
         (BIGGAN, plain("G"), "its G has no spectral norm"),

@@ -131,6 +131,8 @@ class Net:
         u, v = (self.arrays.take(f"{theirs}.weight_{name}").astype(np.float64) for name in "uv")
         if table:
             return spectral.table_state(matrix, u, v)
+        if v.size != weight[0].size:
+            raise ValueError(f"{theirs} has a vector of {v.size} numbers for {weight[0].size}")
         inputs = v.reshape(1, *weight.shape[1:]).transpose(axes).ravel()
         return spectral.kernel_state(matrix, inputs)
 

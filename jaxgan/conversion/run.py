@@ -20,7 +20,7 @@ from jaxgan.gan.nets import abstract_variables
 from jaxgan.gan.recipe import make_nets
 from jaxgan.settings import default_config, to_json
 
-PICKLES = {r3gan: "R3GAN", stylegan2: "StyleGAN2-ADA for PyTorch"}
+PICKLES = {stylegan2: "StyleGAN2-ADA for PyTorch", r3gan: "R3GAN"}  # by what they call themselves
 STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch", studiogan: "StudioGAN"}
 
 
@@ -55,7 +55,7 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
             converted = _convert(content, PICKLES)
         else:
             files = {part: file for part, file in files.items() if not (g_only and part == "D")}
-            converted = _convert(state_dicts.load(files), STATE_DICTS)
+            converted = _convert(state_dicts.load(files, {path: content}), STATE_DICTS)
     except (ValueError, OSError) as error:
         raise ConfigError(f"file={str(file)!r}: {error}") from error
     config, data = _describe(converted)
@@ -68,10 +68,11 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
     _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
     images = f"{size_in_words(data.image_size)}, {data.channels} channel(s)"
     return {
-        "from": f"{converted.family}: {', '.join(hashes)}",
+        "from": converted.family,
         "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",
         "parts": ", ".join(converted.variables),
         "licence": converted.licence,
+        "files": ", ".join(hashes),
         "run": str(out),
     }
 

@@ -44,11 +44,11 @@ def state_dict(content) -> dict[str, np.ndarray] | None:
     return arrays if arrays and len(arrays) == len(content) and all(isinstance(name, str) for name in arrays) else None
 
 
-def load(files: dict[str, pathlib.Path]) -> dict[str, Arrays]:
-    """Returns the arrays of each part; a ValueError names a file without a state dict."""
+def load(files: dict[str, pathlib.Path], read: dict[pathlib.Path, dict]) -> dict[str, Arrays]:
+    """Returns the arrays of each part, `read` being files whose content is known; a ValueError names what has none."""
     nets = {}
     for part, file in files.items():
-        arrays = state_dict(torch_file.load_objects(file))
+        arrays = state_dict(read[file] if file in read else torch_file.load_objects(file))
         if arrays is None:
             raise ValueError(f"{file} holds no state dict")
         nets[part] = Arrays(arrays, part)
