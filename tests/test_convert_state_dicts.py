@@ -166,8 +166,12 @@ def test_spectral_states_make_the_norms_that_two_vectors_make(rows, columns):
     for _ in range(2):  # far from having converged
         v = spectral.unit(matrix @ u)
         u = spectral.unit(matrix.T @ v)
-    kept = spectral.kernel_state(matrix, v)
-    np.testing.assert_allclose(kept["sigma"], v @ matrix @ u, rtol=1e-5)
+    older = matrix + 0.02 * draw.normal(size=matrix.shape)  # as a weight before a step of training
+    for m in (matrix, older):
+        kept = spectral.kernel_state(m, u, v)
+        np.testing.assert_allclose(kept["sigma"], v @ m @ u, rtol=1e-5)
     kept = spectral.table_state(matrix.T, u, spectral.unit(matrix @ u))
     np.testing.assert_allclose(kept["sigma"], np.linalg.norm(matrix @ u), rtol=1e-5)
     assert kept["u"].shape == (1, rows)
+    with pytest.raises(ValueError, match="which no power iteration makes"):
+        spectral.kernel_state(matrix, -u, v)

@@ -134,7 +134,8 @@ class Net:
         if v.size != weight[0].size:
             raise ValueError(f"{theirs} has a vector of {v.size} numbers for {weight[0].size}")
         inputs = v.reshape(1, *weight.shape[1:]).transpose(axes).ravel()
-        return spectral.kernel_state(matrix, inputs)
+        outputs = _channels_last(u, pixels)
+        return spectral.kernel_state(matrix, outputs, inputs)
 
 
 def _channels_last(array: np.ndarray, pixels: int) -> np.ndarray:
