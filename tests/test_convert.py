@@ -91,7 +91,7 @@ def test_a_run_of_a_file_begins_another_and_keeps_its_terms(runs, family):
     assert start.facts["their licence"] in terms
     assert {"stylegan2": "not commercially", "r3gan": "states no licence"}[family] in terms
     run = restore_items(runs[family], None, [])[1]
-    assert run["source"]["file"] == f"{family}.pkl"
+    assert list(run["source"]["files"]) == [f"{family}.pkl"]
     assert generator.data.num_images == 300
 
 

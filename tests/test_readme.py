@@ -175,7 +175,7 @@ def test_commands(line, cwd):
     elif name == "explore":
         assert jaxgan.load(parsed[0].workdir).image_shape == (8, 8, 3)
     elif name == "convert":
-        assert parsed[0].file.endswith(".pkl")
+        assert parsed[0].file.endswith((".pkl", ".pth"))
         assert not parsed[0].out.startswith("-")
     else:
         out = pathlib.Path(parsed[0].out or "runs/cifar/report.html")
@@ -204,7 +204,10 @@ def test_every_flag_and_key_exists():
     commands = [importlib.import_module(f"jaxgan.commands.{name}").main for name in COMMANDS]
     flags = {"help", "version", "settings"} | {flag for command in commands for flag in command.flags}
     named = set(
-        re.findall(r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)", re.sub(r"tensorboard --logdir|--xla_\w+", "", TEXT))
+        re.findall(
+            r"(?<![-|\w])--(?!config\.)(?:no)?([a-z_]\w*)",
+            re.sub(r"tensorboard --logdir|--xla_\w+|--hier --G_shared", "", TEXT),
+        )
     )
     assert {"workdir", "invert", "protocol", "topology"} <= named <= flags
     known = flatten(default_config())

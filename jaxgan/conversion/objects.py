@@ -50,6 +50,11 @@ class Arrays:
     def names(self) -> list[str]:
         return list(self._arrays)
 
+    def peek(self, name: str) -> np.ndarray:
+        """Returns an array as it is, without taking it."""
+        self.shape(name)
+        return self._arrays[name]
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of an array; a ValueError names one that is not there."""
         if name not in self._arrays:

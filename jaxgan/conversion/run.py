@@ -8,7 +8,7 @@ import tempfile
 
 from flax import traverse_util
 
-from jaxgan.conversion import r3gan, stylegan2
+from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, studiogan, stylegan2
 from jaxgan.conversion.objects import Converted
 from jaxgan.core import torch_file
 from jaxgan.core.checkpoint import Checkpoints
@@ -20,19 +20,22 @@ from jaxgan.gan.nets import abstract_variables
 from jaxgan.gan.recipe import make_nets
 from jaxgan.settings import default_config, to_json
 
-FAMILIES = (r3gan, stylegan2)
+PICKLES = {stylegan2: "StyleGAN2-ADA for PyTorch", r3gan: "R3GAN"}  # by what they call themselves
+STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch", studiogan: "StudioGAN"}
 
 
-def convert(file, out) -> dict[str, str]:
+def convert(file, out, g_only: bool = False) -> dict[str, str]:
     """Writes a run that `jaxgan.load`, `jaxgan evaluate` and config.init_from take, and returns facts about it.
 
     The file is read without running or importing anything of it. The run has one checkpoint, at step 0, with G, D and
-    the average of G as far as the file has them; where it has no G, the average is its G too. The terms of the weights
-    are in the run's LICENCE.txt and in its checkpoint.
+    the average of G as far as there are such; where one of G and its average is missing, it is the other. The terms of
+    the weights are in the run's LICENCE.txt and in its checkpoint.
 
     Args:
-      file: what StyleGAN2-ADA for PyTorch or R3GAN have written, a .pkl.
+      file: what StyleGAN2-ADA for PyTorch or R3GAN have written, a .pkl, or the .pth of one net of a checkpoint of
+        mimicry, BigGAN-PyTorch or StudioGAN. The other nets of the checkpoint are read from the files beside it.
       out: a directory that does not exist or is empty.
+      g_only: whether to leave D out, for one that jaxgan does not have.
 
     Raises:
       ConfigError: the file holds no networks that jaxgan has, or cannot be read, or `out` is taken. Nothing was written
@@ -42,14 +45,25 @@ def convert(file, out) -> dict[str, str]:
     require(path.is_file(), "file", str(file), "there is no such file")
     free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     require(free, "out", str(out), "must not exist, or be empty")
+    files = state_dicts.files_of(path)
     try:
-        converted = _convert(torch_file.load_objects(path))
+        content = torch_file.load_objects(path)
+        if state_dicts.state_dict(content) is None:
+            files = {"": path}
+            if g_only and isinstance(content, dict):
+                content["D"] = None
+            converted = _convert(content, PICKLES)
+        else:
+            files = {part: file for part, file in files.items() if not (g_only and part == "D")}
+            converted = _convert(state_dicts.load(files, {path: content}), STATE_DICTS)
     except (ValueError, OSError) as error:
         raise ConfigError(f"file={str(file)!r}: {error}") from error
     config, data = _describe(converted)
     _require_fit(converted, config, data, str(file))
-    variables = {"g": converted.variables["ema"], **converted.variables}
-    source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "family": converted.family}
+    any_g = converted.variables.get("ema", converted.variables.get("g"))
+    variables = {"g": any_g, "ema": any_g, **converted.variables}
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files.values()}
+    source = {"files": hashes, "family": converted.family}
     about = {"config": config.to_dict(), "data": data._asdict(), "rollbacks": 0, "log": (0, 0)}
     _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
     images = f"{size_in_words(data.image_size)}, {data.channels} channel{'s' * (data.channels > 1)}"
@@ -58,16 +72,18 @@ def convert(file, out) -> dict[str, str]:
         "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",
         "parts": ", ".join(converted.variables),
         "licence": converted.licence,
+        "files": ", ".join(hashes),
         "run": str(out),
     }
 
 
-def _convert(content) -> Converted:
-    for family in FAMILIES:
-        if family.knows(content):
-            with _one_kind_of_error():
+def _convert(content, families: dict) -> Converted:
+    with _one_kind_of_error():
+        for family in families:
+            if family.knows(content):
                 return family.convert(content)
-    raise ValueError("holds no networks of StyleGAN2-ADA for PyTorch or R3GAN")
+    *known, last = [*PICKLES.values(), *STATE_DICTS.values()]
+    raise ValueError(f"holds no networks of {', '.join(known)} or {last}, or no generator")
 
 
 @contextlib.contextmanager
@@ -98,9 +114,10 @@ def _require_fit(converted: Converted, config, data: DataSpec, file: str) -> Non
         g, d = make_nets(config, data)
     except ValueError as error:
         raise ConfigError(f"file={file!r}: describes nets that jaxgan does not have: {error}") from error
+    nets = {"g": g} | ({"d": d} if "d" in converted.variables else {})
+    expected = {name: abstract_variables(net, config.model.z_dim) for name, net in nets.items()}
     for part, variables in converted.variables.items():
-        here = abstract_variables(d if part == "d" else g, config.model.z_dim)
-        here = traverse_util.flatten_dict(here, sep="/")
+        here = traverse_util.flatten_dict(expected["d" if part == "d" else "g"], sep="/")
         there = traverse_util.flatten_dict(variables, sep="/")
         for key in sorted(here.keys() | there.keys()):
             ours, theirs = (str(list(x[key].shape)) if key in x else "absent" for x in (here, there))

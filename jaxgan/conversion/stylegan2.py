@@ -34,24 +34,11 @@ def convert(content: dict) -> Converted:
     arrays = arrays_of(g, "G_ema")
     if "synthesis.b4.const" not in arrays:
         raise ValueError("its G is StyleGAN3's or another that jaxgan does not have")
-    size = 4
-    while f"synthesis.b{2 * size}.conv1.weight" in arrays:
-        size *= 2
-    sizes = [4 << i for i in range(int(math.log2(size)) - 1)]
+    sizes = g_sizes(arrays)
     require_architecture(g, arrays, d, sizes)
-    classes = arrays.shape("mapping.embed.weight")[1] if "mapping.embed.weight" in arrays else 0
-    w_dim, inputs = arrays.shape("mapping.fc0.weight")[0], arrays.shape("mapping.fc0.weight")[1]
-    widths = tuple(arrays.shape(f"synthesis.b{r}.conv1.weight")[0] for r in sizes)
+    classes, size = g_classes(arrays), sizes[-1]
     mbstd = attributes(submodule(d, "b4.mbstd"))
-    settings = {
-        "model.name": "stylegan2",
-        "model.z_dim": inputs - (w_dim if classes else 0),
-        "model.g.channels": widths,
-        "model.g.w_dim": w_dim,
-        "model.g.mapping_layers": arrays.count("mapping.fc{}.weight"),
-        "model.g.w_avg_decay": attributes(submodule(g, "mapping")).get("w_avg_beta"),
-        "loss": "ns",
-    }
+    settings = g_settings(arrays) | {"model.g.w_avg_decay": attributes(submodule(g, "mapping")).get("w_avg_beta")}
     variables = {"ema": g_variables(arrays, sizes)}
     if class_name(content.get("G")) == "Generator":
         variables["g"] = g_variables(arrays_of(content["G"], "G"), sizes)
@@ -70,10 +57,44 @@ def convert(content: dict) -> Converted:
     return Converted("StyleGAN2-ADA for PyTorch", LICENCE, settings, size, channels, classes, variables, images)
 
 
-def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
-    """Raises a ValueError for variants of the nets that jaxgan does not have."""
+def g_sizes(arrays: Arrays) -> list[int]:
+    """Returns the resolutions of G, from 4 on."""
+    size = 4
+    while f"synthesis.b{2 * size}.conv1.weight" in arrays:
+        size *= 2
+    return [4 << i for i in range(int(math.log2(size)) - 1)]
+
+
+def g_classes(arrays: Arrays) -> int:
+    """Returns the number of classes of G; 0: it has none."""
+    return arrays.shape("mapping.embed.weight")[1] if "mapping.embed.weight" in arrays else 0
+
+
+def g_settings(arrays: Arrays) -> dict:
+    """Returns the settings of G that its arrays tell."""
+    w_dim, inputs = arrays.shape("mapping.fc0.weight")
+    return {
+        "model.name": "stylegan2",
+        "model.z_dim": inputs - (w_dim if g_classes(arrays) else 0),
+        "model.g.channels": tuple(arrays.shape(f"synthesis.b{r}.conv1.weight")[0] for r in g_sizes(arrays)),
+        "model.g.w_dim": w_dim,
+        "model.g.mapping_layers": arrays.count("mapping.fc{}.weight"),
+        "loss": "ns",
+    }
+
+
+def require_skip(arrays: Arrays) -> None:
+    """Raises a ValueError unless G sums images of all resolutions and resamples as jaxgan's does."""
     if "synthesis.b8.skip.weight" in arrays or "synthesis.b4.torgb.weight" not in arrays:
         raise ValueError("its G has no sum of images; jaxgan has the architecture skip only")
+    blur = arrays.peek("synthesis.b8.resample_filter")
+    if blur.shape != FILTER.shape or not np.allclose(blur, FILTER, atol=1e-6):
+        raise ValueError("it resamples with another filter than 1, 3, 3, 1")
+
+
+def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
+    """Raises a ValueError for variants of the nets that jaxgan does not have."""
+    require_skip(arrays)
     if class_name(d) == "Discriminator" and "b8.fromrgb.weight" in arrays_of(d, "D") and sizes[-1] > 8:
         raise ValueError("its D has the architecture skip; jaxgan has orig and resnet")
     rate = attributes(submodule(g, "mapping.fc0")).get("bias_gain")
@@ -81,9 +102,6 @@ def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
         raise ValueError(f"its mapping network learns {rate} times as fast as the rest; jaxgan's 0.01 times")
     if not isinstance(decay := attributes(submodule(g, "mapping")).get("w_avg_beta"), float):
         raise ValueError(f"its average of styles has the decay {decay}")
-    blur = arrays_of(g, "G_ema").take("synthesis.b8.resample_filter")
-    if blur.shape != FILTER.shape or not np.allclose(blur, FILTER, atol=1e-6):
-        raise ValueError("it resamples with another filter than 1, 3, 3, 1")
 
 
 def mapping(arrays: Arrays, prefix: str) -> dict:

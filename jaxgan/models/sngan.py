@@ -2,7 +2,7 @@
 
 With classes (cGAN-PD, Miyato & Koyama 2018) the blocks of G have class-conditional batch norm and D has a projection:
 4,304,387 and 1,055,105 parameters. Weights start Glorot-uniform, with a gain of sqrt 2 in the 3x3 convolutions of the
-blocks. A 1x1 convolution commutes with nearest upsampling and with mean pooling, so skips convolve the smaller image.
+blocks. A 1x1 convolution commutes with upsampling and with mean pooling, so skips convolve the smaller image.
 
 StudioGAN's SNGAN at 32 pixels has orthogonal_init=True, bn_eps=1e-4 and relu_skips=True; its SAGAN is in sagan.py.
 """
@@ -38,7 +38,9 @@ class Generator(BaseGenerator):
 
     attention_size: int | None = 0  # of the maps with self-attention, if images are square; None: half; 0: nowhere
     orthogonal_init: bool = False  # orthogonal initial weights everywhere, class tables too
-    spectral: bool = False  # spectral norm on all weights, class tables too
+    spectral: bool = False  # spectral norm on all weights
+    spectral_tables: bool = True  # where weights have it, on class tables too; False: as mimicry's SAGAN has it
+    bilinear: bool = False  # enlarges maps by bilinear interpolation, as mimicry does; False: by repeating pixels
     bn_eps: float = bounded(1e-5)
 
     WIDTHS: ClassVar = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
@@ -55,10 +57,14 @@ class Generator(BaseGenerator):
 
         def norm_relu(x, name, num_classes=self.num_classes):
             layer = BatchNorm(num_classes, self.axis_name, self.dtype, self.bn_eps, tables, name=name)
-            return nn.relu(wrap(layer)(x, labels, train))
+            return nn.relu((wrap(layer) if self.spectral_tables else layer)(x, labels, train))
 
         def conv(x, width, size, init, name, **options):
             return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
+
+        def enlarge(x):
+            b, h, w, c = x.shape
+            return jax.image.resize(x, (b, 2 * h, 2 * w, c), "linear") if self.bilinear else upsample(x)
 
         base, *widths = self.widths
         attending = attention_block(self.attention_size, self.square_size, [8 << i for i in range(len(widths))])
@@ -66,10 +72,13 @@ class Generator(BaseGenerator):
         x = wrap(dense)(z).reshape(-1, *self.base, base)
         for i, width in enumerate(widths):
             h = norm_relu(x, f"norm_{i}a")
-            h = conv(h, width, 3, glorot_relu, f"conv_{i}a", convolve=upsample_conv)
+            if self.bilinear:
+                h = conv(enlarge(h), width, 3, glorot_relu, f"conv_{i}a")
+            else:
+                h = conv(h, width, 3, glorot_relu, f"conv_{i}a", convolve=upsample_conv)
             h = norm_relu(h, f"norm_{i}b")
             h = conv(h, width, 3, glorot_relu, f"conv_{i}b")
-            x = h + upsample(conv(x, width, 1, glorot, f"skip_{i}"))
+            x = h + enlarge(conv(x, width, 1, glorot, f"skip_{i}"))
             if i == attending:
                 x = wrap(SelfAttention(self.dtype, glorot, name="attention"))(x)
         x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, glorot, "pixels")
