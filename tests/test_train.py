@@ -31,9 +31,10 @@ from jaxgan.sampling.load import load
 from jaxgan.settings import default_config, read
 from jaxgan.training import loop as training_loop
 from jaxgan.training import standard
+from jaxgan.training.console import Progress
 from jaxgan.training.hooks import HookCaller, checked, every
 from jaxgan.training.log import MetricsLog, read_metrics
-from jaxgan.training.loop import train
+from jaxgan.training.loop import note_damage, train
 from jaxgan.training.resume import changes, changes_on_resume, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import save_checkpoint
@@ -581,6 +582,17 @@ def test_a_run_goes_on_with_its_past_on_another_machine(tmp_path, reference):
         train(config, tmp_path / "second", images())
     assert (tmp_path / "second/metrics.jsonl").read_bytes() == before
     assert not (tmp_path / "disk").exists()
+
+
+def test_damaged_descriptions_of_a_run_are_told(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"see')
+    (tmp_path / "data.json").write_text("[1, 2]")
+    note_damage(Progress(active=True), {tmp_path / "config.json": "seed", tmp_path / "data.json": "image_size"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("damaged, ")[2] for line in lines] == [
+        "no JSON (Unterminated string starting at); it is written anew",
+        "it holds no image_size; it is written anew",
+    ]
 
 
 def test_a_dry_run_says_what_a_start_would_change(undisturbed):

@@ -17,8 +17,8 @@ import jax
 
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
-from jaxgan.core.errors import ConfigError, require, summary
-from jaxgan.core.files import as_path, atomic_write, make_directories, sole_user
+from jaxgan.core.errors import ConfigError, RunFailed, require, summary
+from jaxgan.core.files import as_path, atomic_write, make_directories, read_json, sole_user
 from jaxgan.core.memory import device_bytes, require_memory
 from jaxgan.core.parallel import Devices, broadcast, is_primary_process
 from jaxgan.core.processes import require_devices
@@ -318,10 +318,21 @@ def open_log(console: Progress, config, spec: data.DataSpec, workdir: pathlib.Pa
     options = dict(trackers=config.log.trackers, warn=console.note)
     log = MetricsLog(workdir, resume_step=step, active=active, mark=mark, **options)
     if active:
+        note_damage(console, {workdir / "config.json": "seed", workdir / "data.json": "image_size"})
         log.config(config.to_dict())
         atomic_write(workdir / "config.json", to_json(config).encode())
         atomic_write(workdir / "data.json", json.dumps(spec._asdict(), indent=2).encode())
     return log
+
+
+def note_damage(console: Progress, files: dict[pathlib.Path, str]) -> None:
+    """Says which of these files, {file: a key that it holds}, are damaged and so are written anew."""
+    for file, key in files.items():
+        try:
+            if file.exists():
+                read_json(file, key, advice="it is written anew")
+        except RunFailed as error:
+            console.note(f"warning: {error}")
 
 
 def must_stop(interrupt: Interrupt, checkpoints: Checkpoints, step: int, dispatch: int) -> bool:
