@@ -1,4 +1,4 @@
-"""Pictures of one's own, a thousand or more: StyleGAN2 with ADA (Karras et al. 2020b) on one accelerator.
+"""A thousand pictures of your own or more: StyleGAN2 with ADA (Karras et al. 2020b) on one accelerator.
 
     jaxgan train --config=images
 

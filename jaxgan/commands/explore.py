@@ -18,6 +18,7 @@ flags.DEFINE_integer(
 
 @app.command(FLAGS, required=["workdir"], positional=["workdir"])
 def main(flags) -> None:
+    print(f"loading {flags.workdir} ...", flush=True)
     from jaxgan.sharing.page import explore
 
     with app.naming_flags(FLAGS, path="workdir"):

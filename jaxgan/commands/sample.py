@@ -22,7 +22,7 @@ flags.DEFINE_float("sigma_rel", None, "Post-hoc EMA: its relative std; see confi
 flags.DEFINE_integer("num", 64, "Number of images; with --per_class or --interpolate, of rows.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Image i is a function of the seed and i.", 0, 2**31 - 1, flag_values=FLAGS)
 flags.DEFINE_list("labels", None, "Classes, by name or number, used in turn.", FLAGS)
-flags.DEFINE_float("truncation", None, "Less variety: psi < 1 with styles, else the bound of z.", flag_values=FLAGS)
+flags.DEFINE_float("truncation", None, "For less variety: psi < 1 with styles, else the bound of z.", flag_values=FLAGS)
 flags.DEFINE_integer("columns", 0, "Images in a row of the grid; 0: as suits its contents.", 0, flag_values=FLAGS)
 flags.DEFINE_bool("per_class", False, "Rows with a class in each column.", FLAGS)
 flags.DEFINE_bool("interpolate", False, "Rows that walk from one image to another.", FLAGS)

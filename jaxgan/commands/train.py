@@ -73,7 +73,5 @@ def main(flags, config) -> int | None:
             loop.check(config, recipe, jax.device_count())
             changed = changes_on_resume(config, as_path(flags.workdir, "workdir", local=True))
             return print(*changed, size.report(recipe, config.train_kimg, jax.devices()), sep="\n")
-        if jax.process_index() == 0:
-            print("opening the data ...", flush=True)  # which some sets are decoded or drawn for
         with app.naming_flags(FLAGS):
             return loop.train(config, flags.workdir)

@@ -24,6 +24,8 @@ def keep_compiled() -> None:
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory("xla")))
     show = warnings.showwarning
+    if show.__qualname__.startswith(keep_compiled.__name__):  # it is called anew by each run of a process
+        return
 
     def remove_damaged(message, *args, **kwargs):
         if not (found := _PROBLEM.match(str(message))):

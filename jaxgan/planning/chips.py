@@ -67,7 +67,7 @@ def chip_of(device_kind: str) -> Chip | None:
     return CHIPS.get(names.get(device_kind, word))
 
 
-def measured_flops(size: int = 1024, repeats: int = 3) -> float:
+def measured_flops(size: int = 1024, repeats: int = 20) -> float:
     """Returns the operations a second of a matrix product of float32 [size, size] on the first device, at best."""
     product = jax.jit(jnp.matmul)
     x = jnp.ones((size, size))

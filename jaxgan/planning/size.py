@@ -75,6 +75,7 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         "state": f"{describe_bytes(size)}: parameters, moments of the optimizers, averages",
         "memory": f"{describe_bytes(size + gradients)} to {describe_bytes(step_bytes(recipe, len(devices)))} a device: "
         f"state, gradients, and the activations of {recipe.batch_size // len(devices) // recipe.accumulate} images",
+        "images": "not looked at; a start without --dry_run checks them",
         "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
     }
     if chip:
@@ -82,7 +83,7 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         speed = f"the peak of {len(devices)} x {chip.name}, {chip.flops / 1e12:g} TFLOP/s in bfloat16"
     else:  # CPUs, of which all devices share the cores, and accelerators that we know nothing of
         flops_a_second = measured_flops()
-        speed = f"the {flops_a_second / 1e9:,.3g} GFLOP/s that a matrix product of float32 reaches here"
+        speed = f"the {flops_a_second / 1e9:,.3g} GFLOP/s that a matrix product of float32 reaches here now"
     seconds = 1e3 * operations / flops_a_second
     lines["time"] = f"at best {seconds:.3g} s a kimg, {seconds * kimg / 3600:,.3g} h in all, at {speed}"
     return "\n".join(f"  {name:14} {text}" for name, text in lines.items())

@@ -165,7 +165,11 @@ def _controls(gradio, explorer: Explorer) -> dict:
                 [("the seed's own", ANY), *classes], value=ANY, label="Class", info="Says what is to be seen.", **wide
             )
             found["other"] = gradio.Dropdown(
-                [("none", ANY), *classes], value=ANY, label="Second class", info="Is mixed into the first.", **wide
+                [("none", ANY), *classes],
+                value=ANY,
+                label="Second class",
+                info="Is mixed into the class.",
+                **wide,
             )
         found["share"] = gradio.Slider(0, 1, 0.5, step=0.01, label="Mixture", info="0: the class; 1: the second class.")
     found["truncation"] = gradio.Slider(

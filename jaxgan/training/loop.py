@@ -17,6 +17,7 @@ import jax
 
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
+from jaxgan.core.compilation_cache import keep_compiled
 from jaxgan.core.errors import ConfigError, RunFailed, require, summary
 from jaxgan.core.files import as_path, atomic_write, make_directories, read_json, sole_user
 from jaxgan.core.memory import device_bytes, require_memory
@@ -49,7 +50,8 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
 
     Args:
       config: as `jaxgan.default_config()` or `jaxgan.config("cifar")` returns it; it is copied, not changed.
-      workdir: a local directory, made if need be; the run lives there.
+      workdir: a local directory, made if need be; the run lives there. Compiled programs are kept in the user's cache,
+        or where JAX_COMPILATION_CACHE_DIR says.
       dataset: images to train on in place of those that config.data names, a `jaxgan.ArrayDataset` or another object
         with the methods of `jaxgan.data.Dataset`. Their size counts, not config.data.image_size.
       hooks: functions `hook(step, state, metrics, generator) -> dict | None`, see jaxgan/training/hooks.py.
@@ -72,6 +74,9 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
     directory, primary = checkpoint_directory(config, workdir), is_primary_process()
+    keep_compiled()
+    console = Progress(active=primary)
+    console.note("opening the data ...")  # which some sets are decoded or drawn for
     dataset, held_out, spec = open_data(config, dataset)
     recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
     if config.accumulate == 0:
@@ -83,7 +88,6 @@ def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
     start = None if require_checkpoints(workdir, directory, config) else read_start(config, recipe)
     places = {"workdir": workdir, "config.checkpoint.dir": directory}
     make_directories(places)
-    console = Progress(active=primary)
     with (
         sole_user(places if primary else {}),
         open_checkpoints(config, directory) as checkpoints,

@@ -57,7 +57,7 @@ _PANELS = (
     ),
 )
 _STRENGTH = Panel("Strength of the augmentation", {"ada/p": ("", PURPLE)}, bounds=(0.0, 1.0))
-_RATES = Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, log=True)
+_RATES = Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, bounds=(0.0, math.inf))
 _SPEED = Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
 
 
@@ -83,6 +83,9 @@ def panels(records: list[dict], held_out: dict[str, float] | None = None) -> lis
         series = {name: xy for name, xy in series.items() if xy.size}
         if panel is _RATES and all(np.ptp(xy[1]) == 0.0 for xy in series.values()):
             continue
+        if panel is _RATES and len(series) == 2 and np.array_equal(*series.values()):
+            panel = replace(panel, series={"lr/d": ("D and G", BLUE)})
+            del series["lr/g"]
         if panel.title == "Accuracy of D" and len(series) == 2 and np.array_equal(*series.values()):
             panel = replace(panel, title="Accuracy of D: reals above fakes", series={"acc/real": ("", GREEN)})
             del series["acc/fake"]  # a relativistic D has one accuracy

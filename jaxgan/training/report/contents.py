@@ -63,7 +63,7 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
         "written": time.time(),
         "kimg": kimg,
         "total": total,
-        "left": format_duration(seconds * (total - kimg) / kimg) if 0 < kimg < total and seconds > 0 else "",
+        "left": _left(lines, total),
         "seconds": seconds if seconds > 0 else None,
         "config": base + (f" with {len(changes)} change{'s' * (len(changes) > 1)}" if changes else ""),
         "facts": _facts(config, spec, about, lines, seconds),
@@ -135,6 +135,15 @@ def _scores(config, history: History, lines: list[dict]) -> list[dict]:
             row = {"name": name.removeprefix("eval/"), "higher": higher, "last": _finite(last[name]), "best": best}
             rows.append(row | {"where": where, "protocol": f"in training, of the EMA: {protocol}"})
     return rows
+
+
+def _left(lines: list[dict], total: float) -> str:
+    """Returns how long a run of `total` kimg will go on, at the rate since its first line, before which it compiled."""
+    timed = [(line["perf/seconds"], line["kimg"]) for line in lines if "perf/seconds" in line]
+    if len(timed) < 2 or timed[-1][1] >= total or timed[-1][1] <= timed[0][1]:
+        return ""
+    (began, first), (now, kimg) = timed[0], timed[-1]
+    return format_duration((now - began) / (kimg - first) * (total - kimg))
 
 
 def _measured(workdir: Path) -> list[dict]:
