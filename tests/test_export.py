@@ -115,7 +115,11 @@ OTHERS = {"sngan": 16, "biggan": 16, "sagan": 16, "r3gan": 16, "r3gan2": 8, "dcg
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [*ARCHITECTURES.items(), *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS.items())],
+    [
+        ("dcgan", ARCHITECTURES["dcgan"]),
+        pytest.param("stylegan2", ARCHITECTURES["stylegan2"], marks=pytest.mark.slow),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in OTHERS.items()),
+    ],
 )
 def test_every_architecture_is_a_program_for_any_number_of_images(name, size):
     generator = tiny_generator(name, size, num_classes=3)

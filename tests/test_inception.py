@@ -62,6 +62,7 @@ def test_pools_of_a_naive_loop():
     np.testing.assert_array_equal(halved[:, 2, 1], x[:, 4:7, 2:5].max((1, 2)))
 
 
+@pytest.mark.slow
 def test_features_are_torch_fidelitys(golden, arrays, tmp_path):
     """From the weight file, in the format of PyTorch before 1.6, to the features."""
     tensors, storages = {}, []

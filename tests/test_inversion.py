@@ -21,7 +21,7 @@ def test_distance_of_images():
     assert image_distance(white, white[0]) == 0.0
 
 
-@pytest.mark.parametrize("model", ["mlp", "stylegan2"])
+@pytest.mark.parametrize("model", ["mlp", pytest.param("stylegan2", marks=pytest.mark.slow)])
 def test_an_image_of_the_generator_is_found_again(model):
     label = 3 if model == "stylegan2" else None
     net = tiny_generator(model, num_classes=10 if label else 0)

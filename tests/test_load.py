@@ -84,6 +84,7 @@ def test_what_names_no_generator(path, arguments, message):
         jaxgan.load(path, **arguments)
 
 
+@pytest.mark.slow
 def test_a_run_gets_an_ema_of_another_width_after_the_fact(tmp_path):
     """From two widths stored 10 times in 400 steps; one that was stored is found again."""
     config = tiny_config(**{"ema.sigma_rel": 0.05, "ema.posthoc": (0.1,)})

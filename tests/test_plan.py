@@ -151,6 +151,7 @@ def test_a_step_takes_as_long_as_the_slower_of_products_and_memory(recipe):
     assert made._replace(flops=900.0).roofline_seconds == 9.0
 
 
+@pytest.mark.slow
 def test_the_step_compiles_for_the_devices_that_are_here(recipe, monkeypatch):
     """The same path as for absent hardware, with the CPU's own compiler."""
     chip = chips.CHIPS["v5e"]

@@ -174,6 +174,7 @@ def test_two_devices_agree_with_one(parts, kinds):
             np.testing.assert_allclose(means[name].total, mean.total, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_less_memory_is_the_same():
     """Draws belong to examples, averages move once a step by the mean of all parts, and activations come out anew."""
     recipe = tiny_recipe(**RELATIVISTIC | {"generator": StyledGenerator()})

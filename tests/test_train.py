@@ -322,6 +322,7 @@ def test_two_processes_stop_together_and_agree_with_one(tmp_path, undisturbed):
     assert_close(undisturbed, tmp_path)
 
 
+@pytest.mark.slow
 def test_steps_per_dispatch_and_back_end_do_not_change_the_run(tmp_path, undisturbed):
     config = tiny_config()
     config.steps_per_dispatch, config.parallel = 2, "shard_map"
@@ -557,6 +558,7 @@ def test_what_a_hook_may_return():
     assert checked(lambda *arguments: None)(1, None, {}, None) == {}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_past_on_another_machine(tmp_path, reference):
     """Its disk is new, its checkpoints are elsewhere, and with them its log, samples and curves."""
     config = tiny_config()

@@ -35,7 +35,10 @@ class _TupleParser(flags.ArgumentParser):
     def parse(self, argument: str | tuple) -> tuple:
         if isinstance(argument, tuple):
             return argument
-        words = [word.strip(" '\"") for word in argument.strip("()[] ").split(",")]
+        text = argument.strip()
+        if text.startswith(("(", "[")) != text.endswith((")", "]")):
+            raise ValueError("a bracket is missing")
+        words = [word.strip(" '\"") for word in text.strip("()[] ").split(",")]
         return tuple(_number(word) for word in words if word)
 
 
