@@ -183,7 +183,7 @@ train --config=digits --config.penalty.r1.weight=nan
 train --config=digits --config.penalty.r1.interval=0
     config.penalty.r1.interval=0: must be 1 or above
 train --config=digits --config.model.g.channels=(16,16
-    config.model.g.channels=(16,16: a bracket is missing
+    --config.model.g.channels=(16,16: a bracket is missing
 train --config=digits --config.penalty.r1.fraction=0.3
     config.penalty.r1.fraction=0.3: give 1, or one over a whole number
 train --config=digits --config.penalty.r1.weight=1 --config.penalty.r1.fraction=0.2
