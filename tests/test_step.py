@@ -201,6 +201,7 @@ for count in (2, 4, 8):
     assert run_snippet(code, devices=8).split() == ["True"] * 6
 
 
+@pytest.mark.slow
 def test_numbers_are_arguments_of_the_program():
     """Recipes that differ in numbers only share one, and `vmap` trains both at once as each would train alone."""
     traces = []

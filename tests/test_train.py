@@ -613,6 +613,7 @@ def test_a_bucket_is_no_workdir():
         train(tiny_config(), "gs://bucket/run", images())
 
 
+@pytest.mark.slow
 def test_what_is_due_at_a_checkpoint_is_made_by_the_next_start(tmp_path, undisturbed):
     """A death after the save and before the line costs nothing, wherever between them it comes."""
 
@@ -716,6 +717,7 @@ class Diverging(HookCaller):
         return super().means(step, metrics)
 
 
+@pytest.mark.slow
 def test_a_rollback_goes_on_from_the_last_checkpoint_with_other_draws(tmp_path, undisturbed, monkeypatch, capsys):
     monkeypatch.setattr(training_loop, "HookCaller", Diverging)
     config = tiny_config()
