@@ -2,7 +2,7 @@
 
     jaxgan train --config=cifar
 
-Cost: 0.86 EFLOP, 84 minutes on one H200; score: FID 3.35, published for float32.
+Cost: 0.86 EFLOP, 84 minutes on one H200; score: FID 3.35, published.
 
 Why this one: every recipe here with a better score computes at least eleven times as much. FLOPs are those of our own
 steps (`jaxgan/ops/flops.py`), FIDs are as published (50k samples against 50k training images):

@@ -20,6 +20,7 @@ official one for fine-tuning.
 
 import jaxgan
 from jaxgan.core.errors import ConfigError
+from jaxgan.settings import report_on_images
 
 
 def get_config(variant="stylegan2"):
@@ -32,12 +33,7 @@ def get_config(variant="stylegan2"):
     config.model.conditional = False
     config.init_from = "runs/source"
     config.train_kimg = 1000.0
-    config.log.every_kimg = 5.12
-    for section in (config.sample, config.eval, config.health, config.checkpoint):
-        section.every_kimg = 20.48
-    config.eval.metrics = ("swd",)
-    config.eval.num_samples = 2000
-    config.checkpoint.best_metric = "eval/swd"
+    report_on_images(config, every_kimg=20.48)
     return config
 
 

@@ -28,6 +28,11 @@ from jaxgan.sampling.generator import Generator
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def without_curves(patch) -> None:
+    """Spares runs their curves.png, which takes longer than all else of a tiny run; test_plots.py draws."""
+    patch.setattr("jaxgan.training.plots.curves", lambda *arguments, **options: None)
+
+
 def environment(devices: int = 1, **variables: str) -> dict[str, str]:
     """Returns the environment of a subprocess that imports jaxgan and tests from here and has so many CPU devices."""
     return os.environ | {

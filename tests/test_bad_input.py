@@ -182,6 +182,8 @@ train --config=digits --config.penalty.r1.weight=nan
     config.penalty.r1.weight=nan: must be a finite number, 0 or above
 train --config=digits --config.penalty.r1.interval=0
     config.penalty.r1.interval=0: must be 1 or above
+evaluate --images={small} --metrics=is --inception_weights=nofile
+    --inception_weights='nofile':
 train --config=digits --config.model.g.channels=(16,16
     --config.model.g.channels=(16,16: a bracket is missing
 train --config=digits --config.penalty.r1.fraction=0.3

@@ -32,3 +32,6 @@ def test_a_damaged_program_is_removed(action, line, cache, monkeypatch, capsys):
     assert message.count("\n") == 1
     warnings.showwarning(UserWarning("another"), UserWarning, "file.py", 1)
     assert len(shown) == 1
+    once = warnings.showwarning
+    keep_compiled()
+    assert warnings.showwarning is once

@@ -16,6 +16,7 @@ def images(count, height, width, channels, seed=0):
 def test_grid_geometry_to_the_pixel(channels):
     x = images(5, 4, 6, channels)
     canvas = grid(x, columns=3, pad=2, scale=3)
+    np.testing.assert_array_equal(grid(x, columns=10**9), grid(x, columns=len(x)))
     assert canvas.shape == (2 * (12 + 2) + 2, 3 * (18 + 2) + 2, 3)
     expected = np.full_like(canvas, 255)
     for n in range(5):

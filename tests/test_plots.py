@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgan.training.panels import panels
 from jaxgan.training.plots import curves, log_ticks
 
 # matplotlib 3.10 calls pyparsing 3.3 by its old names.
@@ -53,6 +54,9 @@ def test_rates_and_strength_have_a_panel_where_they_change(tmp_path):
     adaptive = [record | {"ada/p": 0.01 * i} for i, record in enumerate(falling)]
     sizes = [drawn(tmp_path, records).size for records in (plain, constant, falling, adaptive)]
     assert sizes[0] == sizes[1] < sizes[2] <= sizes[3]
+    together = [record | {"lr/g": record["lr/d"]} for record in falling]
+    (rates,) = [series for panel, series in panels(together) if panel.title == "Learning rates"]
+    assert rates.keys() == {"lr/d"}
 
 
 def test_a_relativistic_discriminator_has_one_accuracy(tmp_path):

@@ -23,7 +23,7 @@ from jaxgan.planning.hlo import HloStats
 from jaxgan.settings import default_config, flatten
 from jaxgan.sharing.export import export
 from jaxgan.training import loop
-from tests.helpers import ROOT
+from tests.helpers import ROOT, without_curves
 
 PAGES = {
     file.relative_to(ROOT).as_posix(): file.read_text()
@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
     config.train_kimg = 1.28
     config.model.conditional = True
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.training.plots.curves", lambda *arguments, **options: None)
+        without_curves(patch)
         assert jaxgan.train(config, "runs/cifar", jaxgan.ArrayDataset(images, labels)) == 0
         for name in ("numerals", "cifar_r3gan2", "source", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")

@@ -48,7 +48,7 @@ def make_run(workdir, seed=0, lr=2e-4, lines=60, data_name="cifar10", name="red"
     (workdir / "about.json").write_text(json.dumps({"generator": 1234, "discriminator": 5, "flops_per_image": 2.5e9}))
     log = MetricsLog(workdir)
     for i in range(1, lines + 1):
-        line = {"kimg": 6.4 * i, "loss/d": 1.0 + 1.0 / i, "loss/g": float(i % 7), "perf/seconds": 10.0 * i}
+        line = {"kimg": 6.4 * i, "loss/d": 1.0 + 1.0 / i, "loss/g": float(i % 7), "perf/seconds": 300.0 + 10.0 * i}
         if i % 10 == 0:
             line |= {"eval/fd_cifar": abs(40 - i) + 1000 * lr + seed, "eval/fd_of_class_red_cifar": 7.0}
         log.scalars(i, line)
@@ -101,7 +101,7 @@ def test_contents_of_a_run(tmp_path):
     run = contents(make_run(tmp_path / "run"))
     json.dumps(run, allow_nan=False)
     assert (run["name"], run["kimg"], run["total"], run["status"]) == ("run", 384.0, 640.0, "stopped")
-    assert run["left"] == "6 min 40 s"  # at the speed so far
+    assert run["left"] == "6 min 40 s"  # at the speed so far, without what was before the first line
     assert run["config"].startswith("cifar_sngan with")
     (score,) = run["scores"]
     assert (score["best"], score["where"], score["last"]) == (pytest.approx(0.2), 256.0, pytest.approx(20.2))

@@ -38,7 +38,7 @@ from jaxgan.training.loop import note_damage, train
 from jaxgan.training.resume import changes, changes_on_resume, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
 from jaxgan.training.standard import save_checkpoint
-from tests.helpers import assert_same_bits, finish, run_processes, start_python
+from tests.helpers import assert_same_bits, finish, run_processes, start_python, without_curves
 
 pytestmark = pytest.mark.usefixtures("no_curves")  # the runs of a whole module draw theirs
 
@@ -207,7 +207,7 @@ def undisturbed(tmp_path_factory):
     """A run that nobody disturbed, without hooks and curves."""
     workdir = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.training.plots.curves", lambda *arguments, **options: None)
+        without_curves(patch)
         assert train(tiny_config(), workdir, images()) == 0
     return workdir
 

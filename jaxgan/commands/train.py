@@ -68,10 +68,11 @@ def main(flags, config) -> int | None:
         from jaxgan.training import loop
         from jaxgan.training.resume import changes_on_resume
 
-        if flags.dry_run:  # reads no data, so classes are those that the config knows of
+        with app.naming_flags(FLAGS):
+            if not flags.dry_run:
+                return loop.train(config, flags.workdir)
             recipe = recipe_from_config(config)
             loop.check(config, recipe, jax.device_count())
             changed = changes_on_resume(config, as_path(flags.workdir, "workdir", local=True))
-            return print(*changed, size.report(recipe, config.train_kimg, jax.devices()), sep="\n")
-        with app.naming_flags(FLAGS):
-            return loop.train(config, flags.workdir)
+            unseen = "The images were not looked at; classes are those that the config knows of."
+            return print(*changed, size.report(recipe, config.train_kimg, jax.devices()), unseen, sep="\n")

@@ -2,7 +2,8 @@
 
 from jaxgan.conversion import residual
 from jaxgan.conversion.layers import Net
-from jaxgan.conversion.objects import Arrays, Converted
+from jaxgan.conversion.objects import Arrays, Converted, any_generator
+from jaxgan.conversion.state_dicts import generators
 
 LICENCE = "BigGAN-PyTorch is under the MIT License; the weights are under the terms of whoever trained them"
 ATTENTION = ("theta", "phi", "g", "o", "gamma")
@@ -37,8 +38,7 @@ def convert(nets: dict[str, Arrays]) -> Converted:
         settings = {"model.name": "sagan", "model.z_dim": z_dim, "model.g.spectral_tables": False}
     settings |= residual.generator_settings(g, NAMES, blocks, attended)
     settings |= {"model.g.bn_eps": BN_EPS}
-    parts = {"g": "G", "ema": "G_ema"}
-    variables = {ours: _generator(Net(nets[part]), shared) for ours, part in parts.items() if part in nets}
+    variables = generators(nets, lambda arrays: _generator(Net(arrays), shared))
     if "D" in nets:
         d = Net(nets["D"])
         blocks, attended = _blocks(d)
@@ -46,8 +46,7 @@ def convert(nets: dict[str, Arrays]) -> Converted:
             raise ValueError("its D widens in the first convolution of a block; jaxgan's sagan in the second")
         settings |= residual.discriminator_settings(d, NAMES, blocks, attended, size) | {"model.d.relu_skips": False}
         variables["d"] = residual.discriminator(d, NAMES, blocks, _attention(d))
-    any_g = variables.get("ema", variables.get("g"))
-    channels = any_g["params"]["pixels"]["bias"].shape[0]
+    channels = any_generator(variables)["params"]["pixels"]["bias"].shape[0]
     return Converted("BigGAN-PyTorch", LICENCE, settings, size, channels, classes, variables)
 
 

@@ -33,6 +33,11 @@ class Converted(NamedTuple):
     images: int = 0
 
 
+def any_generator(variables: dict[str, dict]) -> dict:
+    """Returns the average of G or, where there is none, G, of {"g", "ema", ..: variables}."""
+    return variables.get("ema", variables.get("g"))
+
+
 class Arrays:
     """The arrays of a network by their names, each to be taken once.
 

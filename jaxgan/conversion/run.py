@@ -9,7 +9,7 @@ import tempfile
 from flax import traverse_util
 
 from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, studiogan, stylegan2
-from jaxgan.conversion.objects import Converted
+from jaxgan.conversion.objects import Converted, any_generator
 from jaxgan.core import torch_file
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, require
@@ -60,7 +60,7 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
         raise ConfigError(f"file={str(file)!r}: {error}") from error
     config, data = _describe(converted)
     _require_fit(converted, config, data, str(file))
-    any_g = converted.variables.get("ema", converted.variables.get("g"))
+    any_g = any_generator(converted.variables)
     variables = {"g": any_g, "ema": any_g, **converted.variables}
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files.values()}
     source = {"files": hashes, "family": converted.family}

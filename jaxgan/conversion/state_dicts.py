@@ -44,6 +44,12 @@ def state_dict(content) -> dict[str, np.ndarray] | None:
     return arrays if arrays and len(arrays) == len(content) and all(isinstance(name, str) for name in arrays) else None
 
 
+def generators(nets: dict[str, Arrays], make) -> dict[str, dict]:
+    """Returns the variables of G and of its average, as far as there are such; `make` makes them of arrays."""
+    parts = {"g": "G", "ema": "G_ema"}
+    return {ours: make(nets[part]) for ours, part in parts.items() if part in nets}
+
+
 def load(files: dict[str, pathlib.Path], read: dict[pathlib.Path, dict]) -> dict[str, Arrays]:
     """Returns the arrays of each part, `read` being files whose content is known; a ValueError names what has none."""
     nets = {}

@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxgan.conversion import residual, stylegan2
 from jaxgan.conversion.layers import Net
-from jaxgan.conversion.objects import Arrays, Converted
+from jaxgan.conversion.objects import Arrays, Converted, any_generator
+from jaxgan.conversion.state_dicts import generators
 
 LICENCE = "StudioGAN is under the MIT License; the weights are under the terms of whoever trained them"
 STYLEGAN2_LICENCE = (
@@ -47,13 +48,12 @@ def _any_g(nets: dict[str, Arrays]) -> Arrays | None:
     return nets.get("G_ema", nets.get("G"))
 
 
-def _generators(nets: dict[str, Arrays], make) -> dict:
-    parts = {"g": "G", "ema": "G_ema"}
-    return {ours: make(nets[part]) for ours, part in parts.items() if part in nets}
-
-
-def _converted(licence, settings, size, classes, variables, pixels) -> Converted:
-    return Converted("StudioGAN", licence, settings, size, pixels.shape[0], classes, variables)
+def _converted(licence, settings, size, classes, variables, *pixels: str) -> Converted:
+    """Returns what is converted; `pixels` is the way to the last layer of G, which has a bias for each channel."""
+    layer = any_generator(variables)["params"]
+    for name in pixels:
+        layer = layer[name]
+    return Converted("StudioGAN", licence, settings, size, len(layer["bias"]), classes, variables)
 
 
 # resnet and big_resnet
@@ -73,7 +73,7 @@ def _resnet(nets: dict[str, Arrays], g: Net) -> Converted:
         classes = gain
         settings = {"model.name": "sagan" if g.is_spectral("linear0") else "sngan", "model.z_dim": z_dim}
     settings |= residual.generator_settings(g, NAMES, blocks, attended) | {"model.g.bn_eps": BN_EPS}
-    variables = _generators(nets, lambda arrays: _resnet_generator(Net(arrays), big, classes))
+    variables = generators(nets, lambda arrays: _resnet_generator(Net(arrays), big, classes))
     if "D" in nets:
         d = Net(nets["D"])
         settings |= _d_settings(d, size, big, classes)
@@ -82,8 +82,7 @@ def _resnet(nets: dict[str, Arrays], g: Net) -> Converted:
             d.dense("classifier", "linear2", bias=False)
             d.put("classifier/bias", np.zeros(classes, np.float32))
         variables["d"] = residual.discriminator(d, NAMES, blocks, attention)
-    any_g = variables.get("ema", variables.get("g"))
-    return _converted(LICENCE, settings, size, classes, variables, any_g["params"]["pixels"]["bias"])
+    return _converted(LICENCE, settings, size, classes, variables, "pixels")
 
 
 def _d_settings(d: Net, size: int, big: bool, classes: int) -> dict:
@@ -165,9 +164,8 @@ def _deep_conv(nets: dict[str, Arrays], g: Net) -> Converted:
         net.conv("pixels", "conv4")
         return net.variables()
 
-    variables = _generators(nets, generator)
-    any_g = variables.get("ema", variables.get("g"))
-    return _converted(LICENCE, settings, 4 << n, classes, variables, any_g["params"]["pixels"]["bias"])
+    variables = generators(nets, generator)
+    return _converted(LICENCE, settings, 4 << n, classes, variables, "pixels")
 
 
 # stylegan2
@@ -179,7 +177,5 @@ def _stylegan2(nets: dict[str, Arrays], g: Net) -> Converted:
     stylegan2.require_skip(g.arrays)
     sizes, classes = stylegan2.g_sizes(g.arrays), stylegan2.g_classes(g.arrays)
     settings = stylegan2.g_settings(g.arrays) | {"model.g.w_avg_decay": W_AVG_DECAY}
-    variables = _generators(nets, lambda arrays: stylegan2.g_variables(arrays, sizes))
-    any_g = variables.get("ema", variables.get("g"))
-    pixels = any_g["params"]["synthesis_net"]["to_rgb_0"]["bias"]
-    return _converted(STYLEGAN2_LICENCE, settings, sizes[-1], classes, variables, pixels)
+    variables = generators(nets, lambda arrays: stylegan2.g_variables(arrays, sizes))
+    return _converted(STYLEGAN2_LICENCE, settings, sizes[-1], classes, variables, "synthesis_net", "to_rgb_0")

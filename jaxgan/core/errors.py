@@ -85,7 +85,7 @@ def require_function(setting: str, value, count: int, right: str) -> None:
     good = callable(value)
     with contextlib.suppress(ValueError):  # some functions that are not Python's have no signature
         try:
-            good and inspect.signature(value).bind(*range(count))
+            inspect.signature(value).bind(*range(count))
         except TypeError:
             good = False
     require(good, setting, value, right)

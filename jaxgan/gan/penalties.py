@@ -80,13 +80,16 @@ class Penalty:
         """Which examples it looks at: every nth."""
         return round(1 / self.fraction)
 
+    def require_parts(self, size: int, setting: str = "Penalty.fraction") -> None:
+        """Raises a ConfigError unless the images that a device takes at once have such a fraction."""
+        right = f"must be one over a divisor of the {size} images that a device takes at once"
+        require(size % self.nth == 0, setting, self.fraction, right)
+
     def see(self, inputs: PenaltyInputs) -> PenaltyInputs:
         """Returns what it sees of a step: all, or its fraction of the examples."""
         if self.nth == 1:
             return inputs
-        size = len(inputs.context.index)
-        right = f"must be one over a divisor of the {size} images that a device takes at once"
-        require(size % self.nth == 0, "Penalty.fraction", self.fraction, right)
+        self.require_parts(len(inputs.context.index))
         sides = {"real": inputs.real, "fake": inputs.fake}
         seen = {side: view and view.every(self.nth, side in self.gradients) for side, view in sides.items()}
         return inputs._replace(context=inputs.context.every(self.nth), **seen)

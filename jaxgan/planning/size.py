@@ -75,7 +75,6 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         "state": f"{describe_bytes(size)}: parameters, moments of the optimizers, averages",
         "memory": f"{describe_bytes(size + gradients)} to {describe_bytes(step_bytes(recipe, len(devices)))} a device: "
         f"state, gradients, and the activations of {recipe.batch_size // len(devices) // recipe.accumulate} images",
-        "images": "not looked at; a start without --dry_run checks them",
         "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
     }
     if chip:

@@ -258,9 +258,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
             right = f"must divide the {between} {net} steps between two log lines"
             right += f"; config.log.every_kimg={shortest:g} or a multiple would do"
             require(between % penalty.interval == 0, f"config.penalty.{name}.interval", penalty.interval, right)
-            part = local // recipe.accumulate
-            right = f"must be one over a divisor of the {part} images that a device takes at once"
-            require(part % penalty.nth == 0, f"config.penalty.{name}.fraction", penalty.fraction, right)
+            penalty.require_parts(local // recipe.accumulate, f"config.penalty.{name}.fraction")
     check_metrics(
         config.eval.metrics,
         evaluation_protocol(config),
