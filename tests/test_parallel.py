@@ -1,9 +1,12 @@
 """Functions on several devices: what each sees, what comes back, and what compiles anew."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -13,6 +16,7 @@ from jaxgan.core.parallel import (
     Devices,
     all_gather,
     assert_replicated,
+    assert_same_on_processes,
     axis_index,
     broadcast,
     first_replica,
@@ -68,6 +72,16 @@ def test_devices_that_disagree_are_noticed():
         assert_replicated({"ema": split})
     np.testing.assert_array_equal(first_replica(split), [1, 2])
     assert_replicated(devices.replicate({"ema": jnp.float32([jnp.nan, 2])}))  # bits, not values
+
+
+def test_processes_that_disagree_are_noticed(monkeypatch):
+    assert_same_on_processes(7, "it")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for others, good in ((7, True), (8, False)):
+        gather = lambda own, other=others: np.array([own, np.uint32(other)])  # noqa: E731
+        monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+        with contextlib.nullcontext() if good else pytest.raises(AssertionError, match="processes disagree on it"):
+            assert_same_on_processes(7, "it")
 
 
 def test_one_process_is_primary_and_agrees_with_itself(tmp_path):

@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jaxgan.core import quiet
 from jaxgan.core.errors import summary
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
-from jaxgan.core.parallel import any_process, first_replica, is_primary_process, is_shared
+from jaxgan.core.parallel import any_process, assert_same_on_processes, first_replica, is_primary_process, is_shared
 from jaxgan.core.retention import Retention, read_scores, write_scores
 
 FORMAT = 1  # The format of `meta` and the items; raised when an older jaxgan could misread a checkpoint
@@ -113,12 +113,15 @@ class Checkpoints:
 
         Raises:
           CheckpointError: this save failed, or the one before in the background.
+          AssertionError: processes would save different bits.
         """
         self._move_damaged_aside()
         latest = self.latest_step()
         if latest is not None and step <= latest:
             raise CheckpointError(f"cannot save step {step}: {self.directory} already holds step {latest}")
         items = jax.tree.map(np.asarray, jax.device_get(first_replica(items)))
+        fingerprints = {name: fingerprint(tree) for name, tree in items.items()}
+        assert_same_on_processes(seal(fingerprints)["crc32"], f"the state of step {step}")
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
         meta = {
             "format": FORMAT,
@@ -127,7 +130,7 @@ class Checkpoints:
             "best": [self._retention.metric, self._retention.higher_is_better],
             "versions": {"jax": jax.__version__, "orbax": ocp.__version__},
             "run": run,
-            "items": {name: fingerprint(tree) for name, tree in items.items()},
+            "items": fingerprints,
         }
         self._retention.rate(step, metrics)
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in items.items() if jax.tree.leaves(tree)}

@@ -164,11 +164,24 @@ def assert_replicated(tree) -> None:
 
     A forgotten average over the devices is the usual cause.
     """
+    if len(jax.local_devices()) == 1:
+        return  # nothing to compare, and so nothing to copy to the host
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         first, *others = (np.asarray(s.data) for s in leaf.addressable_shards)
         for other in others:
             if first.tobytes() != other.tobytes():
                 raise AssertionError(f"devices disagree on {jax.tree_util.keystr(path)}")
+
+
+def assert_same_on_processes(number: int, what: str) -> None:
+    """Raises an AssertionError on every process if they hold different numbers; all of them must call this together.
+
+    Args:
+      number: below 2^32, such as a checksum.
+      what: it is of, for the message.
+    """
+    if jax.process_count() > 1 and len(np.unique(multihost_utils.process_allgather(np.uint32(number)))) > 1:
+        raise AssertionError(f"processes disagree on {what}")
 
 
 def is_primary_process() -> bool:

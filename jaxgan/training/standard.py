@@ -247,7 +247,8 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
     """Saves a state that is finite and the same on all devices; never another one."""
     if step == run.saved:
         return
-    if not all_finite(first_replica(state)):
+    items = jax.device_get(first_replica(checkpoint_items(state)))  # the one copy from an accelerator to the host
+    if not all_finite(items):
         raise TrainingDiverged("the state is not finite", run.saved, step, run)
     assert_replicated(state)
     description = {
@@ -256,7 +257,7 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
         "rollbacks": run.rollbacks,
         "log": run.log.mark,
     }
-    run.checkpoints.save(step, checkpoint_items(state), description, metrics)
+    run.checkpoints.save(step, items, description, metrics)
 
 
 def keep_past(run: Run, step, state=None, metrics=None, generator=None) -> None:
