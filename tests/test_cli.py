@@ -266,7 +266,8 @@ def python(*arguments, **options):
         (
             ["tarin"],
             2,
-            "error: tarin: choose one of train, report, explore, export, sample, evaluate, convert, configs, plan\n",
+            "error: tarin: choose one of train, report, explore, export, sample, evaluate, convert, configs, plan; "
+            "nearest: train\n",
         ),
     ],
 )

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import difflib
 import errno
 import functools
 import inspect
@@ -25,6 +24,7 @@ import jaxgan
 from jaxgan import config_files
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.signals import ctrl_c_ends_at_once, ctrl_c_raises, no_lost_ctrl_c
+from jaxgan.core.words import nearest
 
 # JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
@@ -306,5 +306,4 @@ def _explain(error: Exception, known_flags: flags.FlagValues) -> str:
         setting, _, reason = str(error).removeprefix("flag ").partition(": ")
         kinds = {"int()": "must be a whole number", "to float": "must be a number", "-boolean": "must be True or False"}
         return f"{setting}: {next((right for sign, right in kinds.items() if sign in reason), reason)}"
-    near = ", ".join(f"--{name}" for name in difflib.get_close_matches(error.flagname, list(known_flags)))
-    return f"--{error.flagname} does not exist" + f"; nearest: {near}" * bool(near)
+    return f"--{error.flagname} does not exist{nearest(error.flagname, known_flags, '--')}"

@@ -1,7 +1,6 @@
 """A trained generator, ready to sample: the pure functions, and the class `Generator` that is built on them."""
 
 import dataclasses
-import difflib
 import math
 import reprlib
 from typing import Any
@@ -17,6 +16,7 @@ from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
 from jaxgan.core.shapes import height_width
+from jaxgan.core.words import nearest
 from jaxgan.data.pixels import to_uint8
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
@@ -240,9 +240,8 @@ class Generator:
             return self.class_names.index(name)
         if name.strip().isdecimal():
             return int(name)
-        near = ", ".join(difflib.get_close_matches(name, self.class_names) or self.class_names[:3])
-        hint = f"there is no class {str(name)!r}; nearest: {near}; " if near else ""
-        raise ConfigError(f"labels={_shown(labels)}: {hint}{right}")
+        missing = f"there is no class {str(name)!r}{nearest(name, self.class_names)}; " * bool(self.class_names)
+        raise ConfigError(f"labels={_shown(labels)}: {missing}{right}")
 
     def class_columns(self, rows: int, columns: int) -> np.ndarray:
         """Returns the labels of a grid with a class in each column, int [rows * columns]; they repeat if need be."""
