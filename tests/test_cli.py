@@ -112,9 +112,9 @@ def test_meanings_of_settings():
 def test_configs_are_listed(capsys):
     assert command("configs")([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines[::2]] == list(config_files.packaged())
+    assert [line.partition(":")[0] for line in lines if line[0] != " "] == list(config_files.packaged())
     sentence = "cifar_dcgan: CIFAR-10 with DCGAN (Radford et al. 2016), unconditional, as StudioGAN trains it."
-    assert lines[lines.index(sentence) + 1] == "    32x32, batch 64, 25,600 kimg; 0.05 EFLOP; FID 48.29, published"
+    assert lines[lines.index(sentence) + 1] == "    0.05 EFLOP; FID 48.29, published"
 
 
 @pytest.fixture
@@ -323,8 +323,8 @@ def test_importing_the_package_imports_nothing_that_takes_time():
     assert not {"jax", "numpy", "flax", "absl"} & set(python("-c", code, check=True).stdout.split())
 
 
-def test_train_speaks_before_it_imports_jax():
-    code = "import sys, jaxgan.commands.train; print(*sys.modules)"
+def test_a_command_speaks_before_it_imports_jax():
+    code = f"import sys, {', '.join(f'jaxgan.commands.{name}' for name in COMMANDS)}; print(*sys.modules)"
     assert not {"jax", "flax"} & set(python("-c", code, check=True).stdout.split())
 
 

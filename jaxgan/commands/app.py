@@ -61,7 +61,7 @@ class Command:
       flags: what the command accepts, as absl defines it; a call parses a copy.
       required: flags that have to be given.
       positional: flags whose values may be words without a name, in this order; one that is a list takes all the rest.
-      cpu_devices: into how many devices a process of its own divides the CPU.
+      cpu_devices: into how many devices a process of its own divides the CPU; 0: it needs none, and no JAX.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
       first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
       saved_config: returns the config where --config is not given, of the flags; None: there is none then.
@@ -239,6 +239,8 @@ def _speak_in_lines() -> None:
 
 def _prepare_process(cpu_devices: int) -> None:
     """Sets what holds for the whole of a process: the compilation cache, the allocator, the devices of a CPU."""
+    if not cpu_devices:
+        return
     import jax
 
     from jaxgan.core import compilation_cache, memory

@@ -26,7 +26,7 @@ def evaluate(
     weights: dict[str, str] | None = None,
     batch_size: int = 64,
     show_progress: bool = True,
-    **changes,
+    **changes: int | str | bool,
 ) -> dict[str, float]:
     """Returns the values of metrics, by their results' names.
 

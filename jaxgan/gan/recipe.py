@@ -8,6 +8,7 @@ import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from jaxgan.core.errors import ConfigError, is_finite, lookup, require, require_choice, require_function, require_whole
 from jaxgan.core.shapes import as_image_size, height_width
@@ -173,7 +174,7 @@ class Recipe:
         return self.replace(axis_name=axis_name, **nets)
 
 
-def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
+def recipe_from_config(config: ConfigDict, data: DataSpec | None = None) -> Recipe:
     """Returns the recipe that a config describes.
 
     Args:
