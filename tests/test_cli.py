@@ -235,6 +235,15 @@ def test_failures_are_one_line_and_a_status(error, status, fails):
     assert ("interrupted" if status == 130 else "the run failed") in fails(main, [], status)
 
 
+def test_a_ctrl_c_before_the_first_step_says_that_nothing_is_lost(monkeypatch, fails):
+    def interrupted(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxgan.training.loop.train", interrupted)
+    line = fails(command("train"), ["--config=digits"], 130)
+    assert line == "error: interrupted; no step was under way, so nothing is lost: run the same command again\n"
+
+
 def test_a_ctrl_c_in_a_finaliser_is_not_lost(fails):
     """Python prints an exception that is raised there, and goes on."""
 
@@ -354,8 +363,8 @@ def test_a_ctrl_c_while_libraries_are_imported_ends_the_command():
     with process, process.stderr as errors:
         assert "train --config=digits" in process.stdout.readline()  # the imports come next
         process.send_signal(signal.SIGINT)
-        assert errors.read() == ""
-    assert process.returncode == -signal.SIGINT
+        assert errors.read() == "error: interrupted before anything was done\n"
+    assert process.returncode == 130
 
 
 def test_warnings_are_lines_and_a_command_goes_on_when_nobody_reads_any_more():

@@ -62,6 +62,7 @@ class Command:
       required: flags that have to be given.
       positional: flags whose values may be words without a name, in this order; one that is a list takes all the rest.
       cpu_devices: into how many devices a process of its own divides the CPU; 0: it needs none, and no JAX.
+      if_interrupted: what a Ctrl-C means that is not answered otherwise.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
       first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
       saved_config: returns the config where --config is not given, of the flags; None: there is none then.
@@ -72,6 +73,7 @@ class Command:
     required: Sequence[str] = ()
     positional: Sequence[str] = ()
     cpu_devices: int = 1
+    if_interrupted: str = ""
     less_memory: Callable[..., str] | None = None
     first_line: Callable[..., str] | None = None
     saved_config: Callable[..., object] = lambda flags: None
@@ -99,7 +101,7 @@ class Command:
         """Prints one line on stderr and returns the exit status."""
         from jaxgan.core.failures import explain, is_out_of_memory
 
-        advice = ""
+        advice = self.if_interrupted if isinstance(error, KeyboardInterrupt) else ""
         if parsed and self.less_memory and is_out_of_memory(error):
             advice = self.less_memory(error, *parsed)
         directory = parsed[0].workdir if parsed and "workdir" in parsed[0] else None

@@ -53,7 +53,13 @@ def saved_config(flags):
     return config
 
 
-@app.command(FLAGS, less_memory=less_memory, first_line=first_line, saved_config=saved_config)
+@app.command(
+    FLAGS,
+    if_interrupted="no step was under way, so nothing is lost: run the same command again",
+    less_memory=less_memory,
+    first_line=first_line,
+    saved_config=saved_config,
+)
 def main(flags, config) -> int | None:
     import jax
 
