@@ -1,4 +1,4 @@
-"""A few hundred images of your own: StyleGAN2 with ADA that begins with weights of other images (Karras et al. 2020b).
+"""A few hundred pictures of your own, of 256 pixels: StyleGAN2 with ADA, from other weights (Karras et al. 2020b).
 
     jaxgan train --config=finetune
 

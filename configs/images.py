@@ -1,4 +1,4 @@
-"""A thousand pictures of your own or more: StyleGAN2 with ADA (Karras et al. 2020b) on one accelerator.
+"""A thousand pictures of your own or more, of 32 to 256 pixels: StyleGAN2 with ADA (Karras et al. 2020b).
 
     jaxgan train --config=images
 

@@ -5,6 +5,7 @@ import sys
 
 import jaxgan
 from jaxgan.core.signals import ctrl_c_ends_at_once
+from jaxgan.core.words import nearest
 
 COMMANDS = {
     "train": "trains a GAN, or resumes its training",
@@ -33,7 +34,7 @@ def main() -> None:
     elif name in ("", "-h", "--help"):
         print(USAGE + "\n\njaxgan COMMAND --help lists its flags; jaxgan --version prints the version.")
     else:
-        print(f"error: {name}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: {name}: choose one of {', '.join(COMMANDS)}{nearest(name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -10,7 +10,7 @@ import traceback
 
 from ml_collections import ConfigDict
 
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, lookup, require
 from jaxgan.core.files import as_path
 
 _ROOT = pathlib.Path(__file__).parent
@@ -58,12 +58,12 @@ def config(name: str | os.PathLike) -> ConfigDict:
       >>> config("cifar").model.name
       'biggan'
     """
-    choices = f"choose one of {', '.join(packaged())}, or the path of a FILE.py"
-    require(isinstance(name, str | os.PathLike), "config", name, choices)
-    base, variant = split_variant(os.fspath(name))
-    file = as_path(base, "config", local=True) if base.endswith(".py") else packaged().get(base)
-    require(file is not None, "config", name, choices)
-    require(file.is_file(), "config", name, f"there is no such file; {choices}")
+    base, variant = split_variant(os.fspath(name)) if isinstance(name, str | os.PathLike) else (name, "")
+    if isinstance(base, str) and base.endswith(".py"):
+        file = as_path(base, "config", local=True)
+        require(file.is_file(), "config", name, "there is no such file")
+    else:
+        file = lookup(packaged(), base, "config", ", or the path of a FILE.py")
     before, nul, _ = file.read_bytes().partition(b"\0")
     line = before.count(b"\n") + 1
     require(not nul, f"{file}:{line}", nul, "must be text, without NUL bytes")

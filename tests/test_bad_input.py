@@ -473,7 +473,7 @@ evaluate --workdir={run} --metrics=prdc_cifar --num=5
 evaluate --workdir={run} --metrics=fd_infinity_cifar --num=5000
     --num=5000: fd_infinity_cifar takes at least 5001 fakes
 evaluate --workdir={run} --metrics=modes --protocol=A
-    --protocol=A: value should be one of <studiogan|mimicry|nvidia|compare_gan>
+    --protocol='A': choose one of studiogan, mimicry, nvidia, compare_gan
 evaluate --workdir={run} --metrics=modes --flips=so
     --flips=so: must be True or False
 evaluate --workdir={run} --metrics=modes --standing_batches=-1

@@ -112,9 +112,9 @@ def test_meanings_of_settings():
 def test_configs_are_listed(capsys):
     assert command("configs")([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines[::2]] == list(config_files.packaged())
+    assert [line.partition(":")[0] for line in lines if line[0] != " "] == list(config_files.packaged())
     sentence = "cifar_dcgan: CIFAR-10 with DCGAN (Radford et al. 2016), unconditional, as StudioGAN trains it."
-    assert lines[lines.index(sentence) + 1] == "    32x32, batch 64, 25,600 kimg; 0.05 EFLOP; FID 48.29, published"
+    assert lines[lines.index(sentence) + 1] == "    0.05 EFLOP; FID 48.29, published"
 
 
 @pytest.fixture
@@ -235,6 +235,15 @@ def test_failures_are_one_line_and_a_status(error, status, fails):
     assert ("interrupted" if status == 130 else "the run failed") in fails(main, [], status)
 
 
+def test_a_ctrl_c_before_the_first_step_says_that_nothing_is_lost(monkeypatch, fails):
+    def interrupted(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxgan.training.loop.train", interrupted)
+    line = fails(command("train"), ["--config=digits"], 130)
+    assert line == "error: interrupted; no step was under way, so nothing is lost: run the same command again\n"
+
+
 def test_a_ctrl_c_in_a_finaliser_is_not_lost(fails):
     """Python prints an exception that is raised there, and goes on."""
 
@@ -266,7 +275,8 @@ def python(*arguments, **options):
         (
             ["tarin"],
             2,
-            "error: tarin: choose one of train, report, explore, export, sample, evaluate, convert, configs, plan\n",
+            "error: tarin: choose one of train, report, explore, export, sample, evaluate, convert, configs, plan; "
+            "nearest: train\n",
         ),
     ],
 )
@@ -322,8 +332,8 @@ def test_importing_the_package_imports_nothing_that_takes_time():
     assert not {"jax", "numpy", "flax", "absl"} & set(python("-c", code, check=True).stdout.split())
 
 
-def test_train_speaks_before_it_imports_jax():
-    code = "import sys, jaxgan.commands.train; print(*sys.modules)"
+def test_a_command_speaks_before_it_imports_jax():
+    code = f"import sys, {', '.join(f'jaxgan.commands.{name}' for name in COMMANDS)}; print(*sys.modules)"
     assert not {"jax", "flax"} & set(python("-c", code, check=True).stdout.split())
 
 
@@ -353,8 +363,8 @@ def test_a_ctrl_c_while_libraries_are_imported_ends_the_command():
     with process, process.stderr as errors:
         assert "train --config=digits" in process.stdout.readline()  # the imports come next
         process.send_signal(signal.SIGINT)
-        assert errors.read() == ""
-    assert process.returncode == -signal.SIGINT
+        assert errors.read() == "error: interrupted before anything was done\n"
+    assert process.returncode == 130
 
 
 def test_warnings_are_lines_and_a_command_goes_on_when_nobody_reads_any_more():

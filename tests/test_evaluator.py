@@ -306,7 +306,7 @@ def test_a_generator_that_does_not_fit(generator):
         ),
         (("accuracy_cifar",), {"conditional": False}, "config.eval.metrics='accuracy_cifar': .* unconditional"),
         (("fd_cifar",), {"best_metric": "eval/fid"}, "best_metric='eval/fid': is not among .*: eval/fd_cifar$"),
-        (("kid_cifar",), {"best_metric": "eval/kid_cifar_std"}, "better: eval/kid_cifar$"),
+        (("kid_cifar",), {"best_metric": "eval/kid_cifar_std"}, "better: eval/kid_cifar; nearest: eval/kid_cifar$"),
         ((), {"best_metric": "eval/fid"}, "better: none is evaluated$"),
     ],
 )

@@ -8,7 +8,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import jaxgan
 from jaxgan.commands import sample
@@ -40,6 +40,13 @@ def test_a_film_has_its_frames_in_order(tmp_path, suffix, error):
     for frame, expected in zip(frames, smooth):
         assert abs(frame - expected).max() <= error
     assert [path.name for path in (tmp_path / "a").iterdir()] == [f"film{suffix}"]
+
+
+def test_a_gif_is_as_long_as_it_says(tmp_path):
+    """A frame takes whole hundredths of a second: 3, 4, 3, ... at 30 a second."""
+    films.save_film(tmp_path / "film.gif", films.Film((np.full((8, 8, 3), i, np.uint8) for i in range(30)), 30, 30.0))
+    with Image.open(tmp_path / "film.gif") as image:
+        assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) == 1000
 
 
 def test_mp4(tmp_path):
@@ -144,10 +151,10 @@ def test_a_timelapse(run):
         sample.main([f"--workdir={run}", "--timelapse", "--out=" + str(run / "t.webp"), "--seconds=3", "--fps=2"]) == 0
     )
     with Image.open(run / "t.webp") as image:
-        assert image.n_frames <= 8  # equal ones are one, which is shown longer
+        assert image.n_frames <= 6  # equal ones are one, which is shown longer
     film = films.timelapse(run, seconds=3.0, fps=2.0, images_per_step=64)
     levels = [frame[0, 0, 0] for frame in film.frames]
-    assert levels == [60, 60, 120, 120, 180, 180, 180, 180]  # the last one a second longer
+    assert levels == [60, 60, 120, 180, 180, 180]  # the last one a second longer
     assert film.count == len(levels)
     frames = list(films.timelapse(run, seconds=3.0, fps=1.0).frames)
     assert (frames[0] != 60).any()  # the words
@@ -160,10 +167,13 @@ def test_a_timelapse(run):
         (["--out=x.png", "--timelapse"], "--out='x.png': a film is of --interpolate or --timelapse"),
         (["--out=x.gif", "--sefa=3"], "--out='x.gif': a film is of"),
         (["--out=x.gif", "--timelapse", "--loop=3"], "--loop goes with --interpolate"),
-        (["--out=x.png", "--interpolate", "--fps=3"], "--fps goes with a film"),
-        (["--out=x.png", "--interpolate", "--loop=3"], "--loop goes with a film"),
-        (["--out=x.gif", "--interpolate", "--num=3"], "--num means nothing with --interpolate"),
-        (["--out=x.gif", "--interpolate", "--steps=3"], "--steps goes with --invert"),
+        (["--out=x.gif", "--timelapse", "--seed=3"], "--seed means nothing with --timelapse"),
+        (["--out=x.png", "--interpolate", "--fps=3"], "--fps goes with a film; --out=x.png is a picture"),
+        (["--out=x.png", "--loop=3"], "--loop goes with a film and --interpolate; --out=x.png is a picture"),
+        (["--out=x.gif", "--interpolate", "--num=3"], "--num goes with a picture; --out=x.gif is a film"),
+        (["--out=x.gif", "--interpolate", "--steps=3"], "--steps goes with a picture and --invert; --out=x.gif is"),
+        (["--out=x.png", "--extent=3"], "--extent goes with --sefa"),
+        (["--out=x.png", "--per_class", "--labels=1"], "--labels means nothing with --per_class"),
         (["--out=x.gif", "--timelapse"], "--workdir='nowhere': no run is there"),
     ],
 )
@@ -174,6 +184,14 @@ def test_wrong_requests(arguments, line, tmp_path, monkeypatch, capsys):
     assert line in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--step=1", "--sigma_rel=0.1"])
+def test_a_timelapse_loads_no_generator(run, flag, capsys):
+    assert sample.main([f"--workdir={run}", "--timelapse", f"--out={run}/t.gif", flag]) == 2
+    error = capsys.readouterr().err
+    assert flag.partition("=")[0] in error
+    assert "means nothing with --timelapse" in error
 
 
 @pytest.mark.parametrize(

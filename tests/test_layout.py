@@ -70,7 +70,7 @@ PACKAGES = {
     "wandb": {"training/trackers.py"},
     "filelock": {"core/files.py"},
     "gradio": {"sharing/page.py"},
-    "ml_collections": {"settings.py", "config_files.py", "commands/app.py"},
+    "ml_collections": {"settings.py", "config_files.py", "commands/app.py", "gan/recipe.py", "training/loop.py"},
     "tensorflow": set(),
     "torch": set(),
 }

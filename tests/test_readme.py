@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import pathlib
 import re
+import runpy
 import shlex
 import tomllib
 
@@ -285,6 +286,13 @@ def test_api_reference_has_the_whole_face():
     assert sorted(name for _, name in entries) == sorted({*jaxgan.__all__} - {"__version__"})
     for module, name in entries:
         assert getattr(importlib.import_module(module), name) is getattr(jaxgan, name)
+
+
+def test_words_of_inline_code_are_marked_and_blocks_are_not():
+    mark = runpy.run_path(ROOT / "tools/whole_words.py")["on_page_content"]
+    block = "<pre><span></span><code>jaxgan configs</code></pre>"
+    marked = "<code><span>jaxgan</span> <span>--version</span></code>"
+    assert mark(f"<p><code>jaxgan --version</code></p>{block}") == f"<p>{marked}</p>{block}"
 
 
 def test_every_warning_is_explained():

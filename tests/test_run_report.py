@@ -41,7 +41,7 @@ def make_run(workdir, seed=0, lr=2e-4, lines=60, data_name="cifar10", name="red"
     config.seed, config.train_kimg, config.sample.grid, config.data.name = seed, 640.0, GRID, data_name
     config.optim_g.lr = lr
     config.eval.metrics = ("fd_cifar",)
-    workdir.mkdir()
+    workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(to_json(config))
     spec = DataSpec(SIZE, 3, len(NAMES), 50_000, "", (name, *NAMES[1:]))
     (workdir / "data.json").write_text(json.dumps(spec._asdict()))
@@ -180,10 +180,10 @@ def test_a_page_holds_all_of_it(tmp_path, capsys):
 
 def test_many_runs_fit_into_one_page(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "LIMIT", 3e5)
-    runs = [make_run(tmp_path / f"run{i}", seed=i) for i in range(3)]
+    runs = [make_run(tmp_path / name, seed=i) for i, name in enumerate(("a/run", "b/run", "b/other"))]
     page.write(tmp_path / "out/all.html", runs)
     assert (tmp_path / "out/all.html").stat().st_size < 3e5
-    assert [run["name"] for run in data_of(tmp_path / "out/all.html")] == ["run0", "run1", "run2"]
+    assert [run["name"] for run in data_of(tmp_path / "out/all.html")] == ["a/run", "b/run", "other"]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,7 @@ def test_many_runs_fit_into_one_page(tmp_path, monkeypatch):
         (["nowhere"], "no run is there (no config.json)"),
         (["a", "b"], "--out='': name a FILE.html"),
         (["a", "--out=a.png"], "--out='a.png': name a FILE.html"),
+        (["a", "a", "--out=a.html"], "is named twice; once is enough"),
     ],
 )
 def test_wrong_requests(arguments, line, tmp_path, monkeypatch, capsys):

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import difflib
 import errno
 import functools
 import inspect
@@ -25,6 +24,7 @@ import jaxgan
 from jaxgan import config_files
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.signals import ctrl_c_ends_at_once, ctrl_c_raises, no_lost_ctrl_c
+from jaxgan.core.words import nearest
 
 # JAX and what imports it takes a second: functions import it, so that a command can say something before.
 
@@ -61,7 +61,8 @@ class Command:
       flags: what the command accepts, as absl defines it; a call parses a copy.
       required: flags that have to be given.
       positional: flags whose values may be words without a name, in this order; one that is a list takes all the rest.
-      cpu_devices: into how many devices a process of its own divides the CPU.
+      cpu_devices: into how many devices a process of its own divides the CPU; 0: it needs none, and no JAX.
+      if_interrupted: what a Ctrl-C means that is not answered otherwise.
       less_memory: says what takes less memory, of the error and the function's arguments, where it did not suffice.
       first_line: returns what is printed before anything that takes time, of the flags and the settings as typed.
       saved_config: returns the config where --config is not given, of the flags; None: there is none then.
@@ -72,6 +73,7 @@ class Command:
     required: Sequence[str] = ()
     positional: Sequence[str] = ()
     cpu_devices: int = 1
+    if_interrupted: str = ""
     less_memory: Callable[..., str] | None = None
     first_line: Callable[..., str] | None = None
     saved_config: Callable[..., object] = lambda flags: None
@@ -99,7 +101,7 @@ class Command:
         """Prints one line on stderr and returns the exit status."""
         from jaxgan.core.failures import explain, is_out_of_memory
 
-        advice = ""
+        advice = self.if_interrupted if isinstance(error, KeyboardInterrupt) else ""
         if parsed and self.less_memory and is_out_of_memory(error):
             advice = self.less_memory(error, *parsed)
         directory = parsed[0].workdir if parsed and "workdir" in parsed[0] else None
@@ -239,6 +241,8 @@ def _speak_in_lines() -> None:
 
 def _prepare_process(cpu_devices: int) -> None:
     """Sets what holds for the whole of a process: the compilation cache, the allocator, the devices of a CPU."""
+    if not cpu_devices:
+        return
     import jax
 
     from jaxgan.core import compilation_cache, memory
@@ -306,5 +310,4 @@ def _explain(error: Exception, known_flags: flags.FlagValues) -> str:
         setting, _, reason = str(error).removeprefix("flag ").partition(": ")
         kinds = {"int()": "must be a whole number", "to float": "must be a number", "-boolean": "must be True or False"}
         return f"{setting}: {next((right for sign, right in kinds.items() if sign in reason), reason)}"
-    near = ", ".join(f"--{name}" for name in difflib.get_close_matches(error.flagname, list(known_flags)))
-    return f"--{error.flagname} does not exist" + f"; nearest: {near}" * bool(near)
+    return f"--{error.flagname} does not exist{nearest(error.flagname, known_flags, '--')}"

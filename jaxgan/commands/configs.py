@@ -1,4 +1,4 @@
-"""Lists the packaged configs, with their size, length, cost and score: jaxgan configs
+"""Lists the packaged configs, with their cost and score: jaxgan configs
 
 jaxgan train --config=NAME --settings lists all settings of one, and --dry_run says what it would take.
 """
@@ -7,15 +7,12 @@ from absl import flags
 
 from jaxgan import config_files
 from jaxgan.commands import app
-from jaxgan.core.shapes import size_in_words
 
 FLAGS = flags.FlagValues()
 
 
-@app.command(FLAGS)
+@app.command(FLAGS, cpu_devices=0)
 def main(flags) -> None:
     for name, file in config_files.packaged().items():
-        config, (sentence, cost, score) = config_files.config(name), config_files.describe(file)
-        print(f"{name}: {sentence}")
-        size = size_in_words(config.data.image_size)
-        print(f"    {size}, batch {config.batch_size}, {config.train_kimg:,g} kimg" + f"; {cost}; {score}" * bool(cost))
+        sentence, cost, score = config_files.describe(file)
+        print(f"{name}: {sentence}" + f"\n    {cost}; {score}" * bool(cost))

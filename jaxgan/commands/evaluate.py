@@ -12,9 +12,8 @@ Prints a table and a line of JSON, both with the protocol. With --workdir the li
 from absl import flags
 
 from jaxgan.commands import app
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, require, require_choice
 from jaxgan.core.files import as_path, is_remote
-from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Run, checkpoint directory or checkpoint whose EMA generator to score.", FLAGS)
@@ -23,7 +22,7 @@ flags.DEFINE_string(
     "reals", None, "DIR, FILE.npz, .zip, .tar or data set to compare with; the run's own if not given.", FLAGS
 )
 flags.DEFINE_list("metrics", None, "Names of metrics; the run's own if not given.", FLAGS)
-flags.DEFINE_enum("protocol", "nvidia", list(PROTOCOLS), "Choices of a code base to compare with.", FLAGS)
+flags.DEFINE_string("protocol", "nvidia", "That of a code base: nvidia, studiogan, mimicry or compare_gan.", FLAGS)
 flags.DEFINE_string("step", None, "A number, newest, best (by config.checkpoint.best_metric) or all.", FLAGS)
 flags.DEFINE_float("sigma_rel", None, "Post-hoc EMA: its relative std; see config.ema.posthoc.", flag_values=FLAGS)
 flags.DEFINE_integer("num", None, "How many fakes; with --images all if not given.", 2, flag_values=FLAGS)
@@ -44,8 +43,9 @@ flags.DEFINE_string("save_reference", None, "FILE.npz for mu and sigma of the re
 
 @app.command(FLAGS, cpu_devices=2)  # one works while the other is in what XLA does on one core: 1.2 times as fast
 def main(flags) -> None:
-    from jaxgan.evaluation import report
+    from jaxgan.evaluation import PROTOCOLS, Protocol, report
 
+    require_choice("--protocol", flags.protocol, PROTOCOLS)
     alone = bool(flags.save_reference and flags.reals and not flags.workdir and not flags.images)
     if not alone and bool(flags.workdir) == bool(flags.images):
         raise ConfigError("give either --workdir=RUN or --images=DIR|FILE.npz")

@@ -1,5 +1,7 @@
 """What `jaxgan sample` draws where --out is a film: flags, and one call each."""
 
+import itertools
+
 from absl import flags
 
 from jaxgan.core.errors import ConfigError, require
@@ -20,20 +22,24 @@ FILMS = {
 
 def choose(flags, sheets: dict) -> tuple[str, dict]:
     """Returns what the flags ask for, and its table; raises a ConfigError for flags that do not go together."""
-    tables = (sheets, FILMS)[:: -1 if flags.out.endswith((".mp4", ".webp", ".gif")) else 1]
-    takers = [(mode, names) for table in tables for mode, (_, names) in table.items()]
-    mode, *more = dict.fromkeys(name for name, _ in takers if name and flags[name].value) or [""]
+    tables = {"a picture": sheets, "a film": FILMS}
+    here = "a film" if flags.out.endswith((".mp4", ".webp", ".gif")) else "a picture"
+    takers = {(kind, mode): names for kind, table in tables.items() for mode, (_, names) in table.items()}
+    mode, *more = dict.fromkeys(mode for _, mode in takers if mode and flags[mode].value) or [""]
     if more:
         raise ConfigError(f"--{mode} and --{more[0]}: give one of them")
     right = f"a film is of --{' or --'.join(FILMS)}, and FILE.mp4, FILE.webp or FILE.gif"
-    require(mode in tables[0], "--out", flags.out, right)
-    for name in dict.fromkeys(name for _, names in takers for name in names):
-        if flags[name].present and name not in tables[0][mode][1]:
-            taker = next(other for other, names in takers if name in names)
-            what = "a picture" if tables[0] is FILMS else "a film"
-            goes = f"goes with {what}" if taker == mode else f"goes with --{taker}"
-            raise ConfigError(f"--{name} {goes if taker else f'means nothing with --{mode}'}")
-    return mode, tables[0]
+    require(mode in tables[here], "--out", flags.out, right)
+    for name in dict.fromkeys(itertools.chain(*takers.values())):
+        if flags[name].present and name not in takers[here, mode]:
+            kinds, modes = map(set, zip(*(taker for taker, names in takers.items() if name in names), strict=True))
+            alone = f"--{modes.pop()}" if len(modes) == 1 else ""
+            if here not in kinds:
+                goes = f"goes with {kinds.pop()}{f' and {alone}' * bool(alone)}; --out={flags.out} is {here}"
+            else:
+                goes = f"goes with {alone}" if alone else f"means nothing with --{mode}"
+            raise ConfigError(f"--{name} {goes}")
+    return mode, tables[here]
 
 
 def write(flags, mode: str, load) -> str:
@@ -53,7 +59,10 @@ def write(flags, mode: str, load) -> str:
     else:
         file = as_path(flags.workdir, "--workdir", local=True) / "config.json"
         require(file.is_file(), "--workdir", flags.workdir, "no run is there (no config.json)")
+        for name in ("step", "sigma_rel"):
+            right = "means nothing with --timelapse, which shows the grids of a run"
+            require(not flags[name].present, f"--{name}", flags[name].value, right)
         film = films.timelapse(flags.workdir, images_per_step=images_per_step(from_dict(read_json(file))), **options)
         what = f"the training in {flags.workdir}"
     films.save_film(flags.out, film)
-    return f"{film.count} frames of {what} in {as_path(flags.out)}"
+    return f"{film.count / film.fps:.3g} s, {film.count} frames, of {what} in {as_path(flags.out)}"

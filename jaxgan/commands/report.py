@@ -8,6 +8,7 @@ from absl import flags
 from jaxgan.commands import app
 from jaxgan.core.errors import require
 from jaxgan.core.files import as_path
+from jaxgan.core.words import counted
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("runs", None, "Workdirs, also without --runs=.", FLAGS)
@@ -23,4 +24,4 @@ def main(flags) -> None:
     runs = [as_path(run, "RUN", local=True) for run in flags.runs]
     out = as_path(flags.out or runs[0] / "report.html", "--out", local=True, new=True)
     page.write(out, runs)
-    print(f"{len(runs)} run{'s' * (not one)} in {out}, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{counted(len(runs), 'run')} in {out}, {out.stat().st_size / 1e6:.1f} MB")

@@ -21,6 +21,7 @@ flags.DEFINE_integer("processes", 0, "How many processes train together; 1: this
 flags.DEFINE_integer("process_id", -1, "Which of them this is, from 0.", flag_values=FLAGS)
 flags.DEFINE_integer("heartbeat", 8, "Seconds of silence after which a process counts as lost.", flag_values=FLAGS)
 flags.DEFINE_bool("dry_run", False, "Check the settings and print what the run takes; write nothing.", FLAGS)
+AGAIN = "no step was under way, so nothing is lost: run the same command again"
 
 
 def less_memory(error, flags, config) -> str:
@@ -53,7 +54,7 @@ def saved_config(flags):
     return config
 
 
-@app.command(FLAGS, less_memory=less_memory, first_line=first_line, saved_config=saved_config)
+@app.command(FLAGS, less_memory=less_memory, first_line=first_line, saved_config=saved_config, if_interrupted=AGAIN)
 def main(flags, config) -> int | None:
     import jax
 

@@ -6,6 +6,7 @@ import functools
 import glob
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -23,13 +24,19 @@ def keep_compiled() -> None:
     """
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory("xla")))
-    show = warnings.showwarning
-    if show.__qualname__.startswith(keep_compiled.__name__):  # it is called anew by each run of a process
-        return
+    if not isinstance(warnings.showwarning, _RemovesDamaged):  # each run of a process comes here
+        warnings.showwarning = _RemovesDamaged(warnings.showwarning)
 
-    def remove_damaged(message, *args, **kwargs):
+
+class _RemovesDamaged:
+    """Shows warnings as before, but removes the entries of the cache that they call damaged, and says so."""
+
+    def __init__(self, show: Callable):
+        self._show = show
+
+    def __call__(self, message, *args, **kwargs) -> None:
         if not (found := _PROBLEM.match(str(message))):
-            return show(message, *args, **kwargs)
+            return self._show(message, *args, **kwargs)
         action, program, reason = found.groups()
         directory = jax.config.jax_compilation_cache_dir
         for entry in Path(directory).glob(f"{glob.escape(program)}-*"):
@@ -37,8 +44,6 @@ def keep_compiled() -> None:
                 entry.unlink()
         what = {"reading": "damaged, so it is compiled anew", "writing": "not kept"}[action]
         announce(f"compiled program {program} in {directory}: {what} ({' '.join(reason.split())})")
-
-    warnings.showwarning = remove_damaged
 
 
 @functools.cache

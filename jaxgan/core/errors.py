@@ -5,7 +5,9 @@ import inspect
 import math
 import numbers
 import textwrap
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
+
+from jaxgan.core.words import nearest
 
 
 class ConfigError(ValueError):
@@ -96,12 +98,29 @@ def function_name(function) -> str:
     return getattr(function, "__qualname__", type(function).__name__)
 
 
-def lookup(table: Mapping, name, setting: str):
-    """Returns table[name], or raises a ConfigError that lists the choices.
+def require_choice(setting: str, value, known: Collection, other: str = "") -> None:
+    """Raises a ConfigError that lists the choices, and the nearest ones, unless `value` is one.
+
+    Args:
+      setting, value: as in `require`.
+      known: the choices.
+      other: what would be right too, such as ", or a path".
+
+    Example:
+      >>> require_choice("config.optim_g.name", "adm", ["adam", "sgd"])
+      Traceback (most recent call last):
+      jaxgan.core.errors.ConfigError: config.optim_g.name='adm': choose one of adam, sgd; nearest: adam
+    """
+    good = isinstance(value, Hashable) and value in known
+    require(good, setting, value, f"choose one of {', '.join(map(str, known))}{other}{nearest(value, known)}")
+
+
+def lookup(table: Mapping, name, setting: str, other: str = ""):
+    """Returns table[name], or raises the ConfigError of `require_choice`.
 
     Example:
       >>> lookup({"adam": 1, "sgd": 2}, "adam", "config.optim_g.name")
       1
     """
-    require(isinstance(name, Hashable) and name in table, setting, name, f"choose one of {', '.join(map(str, table))}")
+    require_choice(setting, name, table, other)
     return table[name]

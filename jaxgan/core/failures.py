@@ -36,7 +36,7 @@ def explain(error: BaseException, directory: str | os.PathLike | None = None, ad
     Args:
       error: any exception.
       directory: of the run, for the file; see `write_traceback`.
-      advice: what takes less memory, for where it did not suffice.
+      advice: what to do about it.
 
     Example:
       >>> explain(ConfigError("--num=0: must be 1 or above"))
@@ -45,7 +45,7 @@ def explain(error: BaseException, directory: str | os.PathLike | None = None, ad
     directory = Path(directory) if directory else None
     kind = next(kind for kind in KINDS if kind.includes(error))
     line = " ".join(kind.says(error, directory).split())
-    if advice and is_out_of_memory(error):
+    if advice:
         line += f"; {advice}"
     if kind.has_traceback(error):
         file = write_traceback(error, directory)

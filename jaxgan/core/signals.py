@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -10,14 +11,20 @@ from collections.abc import Callable, Iterator
 
 
 def ctrl_c_ends_at_once() -> None:
-    """Lets a Ctrl-C end this process without an exception, which an import does not always survive."""
+    """Lets a Ctrl-C end this process with a line, and without an exception, which an import does not always survive."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as after nohup
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame) -> None:
+    with contextlib.suppress(OSError):  # a daemon may have closed it
+        os.write(2, b"error: interrupted before anything was done\n")  # print may be what is interrupted
+    os._exit(128 + number)
 
 
 def ctrl_c_raises() -> None:
     """Ends what `ctrl_c_ends_at_once` began."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+    if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,10 +1,12 @@
 """Images in memory: numpy arrays, or an .npz file of them."""
 
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from jaxgan.core.errors import ConfigError, require, require_whole
@@ -36,8 +38,8 @@ class ArrayDataset:
 
     def __init__(
         self,
-        images,
-        labels=None,
+        images: np.ndarray,
+        labels: ArrayLike | None = None,
         num_classes: int | None = None,
         class_names: Sequence[str] = (),
         alpha: str | None = "white",
@@ -70,7 +72,7 @@ class ArrayDataset:
         self.image_shape = self.images.shape[1:]
 
     @classmethod
-    def from_npz(cls, path, setting: str = "path", alpha: str | None = "white") -> "ArrayDataset":
+    def from_npz(cls, path: str | os.PathLike, setting: str = "path", alpha: str | None = "white") -> "ArrayDataset":
         """Returns the data set in an .npz file: `images` (or `arr_0`), and `labels` (or `arr_1`) if there are any.
 
         Args:
@@ -100,7 +102,7 @@ class ArrayDataset:
     def __len__(self):
         return len(self.images)
 
-    def get(self, indices):
+    def get(self, indices: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         return np.take(self.images, indices, axis=0), np.take(self.labels, indices)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxgan.core.errors import is_whole, require, require_whole
 from jaxgan.core.memory import require_memory
+from jaxgan.core.parallel import Devices
 from jaxgan.data.spec import Dataset, read, require_members
 
 READ_AT_ONCE = 1024  # images
@@ -95,8 +96,8 @@ class Batches:
 
     Args:
       dataset: any `Dataset`.
-      recipe: anything with `batch_size` (global), `real_batches_per_step`, `image_shape` and `num_classes`, such as a
-        `Recipe`.
+      recipe (Recipe): anything with `batch_size` (global), `real_batches_per_step`, `image_shape` and `num_classes`,
+        such as a `Recipe`.
       devices: the `Devices` that the step runs on; of several processes each makes the share of its own devices.
         None: for a step without axes of devices and dispatch, such as `jax.jit(train_step)`; each item is then of one
         step, images uint8 [n, b, H, W, C] and labels int32 [n, b], on the default device.
@@ -118,7 +119,7 @@ class Batches:
         self,
         dataset: Dataset,
         recipe,
-        devices,
+        devices: Devices | None,
         *,
         seed: int = 0,
         first_step: int = 0,

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxgan.core.errors import ConfigError, require, require_finite, require_whole
+from jaxgan.core.errors import ConfigError, require, require_choice, require_finite, require_whole
 from jaxgan.core.files import as_path
 from jaxgan.core.shapes import check_image_size, height_width
 from jaxgan.data.arrays import LARGEST_LABEL, ArrayDataset, converted
@@ -119,7 +119,7 @@ def check_source(data_config, conditional: bool = False) -> None:
     name, directory = data_config.name, data_config.dir
     check_image_size(data_config.image_size, "config.data.image_size")
     require_finite("config.data.cache_gb", data_config.cache_gb, 0)
-    require(data_config.crop in CROPS, "config.data.crop", data_config.crop, f"choose one of {', '.join(CROPS)}")
+    require_choice("config.data.crop", data_config.crop, CROPS)
     channels = data_config.channels
     require(channels in ("auto", 1, 3, 4), "config.data.channels", channels, "choose auto, 1, 3 or 4")
     check_colour(data_config.alpha, "config.data.alpha")

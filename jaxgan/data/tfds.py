@@ -4,7 +4,6 @@ tfds reads sets in its format array_record without TensorFlow, but needs it to p
 """
 
 import contextlib
-import difflib
 import functools
 import io
 import logging
@@ -21,6 +20,7 @@ from jaxgan.core import files
 from jaxgan.core.errors import ConfigError, RunFailed
 from jaxgan.core.files import as_path
 from jaxgan.core.shapes import height_width, size_in_words
+from jaxgan.core.words import nearest
 from jaxgan.data.arrays import ArrayDataset
 from jaxgan.data.decoding import DECODING_VERSION, StreamingDataset, open_source
 from jaxgan.data.image_file import Form, decode_image
@@ -188,10 +188,9 @@ def find_builder(name: str, other_names: tuple[str, ...], root: Path):
         raise ConfigError(f"config.data.name={name!r}: {_TAKES_TENSORFLOW}") from error
     except ValueError as error:
         known = [*tfds.list_builders(with_community_datasets=False), *other_names]
-        near = difflib.get_close_matches(name, known)
-        hint = f"nearest: {', '.join(near)}; " if near else ""
-        hint += "one of your own must be in jaxgan.DATASETS first"
-        raise ConfigError(f"config.data.name={name!r}: {_first_line(error).rstrip('.')}; {hint}") from error
+        missing = f"{_first_line(error).rstrip('.')}{nearest(name, known)}"
+        right = "one of your own must be in jaxgan.DATASETS first"
+        raise ConfigError(f"config.data.name={name!r}: {missing}; {right}") from error
 
 
 def _download_and_prepare(builder, downloads: Path, data_config) -> None:

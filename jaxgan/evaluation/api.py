@@ -8,6 +8,7 @@ import numpy as np
 from jaxgan.core.errors import lookup, require
 from jaxgan.core.files import as_path
 from jaxgan.core.processes import require_devices
+from jaxgan.core.words import nearest
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, open_images
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
@@ -25,7 +26,7 @@ def evaluate(
     weights: dict[str, str] | None = None,
     batch_size: int = 64,
     show_progress: bool = True,
-    **changes,
+    **changes: int | str | bool,
 ) -> dict[str, float]:
     """Returns the values of metrics, by their results' names.
 
@@ -54,7 +55,8 @@ def evaluate(
     require_devices()
     whole = lookup(PROTOCOLS, protocol, "protocol")
     for name, value in changes.items():
-        require(name in Protocol._fields, name, value, f"choose one of {', '.join(Protocol._fields)}")
+        right = f"choose one of {', '.join(Protocol._fields)}{nearest(name, Protocol._fields)}"
+        require(name in Protocol._fields, name, value, right)
     fakes = generator_or_images
     if not isinstance(fakes, Generator):
         fakes = _as_dataset(fakes, "generator_or_images")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxgan.core.errors import is_whole, lookup, require, require_whole
+from jaxgan.core.words import nearest
 from jaxgan.evaluation.features import FeatureSet
 from jaxgan.evaluation.metrics.classes import check_label_range, class_accuracy, class_balance
 from jaxgan.evaluation.metrics.frechet import (
@@ -307,5 +308,5 @@ def check_metrics(
     if best_metric:
         known = {f"eval/{key}" for key in _directions(names)}
         choices = ", ".join(sorted(known)) or "none is evaluated"
-        right = f"is not among the results that say which checkpoint is better: {choices}"
+        right = f"is not among the results that say which checkpoint is better: {choices}{nearest(best_metric, known)}"
         require(best_metric in known, setting("best_metric"), best_metric, right)

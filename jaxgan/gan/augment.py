@@ -17,6 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgan.core import rng
 from jaxgan.core.errors import function_name, require, require_finite, require_function
@@ -138,11 +139,11 @@ class Augmentation:
         """The running scalars that a state has for it, as they begin."""
         return {"p": self.p.start} if self.adaptive else {}
 
-    def strength(self, running: dict, images_seen) -> jax.Array:
+    def strength(self, running: dict, images_seen: ArrayLike) -> jax.Array:
         """Returns the present p."""
         return running["p"] if self.adaptive else self.p(images_seen)
 
-    def adapt(self, running: dict, real_sign, images) -> dict:
+    def adapt(self, running: dict, real_sign: ArrayLike, images: ArrayLike) -> dict:
         """Returns the running scalars after `images` more images, p within [0, 1].
 
         p rises or falls by images / (1000 speed_kimg), as `real_sign`, the mean of sign(D(real)) over these images and

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import flax.struct
 import jax
 import optax
+from jax.typing import ArrayLike
 
 from jaxgan.core.errors import require
 from jaxgan.gan.schedules import Schedule, as_schedule
@@ -44,15 +45,17 @@ class Optimizer:
             right = "give a Schedule or a number"
             require(isinstance(schedule, Schedule), f"Optimizer.scalars[{name!r}]", schedule, right)
 
-    def values(self, images_seen) -> dict[str, jax.Array]:
+    def values(self, images_seen: ArrayLike) -> dict[str, jax.Array]:
         """Returns the scalars after so many real images."""
         return {name: schedule(images_seen) for name, schedule in self.scalars.items()}
 
-    def init(self, params) -> optax.OptState:
+    def init(self, params: optax.Params) -> optax.OptState:
         """Returns the state before the first update."""
         return self._made(0).init(params)
 
-    def update(self, grads, opt_state, params, images_seen) -> tuple:
+    def update(
+        self, grads: optax.Updates, opt_state: optax.OptState, params: optax.Params, images_seen: ArrayLike
+    ) -> tuple[optax.Updates, optax.OptState]:
         """Returns what to add to the parameters, and the new state."""
         return self._made(images_seen).update(grads, opt_state, params)
 
@@ -60,7 +63,7 @@ class Optimizer:
         """Returns whether the parameter at a path, such as "conv_0a/kernel", stays as it is."""
         return any(f"{path}/".startswith(f"{frozen}/") for frozen in self.frozen)
 
-    def keep_frozen(self, new, old):
+    def keep_frozen(self, new: optax.Params, old: optax.Params) -> optax.Params:
         """Returns the tree `new`, such as parameters or gradients, with the frozen leaves of `old`."""
         return jax.tree.map(lambda label, n, o: o if label == "frozen" else n, self._labels(new), new, old)
 

@@ -8,8 +8,9 @@ import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
-from jaxgan.core.errors import ConfigError, is_finite, lookup, require, require_function, require_whole
+from jaxgan.core.errors import ConfigError, is_finite, lookup, require, require_choice, require_function, require_whole
 from jaxgan.core.shapes import as_image_size, height_width
 from jaxgan.data import DataSpec
 from jaxgan.gan.augment import AUGMENTATIONS, Augmentation
@@ -173,7 +174,7 @@ class Recipe:
         return self.replace(axis_name=axis_name, **nets)
 
 
-def recipe_from_config(config, data: DataSpec | None = None) -> Recipe:
+def recipe_from_config(config: ConfigDict, data: DataSpec | None = None) -> Recipe:
     """Returns the recipe that a config describes.
 
     Args:
@@ -245,7 +246,7 @@ def make_nets(config, data: DataSpec | None = None) -> tuple[BaseGenerator, Base
     conditioning = model.conditioning
     right = "takes classes; set config.model.conditional=True"
     known = ("projection", *CLASS_LOSSES)
-    require(conditioning in known, "config.model.conditioning", conditioning, f"choose one of {', '.join(known)}")
+    require_choice("config.model.conditioning", conditioning, known)
     require(model.conditional or conditioning == "projection", "config.model.conditioning", conditioning, right)
     generator = make_generator(config, data)
     discriminator = _make_net(config, data, "d", dict(conditioning=conditioning, san=model.san))

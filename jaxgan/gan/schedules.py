@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxgan.core.errors import require
+from jaxgan.core.errors import require, require_choice
 
 LARGEST = 3.4e38  # of float32, what numbers of a recipe are on a device
 SHAPES = ("constant", "linear", "cosine", "inverse sqrt")
@@ -47,7 +47,7 @@ class Schedule:
     warms_up: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __post_init__(self):
-        require(self.shape in SHAPES, "Schedule.shape", self.shape, f"choose one of {', '.join(SHAPES)}")
+        require_choice("Schedule.shape", self.shape, SHAPES)
         for name in ("start", "end", "over", "warmup"):
             number = getattr(self, name)
             bad = number is None or isinstance(number, str) or (isinstance(number, float) and math.isnan(number))

@@ -117,7 +117,9 @@ def mix_classes(variables: dict, num_classes: int, first: int, second: int, shar
 
 
 def timelapse(workdir, *, seconds=10.0, fps=30.0, images_per_step: int = 0) -> Film:
-    """Returns a film of the grids that a run has drawn, the newest for a second longer, with kimg and step in a corner.
+    """Returns a film of the grids that a run has drawn, with kimg and step in a corner.
+
+    The newest one stays for a second longer, or half of the film if that is less.
 
     Args:
       workdir: a run.
@@ -132,15 +134,16 @@ def timelapse(workdir, *, seconds=10.0, fps=30.0, images_per_step: int = 0) -> F
     size = _size(paths[-1]) if paths else None
     paths = [path for path in paths if _size(path) == size]
     require(len(paths) > 1, "workdir", str(workdir), "holds no two grids of samples (samples/*kimg.png)")
-    shown = np.minimum(np.arange(count) * len(paths) // count, len(paths) - 1)
+    moving = count - min(round(fps), count // 2)
+    shown = np.minimum(np.arange(count) * len(paths) // moving, len(paths) - 1)
 
     def frames() -> Iterator[np.ndarray]:
-        for i in [*shown, *[len(paths) - 1] * round(fps)]:
+        for i in shown:
             kimg = float(paths[i].stem.removesuffix("kimg"))
             step = f"step {round(1e3 * kimg / images_per_step):,} \u00b7 " if images_per_step else ""
             yield _labelled(paths[i], f"{step}{kimg:,.1f} kimg")
 
-    return Film(frames(), count + round(fps), fps)
+    return Film(frames(), count, fps)
 
 
 def _count(seconds: float, fps: float) -> int:
@@ -247,9 +250,10 @@ def _write_webp(path: Path, film: Film) -> None:
 def _write_gif(path: Path, film: Film) -> None:
     from PIL import GifImagePlugin, Image
 
-    hundredths = max(2, round(100 / film.fps))  # browsers slow down what is faster
+    ends = [round(100 * i / film.fps) for i in range(film.count + 1)]  # of the frames, in hundredths of a second
     with path.open("wb") as file:
         for i, frame in enumerate(film.frames):
+            hundredths = max(2, ends[i + 1] - ends[i])  # browsers slow down what is faster
             image = Image.fromarray(frame).quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
             if not i:
                 file.write(b"".join(GifImagePlugin.getheader(image.copy(), info={"loop": 0})[0]))

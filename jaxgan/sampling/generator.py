@@ -1,7 +1,6 @@
 """A trained generator, ready to sample: the pure functions, and the class `Generator` that is built on them."""
 
 import dataclasses
-import difflib
 import math
 import reprlib
 from typing import Any
@@ -10,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxgan.core import rng
 from jaxgan.core.errors import ConfigError, is_finite, require, require_finite, require_whole
@@ -17,6 +17,7 @@ from jaxgan.core.memory import require_memory
 from jaxgan.core.parallel import first_replica
 from jaxgan.core.rng import Stream
 from jaxgan.core.shapes import height_width
+from jaxgan.core.words import nearest
 from jaxgan.data.pixels import to_uint8
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import TrainState
@@ -113,7 +114,7 @@ class Generator:
         require_whole("batch_size", self.batch_size, 1)
 
     @classmethod
-    def from_state(cls, recipe, state, **fields) -> "Generator":
+    def from_state(cls, recipe: Recipe, state: TrainState, **fields: Any) -> "Generator":
         """Returns the EMA generator of a training state, on this process's first device.
 
         Its variables are copied, so that it outlives the next step, which donates the state's.
@@ -173,7 +174,9 @@ class Generator:
         samples = (_draw_latents(seed, self.z_dim, self.num_classes, i) for i in index)
         return dataclasses.replace(self, variables=standing_statistics(self.module, self.variables, samples))
 
-    def sample(self, n: int, seed: int = 0, labels=None, truncation: float | None = None) -> np.ndarray:
+    def sample(
+        self, n: int, seed: int = 0, labels: ArrayLike | None = None, truncation: float | None = None
+    ) -> np.ndarray:
         """Returns n images, uint8 [n, H, W, C]; image i depends on (seed, i) and its label only.
 
         Args:
@@ -190,7 +193,9 @@ class Generator:
         """
         return self.generate(*self.inputs(n, seed, labels, truncation))
 
-    def inputs(self, n: int, seed: int = 0, labels=None, truncation: float | None = None):
+    def inputs(
+        self, n: int, seed: int = 0, labels: ArrayLike | None = None, truncation: float | None = None
+    ) -> tuple[jax.Array, ArrayLike, jax.Array, float | None]:
         """Returns what `generate` makes the images of `sample` from: latents, labels, noise keys and psi."""
         psi, bound = self._truncation(truncation)
         z, drawn, keys = self.latents(n, seed, bound)
@@ -203,7 +208,7 @@ class Generator:
         """
         return self._draw(n, seed, self.num_classes, bound)
 
-    def labels(self, n: int, seed: int = 0, among=None) -> np.ndarray:
+    def labels(self, n: int, seed: int = 0, among: ArrayLike | None = None) -> np.ndarray:
         """Draws the labels of samples 0 .. n - 1, int32 [n].
 
         `among` [m], such as the labels of a data set, is what they are drawn from; None: uniformly from all classes.
@@ -215,7 +220,7 @@ class Generator:
         choices = np.arange(self.num_classes) if among is None else np.asarray(among)
         return choices[np.asarray(self._draw(n, seed, len(choices))[1])].astype(np.int32)
 
-    def check_labels(self, labels) -> np.ndarray:
+    def check_labels(self, labels: ArrayLike) -> np.ndarray:
         """Returns one class, or many, as an array int32; a ConfigError where this generator does not have them.
 
         Text is the name of a class or, if no class is called so, its number.
@@ -240,9 +245,8 @@ class Generator:
             return self.class_names.index(name)
         if name.strip().isdecimal():
             return int(name)
-        near = ", ".join(difflib.get_close_matches(name, self.class_names) or self.class_names[:3])
-        hint = f"there is no class {str(name)!r}; nearest: {near}; " if near else ""
-        raise ConfigError(f"labels={_shown(labels)}: {hint}{right}")
+        missing = f"there is no class {str(name)!r}{nearest(name, self.class_names)}; " * bool(self.class_names)
+        raise ConfigError(f"labels={_shown(labels)}: {missing}{right}")
 
     def class_columns(self, rows: int, columns: int) -> np.ndarray:
         """Returns the labels of a grid with a class in each column, int [rows * columns]; they repeat if need be."""
@@ -256,12 +260,12 @@ class Generator:
         names = self.class_names
         return tuple(names[i % len(names)] for i in range(columns)) if names else ()
 
-    def styles(self, z, labels, psi: float | None = None) -> jax.Array:
+    def styles(self, z: ArrayLike, labels: ArrayLike, psi: float | None = None) -> jax.Array:
         """Returns the styles [n, L, W] of latents [n, z_dim] and labels [n]; `generate` takes them in place of z."""
         require(self.has_styles, "generator", self, "has no styles (w)")
         return _map_styles(self.module, self.variables, z, labels, 1.0 if psi is None else psi)
 
-    def generate(self, z, labels, keys, psi: float | None = None) -> np.ndarray:
+    def generate(self, z: ArrayLike, labels: ArrayLike, keys: jax.Array, psi: float | None = None) -> np.ndarray:
         """Returns the images, uint8 [n, H, W, C], of latents [n, z_dim] or styles, labels [n] and noise keys [n]."""
         n = len(z)
         batches = [
@@ -271,7 +275,13 @@ class Generator:
         return np.concatenate(batches)[:n]
 
     def interpolate(
-        self, rows: int, columns: int, seed: int = 0, labels=None, truncation: float | None = None, space: str = "z"
+        self,
+        rows: int,
+        columns: int,
+        seed: int = 0,
+        labels: ArrayLike | None = None,
+        truncation: float | None = None,
+        space: str = "z",
     ) -> np.ndarray:
         """Returns walks from sample 2i to sample 2i + 1, uint8 [rows * columns, H, W, C], row by row.
 

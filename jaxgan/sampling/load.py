@@ -1,5 +1,6 @@
 """Loads a generator from a checkpoint."""
 
+import os
 import pathlib
 
 import jax
@@ -57,7 +58,7 @@ def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
     return [(best, f"best of {len(steps)} by {metric}")]
 
 
-def load(path, step: int | str | None = None, sigma_rel: float | None = None) -> Generator:
+def load(path: str | os.PathLike, step: int | str | None = None, sigma_rel: float | None = None) -> Generator:
     """Loads the EMA generator of a workdir, a checkpoint directory or one checkpoint, onto one device of any kind.
 
     Args:

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from jaxgan.core.errors import ConfigError, require
+from jaxgan.core.errors import ConfigError, require, require_choice
 from jaxgan.core.files import as_path, atomic_write
 from jaxgan.sampling import exported, pictures, sheets
 from jaxgan.sampling.load import load
@@ -45,7 +45,7 @@ def export(workdir, out, *, step="newest", dtype: str = "float32", push: str = "
     directory = as_path(out, "out", local=True, new=True)
     good = not directory.exists() or (directory.is_dir() and _is_export(directory))
     require(good, "out", str(out), "is there, and is no earlier export; name a new directory")
-    require(dtype in exported.DTYPES, "dtype", dtype, f"choose one of {', '.join(exported.DTYPES)}")
+    require_choice("dtype", dtype, exported.DTYPES)
     named = push.removeprefix(SPACES).count("/") == 1
     require(not push or named, "push", push, f"name a model of the Hub as owner/name, or a Space as {SPACES}owner/name")
     require(not push or hub.get_token() is not None, "push", push, "needs a token: `hf auth login`, or HF_TOKEN")

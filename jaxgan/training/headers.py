@@ -3,6 +3,7 @@
 from jaxgan.core.processes import describe_devices
 from jaxgan.core.shapes import size_in_words
 from jaxgan.core.shell import command_line, from_here
+from jaxgan.core.words import counted
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import parameter_counts
@@ -39,7 +40,7 @@ def print_start(
             "devices": f"{describe_devices()}, {config.parallel}, {config.dtype}",
             "batch": f"{config.batch_size}"
             + f" in {recipe.accumulate} parts" * (recipe.accumulate > 1)
-            + f", {config.d_steps} D step{'s' * (config.d_steps > 1)} for each G step",
+            + f", {counted(config.d_steps, 'D step')} for each G step",
             "length": f"{steps(config, config.train_kimg):,} steps, {config.train_kimg:,g} kimg",
             "workdir": workdir,
             **(start.facts if start else {}),

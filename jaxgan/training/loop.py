@@ -8,12 +8,14 @@ import collections
 import contextlib
 import json
 import math
+import os
 import pathlib
 import signal
 from collections.abc import Iterable
 from functools import partial
 
 import jax
+from ml_collections import ConfigDict
 
 from jaxgan import data
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints
@@ -45,7 +47,9 @@ from jaxgan.training.trackers import check_trackers
 IN_FLIGHT = 2  # dispatches ahead of the device: enough to hide the host, few enough to stop soon
 
 
-def train(config, workdir, dataset=None, hooks: Iterable[Hook] = ()) -> int:
+def train(
+    config: ConfigDict, workdir: str | os.PathLike, dataset: data.Dataset | None = None, hooks: Iterable[Hook] = ()
+) -> int:
     """Trains to config.train_kimg, from the newest checkpoint in `workdir` if there is one.
 
     Args:

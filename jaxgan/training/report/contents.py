@@ -16,6 +16,7 @@ from jaxgan.core.errors import RunFailed, require
 from jaxgan.core.files import announce, as_path, read_json
 from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.core.shell import from_here
+from jaxgan.core.words import counted
 from jaxgan.data import DataSpec
 from jaxgan.evaluation import METRICS
 from jaxgan.settings import default_config, flatten, from_dict, images_per_step, steps
@@ -65,7 +66,7 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
         "total": total,
         "left": _left(lines, total),
         "seconds": seconds if seconds > 0 else None,
-        "config": base + (f" with {len(changes)} change{'s' * (len(changes) > 1)}" if changes else ""),
+        "config": base + (f" with {counted(len(changes), 'change')}" if changes else ""),
         "facts": _facts(config, spec, about, lines, seconds),
         "scores": _scores(config, history, lines),
         "measured": _measured(workdir),
@@ -119,8 +120,7 @@ def _facts(config, spec: DataSpec, about: dict, lines: list[dict], seconds: floa
         facts["trained for"] = format_duration(seconds)
     facts |= {key: about[key] for key in ("hardware", "software") if key in about}
     precision = "" if config.dtype == "float32" else f", {config.dtype}"
-    d_steps = f"{config.d_steps} D step{'s' * (config.d_steps > 1)}"
-    facts["batch"] = f"{config.batch_size}{precision}, {d_steps} for each G step"
+    facts["batch"] = f"{config.batch_size}{precision}, {counted(config.d_steps, 'D step')} for each G step"
     return [[name, str(text)] for name, text in (facts | {"seed": config.seed}).items()]
 
 

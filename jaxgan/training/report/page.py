@@ -5,7 +5,8 @@ import json
 import re
 from pathlib import Path
 
-from jaxgan.core.files import atomic_write
+from jaxgan.core.errors import ConfigError
+from jaxgan.core.files import as_path, atomic_write
 from jaxgan.training.history import History
 from jaxgan.training.report.contents import contents
 
@@ -23,13 +24,39 @@ def write(path: Path, workdirs: list, history: History | None = None, *, status:
       workdirs: one run or more.
       history, status: of the one run that trains; see `contents`.
     """
+    names = shortest_names([as_path(workdir, "RUN", local=True) for workdir in workdirs])
     budget = 0.75 * LIMIT / OVERHEAD / len(workdirs)
-    while len(page := render([contents(run, history, status=status, budget=budget) for run in workdirs])) > LIMIT:
+
+    def read(workdir, name: str) -> dict:
+        return contents(workdir, history, status=status, budget=budget) | {"name": name}
+
+    while len(page := render(list(map(read, workdirs, names)))) > LIMIT:
         if budget < 1e4:
             break  # curves of very many runs: what is left has one picture each
         budget /= 2
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, page)
+
+
+def shortest_names(workdirs: list[Path]) -> list[str]:
+    """Returns what runs are called beside each other: the ends of their paths, as short as they are told apart by.
+
+    Raises:
+      ConfigError: a run is named twice.
+
+    Example:
+      >>> shortest_names([Path("/a/numerals"), Path("/b/numerals"), Path("/b/cifar")])
+      ['a/numerals', 'b/numerals', 'cifar']
+    """
+
+    def name(workdir: Path) -> str:
+        for length in range(1, len(workdir.parts) + 1):
+            end = workdir.parts[-length:]
+            if [other.parts[-length:] for other in workdirs].count(end) == 1:
+                return str(Path(*end))
+        raise ConfigError(f"RUN={str(workdir)!r}: is named twice; once is enough")
+
+    return list(map(name, workdirs))
 
 
 def render(runs: list[dict]) -> bytes:
