@@ -5,7 +5,7 @@ the functions. It has the source of the functions too, which nothing here reads.
 """
 
 import re
-import textwrap
+import reprlib
 
 import numpy as np
 
@@ -142,12 +142,12 @@ def _settings(net: Record, what: str) -> dict:
 
 
 def _short(value) -> str:
-    return textwrap.shorten(repr(value), 80, placeholder=" ...")
+    return " ".join(reprlib.repr(value).split())
 
 
 def _variables(net: Record) -> dict[str, np.ndarray]:
     """Returns the variables of a network without those of the networks in it; scalars are numbers in the file."""
-    return {name: np.asarray(value, np.float32) for name, value in attributes(net)["variables"]}
+    return {name: np.asarray(value, np.float32) for name, value in attributes(net).get("variables", ())}
 
 
 def _renamed(variables: dict[str, np.ndarray], names: dict[str, str]) -> dict[str, np.ndarray]:
