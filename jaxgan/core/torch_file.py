@@ -315,6 +315,14 @@ def _array(resolver, record) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
+def _buffer(resolver, record) -> np.ndarray:
+    """Returns an array as protocol 5 of pickle has it."""
+    data, dtype, shape, order = resolver.arguments(record, 4)
+    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+        raise ValueError(f"an array holds {type(data).__name__}")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+
 def _scalar(resolver, record):
     dtype, data = resolver.arguments(record, 2)
     if not isinstance(dtype, np.dtype) or len(data) != dtype.itemsize:
@@ -341,11 +349,12 @@ _CALLS = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
 }
-_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMPY = ("numpy.core", "numpy._core")
 _MORE_CALLS = {
     "torch.storage._load_from_bytes": _stored,
     "numpy.dtype": _dtype,
-    **{f"{module}._reconstruct": _array for module in _NUMPY},
-    **{f"{module}.scalar": _scalar for module in _NUMPY},
+    **{f"{package}.multiarray._reconstruct": _array for package in _NUMPY},
+    **{f"{package}.multiarray.scalar": _scalar for package in _NUMPY},
+    **{f"{package}.numeric._frombuffer": _buffer for package in _NUMPY},
     "_codecs.encode": _encoded,
 }
