@@ -151,7 +151,7 @@ def test_what_comes_of_a_format(kind, tmp_path, monkeypatch):
     dataset = data.load(config)
     images, labels = dataset.get(np.arange(len(dataset)))
     assert tuple(labels) == case.labels
-    assert dataset.facts.get("taken as", case.taken_as) == case.taken_as
+    assert dataset.facts["taken as"] == case.taken_as
     assert dataset.facts.get("not read", "") == case.not_read
     corners = np.stack([images[0, y, x] for y, x in ((0, 0), (0, -1), (-1, 0))])
     expected = np.reshape(case.corners, (3, -1))
