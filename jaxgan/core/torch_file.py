@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import pickled
+from jaxgan.core.errors import summary
 from jaxgan.core.pickled import DEPTH, Global, Record
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before PyTorch 1.6
@@ -69,7 +70,8 @@ def _load(path, strict: bool):
                 raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
         except _BROKEN as error:
             what = "a PyTorch weight file" if strict else "a file of networks"
-            raise ValueError(f"{path} is not {what} that can be read safely: {error}") from error
+            reason = error if isinstance(error, ValueError) else summary(error)  # others may say no more than a key
+            raise ValueError(f"{path} is not {what} that can be read safely: {reason}") from error
     return value
 
 
