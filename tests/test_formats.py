@@ -84,7 +84,7 @@ CASES = {
     "a grey one beside one in colour": Case({"0.png": image(GREY), "1.png": PNG}, corners=GREYS_IN_RGB, labels=(0, 0)),
     "cut short": Case(DAMAGED, error="1 of 2 images cannot be read: .*f.png"),
     "cut short, config.data.skip_unreadable=True": Case(
-        DAMAGED, changes=dict(skip_unreadable=True), not_read="1 unreadable"
+        DAMAGED, changes=dict(skip_unreadable=True), not_read="1 unreadable (f.png)"
     ),
     "zip, stored": Case(PAIR, labels=(0, 1), packed="stored"),
     "zip, deflated": Case(PAIR, labels=(0, 1), packed="deflated"),

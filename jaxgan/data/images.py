@@ -22,6 +22,7 @@ from jaxgan.data.scan import NEEDS, SUFFIXES, abbreviated, printable, reason_to_
 from jaxgan.data.stores import Archives, Directory
 
 SURVEY_VERSION = 1  # of what is kept of a survey
+NAMED = 10  # of the images that are left out, so many are named
 
 
 class Survey(NamedTuple):
@@ -76,7 +77,9 @@ class ImageSource:
         left = copy.copy(self)
         left._indices = [member for i, member in enumerate(self._indices) if i not in unreadable]
         left._labels = np.delete(self._labels, list(unreadable))
-        left._passed_over = self._passed_over | {"unreadable": len(unreadable)}
+        places = [self._store.members[self._indices[i]].place for i in list(unreadable)[:NAMED]]
+        names = ", ".join(places) + ", ..." * (len(unreadable) > NAMED)
+        left._passed_over = self._passed_over | {f"unreadable ({names})": len(unreadable)}
         return left
 
     def _image(self, member: int):
