@@ -20,7 +20,7 @@ from jaxgan.training.start import read_start
 from tests.golden import official_nets
 from tests.golden.torch_writer import Call, Global, alone, dumps
 
-FAMILIES = ("stylegan2", "r3gan")
+FAMILIES = ("stylegan2", "stylegan2_tf", "r3gan")
 
 
 def persistent(name, state):
@@ -32,7 +32,13 @@ def plain(name, state):
     return Call(name, state=state, new=True)
 
 
+def network(state, name="dnnlib.tflib.network.Network"):
+    return plain(name, state)
+
+
 def content(family):
+    if family == "stylegan2_tf":
+        return official_nets.tf_content(network)
     return official_nets.content(family, persistent if family == "stylegan2" else plain, alone)
 
 
@@ -45,7 +51,8 @@ def write(path, value, protocol=4):
 def files(tmp_path_factory):
     """Returns a file of each family."""
     directory = tmp_path_factory.mktemp("files")
-    return {family: write(directory / f"{family}.pkl", content(family)) for family in FAMILIES}
+    protocols = dict.fromkeys(FAMILIES, 4) | {"stylegan2_tf": 5}
+    return {family: write(directory / f"{family}.pkl", content(family), protocols[family]) for family in FAMILIES}
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +96,10 @@ def test_a_run_of_a_file_begins_another_and_keeps_its_terms(runs, family):
     assert set(start.arrays) == {"g", "d", "ema"}
     terms = (runs[family] / "LICENCE.txt").read_text()
     assert start.facts["their licence"] in terms
-    assert {"stylegan2": "not commercially", "r3gan": "states no licence"}[family] in terms
+    assert ("states no licence" if family == "r3gan" else "not commercially") in terms
     run = restore_items(runs[family], None, [])[1]
     assert list(run["source"]["files"]) == [f"{family}.pkl"]
-    assert generator.data.num_images == 300
+    assert generator.data.num_images == (0 if family == "stylegan2_tf" else 300)  # TensorFlow's files do not say
 
 
 def test_the_command_says_what_came_of_a_file(files, tmp_path, capsys):
@@ -141,6 +148,38 @@ def faster(given):
     modules(modules(given["G_ema"])["mapping"])["fc0"].args[0]["state"]["bias_gain"] = 1.0
 
 
+TF_PARTS = ("G", "D", "Gs")
+
+
+def built_by(name, part="D", inner=None):
+    """Returns the content of a file of TensorFlow's, whose network of a part is built by another function."""
+    given = content("stylegan2_tf")
+    net = given[TF_PARTS.index(part)]
+    (net.state["components"][inner] if inner else net).state["build_func_name"] = name
+    return given
+
+
+def tuned(part="D", **settings):
+    """Returns the same with other settings of a part."""
+    given = content("stylegan2_tf")
+    given[TF_PARTS.index(part)].state["static_kwargs"] |= settings
+    return given
+
+
+def renamed(part, before, after):
+    """Returns the same with variables of G's mapping or of D that are called otherwise."""
+    given = content("stylegan2_tf")
+    net = given[1] if part == "D" else given[2].state["components"][part]
+    net.state["variables"] = [(name.replace(before, after), array) for name, array in net.state["variables"]]
+    return given
+
+
+def in_itself():
+    given = content("stylegan2_tf")
+    given[2].state["components"]["synthesis"] = given[2]
+    return given
+
+
 def unknown(given):
     modules(given["D"], False)["Model"].state["_parameters"]["Extra"] = alone(np.ones(3, np.float32))
 
@@ -165,7 +204,32 @@ def endless(given):
     [
         (lambda: changed("stylegan2", styled3), "its G is StyleGAN3's or another that jaxgan does not have"),
         (lambda: changed("stylegan2", summed), "its G has no sum of images"),
-        (lambda: changed("stylegan2", faster), "its mapping network learns 1.0 times as fast"),
+        (lambda: changed("stylegan2", faster), "G_ema's mapping network learns 1.0 times as fast"),
+        (lambda: built_by("G_style", "Gs"), "its G_ema is that of the first StyleGAN, which jaxgan does not have"),
+        (lambda: built_by("D_paper"), "its D is that of progressive growing"),
+        (
+            lambda: built_by("G_synthesis_stylegan_revised", "Gs", "synthesis"),
+            "synthesis is StyleGAN2's with progressive",
+        ),
+        (lambda: built_by("os.system"), "its D is built by 'os.system', which"),
+        (lambda: built_by({1: "x" * 999}), "its D is built by {1: 'x*[.]{3}x*'}, which"),
+        (lambda: (network({"build_func_name": "G_paper"}, "tfutil.Network"),) * 3, "its G_ema is that of progressive"),
+        (lambda: tuned(use_pagan=True), "its D has the setting use_pagan=True, which jaxgan's net has not"),
+        (lambda: tuned("Gs", resample_kernel=[1, 2, 1]), r"G_ema has the setting resample_kernel=\[1, 2, 1\]"),
+        (lambda: tuned("Gs", mapping_lrmul=0.1), "G_ema's mapping network learns 0.1 times as fast"),
+        (lambda: tuned(nonlinearity=np.zeros(9, np.float32)), "ambiguous"),
+        (
+            lambda: renamed("mapping", "LabelEmbed/weight", "LabelConcat/weight"),
+            "its G takes classes as StyleGAN2 does",
+        ),
+        (lambda: renamed("D", "LabelEmbed", "Other"), "its D has a logit for each class"),
+        (lambda: renamed("D", "16x16/Conv0/", "4x4/FromRGB/"), "its D has the architecture skip"),
+        (lambda: renamed("D", "Output/bias", "Output/more"), "D has no b4.out.bias"),
+        (lambda: renamed("D", "16x16/Skip/weight", "PAGAN/weight"), "D has what jaxgan's net has not: PAGAN/weight"),
+        (in_itself, "its G_ema's synthesis is built by 'G_main'"),
+        (lambda: (network({"build_func_name": "G_main", "components": 7}),) * 3, "mapping is built by None"),
+        (lambda: (network(None),) * 3, "is built by None"),
+        (lambda: (network({}),) * 2, "holds no networks of"),
         (lambda: changed("r3gan", unknown), "D has what jaxgan's net has not: Model.Extra"),
         (lambda: changed("r3gan", without), "D has no Model.ExtractionLayer.Layer.weight"),
         (lambda: changed("r3gan", uneven), "G has what jaxgan's net has not: .*Layers.2"),
@@ -187,6 +251,9 @@ def endless(given):
             lambda: Call("numpy.core.multiarray._reconstruct", Global("numpy.ndarray"), (0,), b"b", state=(1, (9,))),
             "unpack|values",
         ),
+        (lambda: Call("numpy.core.numeric._frombuffer", b"1234", Call("numpy.dtype", "f4"), (9,), "C"), "reshape"),
+        (lambda: Call("numpy.core.numeric._frombuffer", "1234", Call("numpy.dtype", "f4"), (1,), "C"), "holds str"),
+        (lambda: TF_PARTS, "holds no networks of"),
     ],
 )
 def test_what_is_no_such_file_is_one_line(tmp_path, monkeypatch, value, message):
@@ -227,6 +294,27 @@ def test_a_file_that_is_cut_short_is_one_error(files, tmp_path):
             jaxgan.convert(file, tmp_path / f"run{_}")
 
 
+def test_any_text_is_no_file_of_networks(tmp_path):
+    (tmp_path / "f.pkl").write_text("hello")  # which is "get what was kept as number 101" to a pickle
+    with pytest.raises(ConfigError, match=r"f\.pkl is not a file of networks that can be read safely: KeyError: 101$"):
+        jaxgan.convert(tmp_path / "f.pkl", tmp_path / "run")
+
+
 def test_no_file(tmp_path):
     with pytest.raises(ConfigError, match=r"^file='.*nothing\.pkl': there is no such file"):
         jaxgan.convert(tmp_path / "nothing.pkl", tmp_path / "run")
+
+
+def test_defaults_are_those_of_the_function_that_built_a_net(tmp_path):
+    given = tuned(fmap_decay=1.0)
+    d = given[1].state
+    del d["static_kwargs"]["mbstd_group_size"]
+    for name, function, size in (("ada", "D_main", 2**20), ("before", "D_stylegan2", 4)):  # the whole batch; 4
+        d["build_func_name"] = function
+        jaxgan.convert(write(tmp_path / f"{name}.pkl", given), tmp_path / name)
+        assert jaxgan.load(tmp_path / name).config.model.d.group_size == size
+
+
+def test_a_g_of_tensorflow_alone_leaves_out_a_d_that_is_none_of_jaxgans(tmp_path):
+    file = write(tmp_path / "f.pkl", built_by("D_basic"))
+    assert jaxgan.convert(file, tmp_path / "run", g_only=True)["parts"] == "ema, g"

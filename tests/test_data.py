@@ -581,6 +581,7 @@ def test_npz_by_name(tmp_path):
     dataset = data.load(config)
     assert np.array_equal(dataset.images, images)
     assert (dataset.num_classes, dataset.labels.tolist()) == (3, labels.tolist())
+    assert dataset.facts == {"from": "an npz, labels in it", "taken as": "8x8 RGB", "classes": "3: 0 (2), 1 (2), 2 (2)"}
     assert data.load_held_out(config) is None
     config.image_size = 16
     with pytest.raises(ConfigError, match=r"config\.data\.image_size=16: .*mine\.npz have 8x8 pixels"):

@@ -254,7 +254,8 @@ def test_unreadable_files_are_left_out(broken, cache_gb, capsys):
         dataset = load(broken, cache_gb=cache_gb, skip_unreadable=True)
         assert greys(dataset) == [0, 4, 6, 8, 3, 7, 9, 11]
         assert dataset.get(np.arange(8))[1].tolist() == dataset.labels.tolist() == [0] * 4 + [1] * 4
-        assert account(dataset) == {"classes": "2: a (4), b (4)", "not read": "4 unreadable"}
+        names = "a/2.png, a/10.png, b/1.png, b/5.png"
+        assert account(dataset) == {"classes": "2: a (4), b (4)", "not read": f"4 unreadable ({names})"}
     assert capsys.readouterr().err.count("Decoding") == 1
     with pytest.raises(OSError, match="4 of 12 images cannot be read"):  # though there is a copy without them
         load(broken, cache_gb=cache_gb)

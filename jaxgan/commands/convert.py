@@ -1,7 +1,8 @@
 """Turns networks that others have trained into a run: jaxgan convert FILE OUT
 
-FILE is what StyleGAN2-ADA for PyTorch or R3GAN has written (a .pkl), or mimicry, BigGAN-PyTorch or StudioGAN (a .pth
-of G, beside those of D and of the average of G). It is read without running anything in it.
+FILE is what StyleGAN2 or StyleGAN2-ADA, for TensorFlow or PyTorch, or R3GAN has written (a .pkl), or mimicry,
+BigGAN-PyTorch or StudioGAN (a .pth of G, beside those of D and of the average of G). It is read without running
+anything in it.
 OUT is a run that `sample`, `evaluate` and --config.init_from take.
 """
 

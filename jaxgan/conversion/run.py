@@ -8,7 +8,7 @@ import tempfile
 
 from flax import traverse_util
 
-from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, studiogan, stylegan2
+from jaxgan.conversion import biggan_pytorch, mimicry, r3gan, state_dicts, studiogan, stylegan2, stylegan2_tf
 from jaxgan.conversion.objects import Converted, any_generator
 from jaxgan.core import torch_file
 from jaxgan.core.checkpoint import Checkpoints
@@ -20,7 +20,9 @@ from jaxgan.gan.nets import abstract_variables
 from jaxgan.gan.recipe import make_nets
 from jaxgan.settings import default_config, to_json
 
-PICKLES = {stylegan2: "StyleGAN2-ADA for PyTorch", r3gan: "R3GAN"}  # by what they call themselves
+PICKLES = {  # by what they call themselves
+    **{stylegan2: "StyleGAN2-ADA for PyTorch", stylegan2_tf: "StyleGAN2 for TensorFlow", r3gan: "R3GAN"},
+}
 STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch", studiogan: "StudioGAN"}
 
 
@@ -32,8 +34,9 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
     the weights are in the run's LICENCE.txt and in its checkpoint.
 
     Args:
-      file: what StyleGAN2-ADA for PyTorch or R3GAN have written, a .pkl, or the .pth of one net of a checkpoint of
-        mimicry, BigGAN-PyTorch or StudioGAN. The other nets of the checkpoint are read from the files beside it.
+      file: what StyleGAN2 and StyleGAN2-ADA, for TensorFlow or PyTorch, or R3GAN have written, a .pkl, or the .pth of
+        one net of a checkpoint of mimicry, BigGAN-PyTorch or StudioGAN. The other nets of the checkpoint are read from
+        the files beside it.
       out: a directory that does not exist or is empty.
       g_only: whether to leave D out, for one that jaxgan does not have.
 
@@ -47,7 +50,7 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
     require(free, "out", str(out), "must not exist, or be empty")
     files = state_dicts.files_of(path)
     try:
-        content = torch_file.load_objects(path)
+        content = stylegan2_tf.by_part(torch_file.load_objects(path))
         if state_dicts.state_dict(content) is None:
             files = {"": path}
             if g_only and isinstance(content, dict):

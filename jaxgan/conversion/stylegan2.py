@@ -35,7 +35,7 @@ def convert(content: dict) -> Converted:
     if "synthesis.b4.const" not in arrays:
         raise ValueError("its G is StyleGAN3's or another that jaxgan does not have")
     sizes = g_sizes(arrays)
-    require_architecture(g, arrays, d, sizes)
+    require_architecture(g, arrays, d)
     classes, size = g_classes(arrays), sizes[-1]
     mbstd = attributes(submodule(d, "b4.mbstd"))
     settings = g_settings(arrays) | {"model.g.w_avg_decay": attributes(submodule(g, "mapping")).get("w_avg_beta")}
@@ -44,13 +44,7 @@ def convert(content: dict) -> Converted:
         variables["g"] = g_variables(arrays_of(content["G"], "G"), sizes)
     if class_name(d) == "Discriminator":
         arrays = arrays_of(d, "D")
-        settings |= {
-            "model.d.channels": tuple(d_width(arrays, r) for r in reversed(sizes)),
-            "model.d.architecture": "resnet" if f"b{size}.skip.weight" in arrays else "orig",
-            "model.d.mapping_layers": arrays.count("mapping.fc{}.weight") or None,
-            "model.d.group_size": int(mbstd.get("group_size") or 2**20),  # None there: the whole batch
-            "model.d.group_channels": int(mbstd.get("num_channels", 0)),
-        }
+        settings |= d_settings(arrays, sizes, mbstd.get("group_size"), mbstd.get("num_channels", 0))
         variables["d"] = d_variables(arrays, sizes)
     channels = variables["ema"]["params"]["synthesis_net"]["to_rgb_0"]["bias"].shape[0]
     images = images_in_training(content)
@@ -92,16 +86,21 @@ def require_skip(arrays: Arrays) -> None:
         raise ValueError("it resamples with another filter than 1, 3, 3, 1")
 
 
-def require_architecture(g, arrays: Arrays, d, sizes: list[int]) -> None:
+def require_architecture(g, arrays: Arrays, d) -> None:
     """Raises a ValueError for variants of the nets that jaxgan does not have."""
     require_skip(arrays)
-    if class_name(d) == "Discriminator" and "b8.fromrgb.weight" in arrays_of(d, "D") and sizes[-1] > 8:
-        raise ValueError("its D has the architecture skip; jaxgan has orig and resnet")
-    rate = attributes(submodule(g, "mapping.fc0")).get("bias_gain")
-    if not isinstance(rate, float) or not math.isclose(rate, 0.01):
-        raise ValueError(f"its mapping network learns {rate} times as fast as the rest; jaxgan's 0.01 times")
+    for what, net in {"G_ema": g, "D": d}.items():
+        layer = submodule(net, "mapping.fc0")
+        if what == "G_ema" or layer is not None:
+            require_mapping_rate(attributes(layer).get("bias_gain"), what)
     if not isinstance(decay := attributes(submodule(g, "mapping")).get("w_avg_beta"), float):
         raise ValueError(f"its average of styles has the decay {decay}")
+
+
+def require_mapping_rate(rate, what: str) -> None:
+    """Raises a ValueError unless a mapping network learns as fast as jaxgan's."""
+    if not isinstance(rate, float) or not math.isclose(rate, 0.01):
+        raise ValueError(f"{what}'s mapping network learns {rate} times as fast as the rest; jaxgan's 0.01 times")
 
 
 def mapping(arrays: Arrays, prefix: str) -> dict:
@@ -136,6 +135,20 @@ def g_variables(arrays: Arrays, sizes: list[int]) -> dict:
     }
     arrays.require_empty(UNUSED)
     return variables
+
+
+def d_settings(arrays: Arrays, sizes: list[int], group_size: int | None, group_channels: int) -> dict:
+    """Returns the settings of D that its arrays tell, and those of its standard deviations; group None: the batch."""
+    if "b4.fromrgb.weight" in arrays:
+        raise ValueError("its D has the architecture skip; jaxgan has orig and resnet")
+    has_classes = "mapping.embed.weight" in arrays
+    return {
+        "model.d.channels": tuple(d_width(arrays, r) for r in reversed(sizes)),
+        "model.d.architecture": "resnet" if f"b{sizes[-1]}.skip.weight" in arrays else "orig",
+        "model.d.mapping_layers": arrays.count("mapping.fc{}.weight") if has_classes else None,
+        "model.d.group_size": int(group_size or 2**20),
+        "model.d.group_channels": int(group_channels),
+    }
 
 
 def d_width(arrays: Arrays, size: int) -> int:

@@ -91,6 +91,8 @@ def read(file: BinaryIO) -> Any:
             stack.append(_CONSTANTS[name])
         elif name in _VALUES:
             stack.append(argument)
+        elif name == "BYTEARRAY8":
+            stack.append(bytes(argument))
         elif name in _EMPTY:
             stack.append(_EMPTY[name]())
         elif name == "MARK":

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import pickled
+from jaxgan.core.errors import summary
 from jaxgan.core.pickled import DEPTH, Global, Record
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before PyTorch 1.6
@@ -69,7 +70,8 @@ def _load(path, strict: bool):
                 raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
         except _BROKEN as error:
             what = "a PyTorch weight file" if strict else "a file of networks"
-            raise ValueError(f"{path} is not {what} that can be read safely: {error}") from error
+            reason = error if isinstance(error, ValueError) else summary(error)  # others may say no more than a key
+            raise ValueError(f"{path} is not {what} that can be read safely: {reason}") from error
     return value
 
 
@@ -315,6 +317,14 @@ def _array(resolver, record) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
+def _buffer(resolver, record) -> np.ndarray:
+    """Returns an array as protocol 5 of pickle has it."""
+    data, dtype, shape, order = resolver.arguments(record, 4)
+    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+        raise ValueError(f"an array holds {type(data).__name__}")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+
 def _scalar(resolver, record):
     dtype, data = resolver.arguments(record, 2)
     if not isinstance(dtype, np.dtype) or len(data) != dtype.itemsize:
@@ -341,11 +351,12 @@ _CALLS = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
 }
-_NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMPY = ("numpy.core", "numpy._core")
 _MORE_CALLS = {
     "torch.storage._load_from_bytes": _stored,
     "numpy.dtype": _dtype,
-    **{f"{module}._reconstruct": _array for module in _NUMPY},
-    **{f"{module}.scalar": _scalar for module in _NUMPY},
+    **{f"{package}.multiarray._reconstruct": _array for package in _NUMPY},
+    **{f"{package}.multiarray.scalar": _scalar for package in _NUMPY},
+    **{f"{package}.numeric._frombuffer": _buffer for package in _NUMPY},
     "_codecs.encode": _encoded,
 }

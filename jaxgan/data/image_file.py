@@ -1,8 +1,9 @@
 """An image file to an array: which part of it, how large, with which channels.
 
-EXIF rotation is obeyed, palettes and CMYK are converted, and of an animation the first frame is taken. Levels of 16
-bits become those of 8, round(v / 257); floats in 0 .. 1 become round(255 v), and others are refused, since nothing says
-what is white in them. Pillow widens the Lanczos filter when it shrinks an image, so there is no aliasing.
+EXIF rotation is obeyed, palettes and CMYK are converted, and of an animation the first frame is taken. Grey levels of
+16 bits become those of 8, round(v / 257); of colours Pillow itself keeps the upper byte. Grey floats in 0 .. 1 become
+round(255 v), and others are refused, since nothing says what is white in them. Pillow widens the Lanczos filter when it
+shrinks an image, so there is no aliasing.
 """
 
 import zlib

@@ -22,6 +22,7 @@ from jaxgan.data.scan import NEEDS, SUFFIXES, abbreviated, printable, reason_to_
 from jaxgan.data.stores import Archives, Directory
 
 SURVEY_VERSION = 1  # of what is kept of a survey
+NAMED = 10  # of the images that are left out, so many are named
 
 
 class Survey(NamedTuple):
@@ -60,11 +61,7 @@ class ImageSource:
 
     def facts(self):
         """Returns the facts, the classes with the number of their images, and how many files are not read and why."""
-        words = {"classes": "none, the images have no labels"}
-        if self.num_classes:
-            names = self.class_names or tuple(map(str, range(self.num_classes)))
-            counts = np.bincount(self._labels, minlength=self.num_classes).tolist()
-            words = {"classes": f"{len(names):,}: {abbreviated(dict(zip(names, counts, strict=True)))}"}
+        words = {"classes": classes_in_words(self._labels, self.num_classes, self.class_names)}
         if self._passed_over:
             words["not read"] = passed_over_in_words(self._passed_over)
         return self._facts | words
@@ -80,7 +77,9 @@ class ImageSource:
         left = copy.copy(self)
         left._indices = [member for i, member in enumerate(self._indices) if i not in unreadable]
         left._labels = np.delete(self._labels, list(unreadable))
-        left._passed_over = self._passed_over | {"unreadable": len(unreadable)}
+        places = [self._store.members[self._indices[i]].place for i in list(unreadable)[:NAMED]]
+        names = ", ".join(places) + ", ..." * (len(unreadable) > NAMED)
+        left._passed_over = self._passed_over | {f"unreadable ({names})": len(unreadable)}
         return left
 
     def _image(self, member: int):
@@ -89,6 +88,24 @@ class ImageSource:
             return decode_image(self._store.open(member), self._form, place)
         except Exception as error:  # Pillow's decoders raise many types
             raise Unreadable(f"{self._store.root / place} is not a readable image: {error}") from error
+
+
+def classes_in_words(labels: np.ndarray, num_classes: int, names: tuple[str, ...] = ()) -> str:
+    """Returns the classes with the number of their images, such as "2: cat (1,200), dog (7)"."""
+    if not num_classes:
+        return "none, the images have no labels"
+    counts = np.bincount(labels, minlength=num_classes).tolist()
+    return f"{num_classes:,}: {abbreviated(dict(zip(names or map(str, range(num_classes)), counts, strict=True)))}"
+
+
+def form_in_words(height: int, width: int, channels: int) -> str:
+    """Returns what images become, such as "64x64 RGB"."""
+    return f"{width}x{height} {({1: 'grey', 3: 'RGB', 4: 'RGBA'})[channels]}"
+
+
+def held_out_in_words(count: int, of: int, share: float) -> str:
+    """Returns how many images are held out, of all."""
+    return f"{count:,} of {of:,} (config.data.held_out={share:g})"
 
 
 def passed_over_in_words(passed_over: dict[str, int]) -> str:
@@ -143,10 +160,10 @@ def image_source(
     facts = {
         "from": f"a {store.kind}, " + (f"labels by {labels.origin}" if labels.origin else "no labels"),
         "sizes": abbreviated(survey.sizes, 4) or "unknown",
-        "taken as": f"{width}x{height} {({1: 'grey', 3: 'RGB', 4: 'RGBA'})[channels]}",
+        "taken as": form_in_words(height, width, channels),
     }
     if part == "train" and held_out:
-        facts["held out"] = f"{len(listed) - len(chosen):,} of {len(listed):,} (config.data.held_out={held_out:g})"
+        facts["held out"] = held_out_in_words(len(listed) - len(chosen), len(listed), held_out)
     # A file that is replaced changes its size or its time, so the images are decoded again.
     key = [f"{str(store.root)!a} {form} {DECODING_VERSION}", f"{labels.array(chosen).tolist()}"]
     key += [f"{store.members[i].place!a} {store.members[i].stamp}" for i in chosen]

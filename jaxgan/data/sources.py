@@ -12,7 +12,7 @@ from jaxgan.data.cifar10 import open_cifar10
 from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
 from jaxgan.data.image_file import CROPS, check_colour
-from jaxgan.data.images import image_source, is_held_out
+from jaxgan.data.images import classes_in_words, form_in_words, held_out_in_words, image_source, is_held_out
 from jaxgan.data.labels import find_labels
 from jaxgan.data.numerals import Numerals
 from jaxgan.data.spec import Dataset
@@ -79,8 +79,13 @@ def _open_arrays(data_config, part: str) -> Dataset | None:
     channels = {"auto": min(found, 3)}.get(data_config.channels, data_config.channels)
     images = converted(whole.images if len(chosen) == len(whole) else whole.images[chosen], channels, data_config.alpha)
     dataset = ArrayDataset(images, whole.labels[chosen] if whole.num_classes else None, whole.num_classes, alpha=None)
+    dataset.facts = {
+        "from": f"an npz, {'labels in it' if whole.num_classes else 'no labels'}",
+        "taken as": form_in_words(height, width, channels),
+    }
     if part == "train" and share:
-        dataset.facts = {"held out": f"{len(whole) - len(chosen):,} of {len(whole):,} (config.data.held_out={share:g})"}
+        dataset.facts["held out"] = held_out_in_words(len(whole) - len(chosen), len(whole), share)
+    dataset.facts["classes"] = classes_in_words(dataset.labels, dataset.num_classes)
     return dataset
 
 

@@ -126,7 +126,7 @@ class Discriminator(BaseDiscriminator):
     low_precision: int = bounded(4)
     conv_clamp: float = bounded(256.0, 1)
     architecture: str = "orig"
-    mapping_layers: int = bounded(8, 1)
+    mapping_layers: int = bounded(8)
     group_size: int = bounded(32, 1)
     group_channels: int = bounded(1, 1)
 
