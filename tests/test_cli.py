@@ -337,13 +337,16 @@ def test_a_command_speaks_before_it_imports_jax():
     assert not {"jax", "flax"} & set(python("-c", code, check=True).stdout.split())
 
 
-def test_the_face_is_there_and_documented():
+def test_the_face_is_there_documented_and_typed():
     assert set(jaxgan.__all__) <= set(dir(jaxgan))
     for name in jaxgan.__all__:
         value = getattr(jaxgan, name)
         assert value is not None
         if callable(value):
             assert inspect.getdoc(value), name
+            parameters = inspect.signature(value).parameters.values()
+            bare = [p.name for p in parameters if p.annotation is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+            assert not bare, name
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         _ = jaxgan.tarin
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import tempfile
 
@@ -15,6 +16,7 @@ from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.files import as_path, atomic_write
 from jaxgan.core.shapes import size_in_words
+from jaxgan.core.words import counted
 from jaxgan.data import DataSpec
 from jaxgan.gan.nets import abstract_variables
 from jaxgan.gan.recipe import make_nets
@@ -26,7 +28,7 @@ PICKLES = {  # by what they call themselves
 STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch", studiogan: "StudioGAN"}
 
 
-def convert(file, out, g_only: bool = False) -> dict[str, str]:
+def convert(file: str | os.PathLike, out: str | os.PathLike, g_only: bool = False) -> dict[str, str]:
     """Writes a run that `jaxgan.load`, `jaxgan evaluate` and config.init_from take, and returns facts about it.
 
     The file is read without running or importing anything of it. The run has one checkpoint, at step 0, with G, D and
@@ -69,7 +71,7 @@ def convert(file, out, g_only: bool = False) -> dict[str, str]:
     source = {"files": hashes, "family": converted.family}
     about = {"config": config.to_dict(), "data": data._asdict(), "rollbacks": 0, "log": (0, 0)}
     _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
-    images = f"{size_in_words(data.image_size)}, {data.channels} channel{'s' * (data.channels > 1)}"
+    images = f"{size_in_words(data.image_size)}, {counted(data.channels, 'channel')}"
     return {
         "from": converted.family,
         "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",
