@@ -19,8 +19,11 @@ from jaxgan.data import DataSpec
 from jaxgan.models.layers import BaseGenerator
 from jaxgan.sampling.directions import semantic_directions
 from jaxgan.sampling.generator import Generator
-from jaxgan.sharing import page
+from jaxgan.sampling.pictures import save_png
+from jaxgan.sharing import page, server
 from jaxgan.sharing.explorer import BATCH, Explorer, Point
+from jaxgan.sharing.sheets import Sheets
+from jaxgan.sharing.training_images import TrainingImages
 from tests.helpers import KEY, StyledGenerator, random_keys
 
 
@@ -55,7 +58,7 @@ def explorers():
         shapes = jax.eval_shape(init, KEY, jnp.zeros((1, 8)), jnp.zeros(1, int), keys=random_keys(1))
         variables = jax.tree.map(lambda leaf: 0.3 * draw.normal(size=leaf.shape).astype(np.float32), shapes)
         generator = Generator(net, variables, z_dim=8, batch_size=1, data=DataSpec(8, 3, 3, 2000, "", ("a", "b", "c")))
-        found[name] = Explorer(generator, lambda: jaxgan.ArrayDataset(REALS))
+        found[name] = Explorer(generator)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxgan.sampling.generator._draw_latents", draw_latents)
         yield found
@@ -96,7 +99,7 @@ def test_moves_go_along_the_semantic_directions(explorers):
     (expected,) = generator.generate(z + 1.5 * directions[0] - 3.0 * directions[5], label, key)
     assert abs(draw(explorers["plain"], 7, moves=(1.5, 0.0, 0.0, 0.0, 0.0, -3.0)) - expected).max() <= 1
     assert explorers["styled"].num_directions == 0  # its class does not say where styles enter
-    assert "Directions" not in explorers["styled"].sheets
+    assert "Directions" not in Sheets(explorers["styled"]).names
 
 
 def test_what_has_no_effect_draws_nothing_again(explorer, monkeypatch):
@@ -126,22 +129,78 @@ def test_pictures_that_are_new_are_made_together(explorers, monkeypatch):
 @pytest.mark.parametrize("name", ["Seeds", "Walk", "Directions"])
 def test_a_click_on_a_picture_goes_there(name, explorers):
     explorer = explorers["plain"]
-    now = Point(14, 1, 2, 0.25, 1.5, 3, 0.4, (0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
-    sheet = explorer.sheet(name, now)
+    now = Point(14, 1, 2, 0.25, 1.5, 3, 0.4, moves=(0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+    sheet = Sheets(explorer).make(name, now)
     assert len(sheet.tiles) == (2 * BATCH if name == "Directions" else BATCH)
-    for tile in sheet.tiles[::5]:
-        moves = [tile.sets.get(f"move {i + 1}", move) for i, move in enumerate(now.moves)]
-        there = {key: value for key, value in tile.sets.items() if not key.startswith("move")}
-        (image,) = explorer.draw([now._replace(**there, moves=tuple(moves))])
-        np.testing.assert_array_equal(image, tile.image)
+    for image, _, point in sheet.tiles[::5]:
+        np.testing.assert_array_equal(explorer.draw([point])[0], image)
+
+
+def test_a_click_on_a_second_seed_changes_the_end_of_the_walk_only(explorer):
+    now = Point(5, to=14, way=0.5)
+    tile = Sheets(explorer).make("Second seed", now).tiles[3]
+    assert tile.point == now._replace(to=15)
+    np.testing.assert_array_equal(tile.image, explorer.draw([Point(15)])[0])
+
+
+def test_styles_of_a_second_seed_in_some_layers(explorers):
+    explorer = explorers["styled"]
+    assert explorer.num_styles == 2
+    (first, label, keys), (second, *_) = explorer.generator.latents(1, 3), explorer.generator.latents(1, 4)
+    first, second = (np.asarray(explorer.generator.styles(z, label)) for z in (first, second))
+    (expected,) = explorer.generator.generate(np.stack([second[:, 0], first[:, 1]], axis=1), label, keys)
+    assert abs(draw(explorer, 3, to=4, until=1) - expected).max() <= 1
+    assert abs(draw(explorer, 3, to=4) - expected).max() > 2
+    sheet = Sheets(explorer).make("Styles", Point(3))
+    assert [tile.caption for tile in sheet.tiles][::6] == ["coarse, 0", "middle, 0", "fine, 0"]
+    assert sheet.tiles[-1].caption == "fine, 6"
+    assert sheet.tiles[-1].point[-4:-1] == (0, 1, 2)
+    assert "Styles" not in Sheets(explorers["plain"]).names
+
+
+def test_what_is_found_for_a_picture_is_where_walks_start(explorer, tmp_path):
+    image = draw(explorer, 77, 1).astype(np.uint8)
+    save_png(tmp_path / "mine.png", image)
+    *found, (number, step, same, last) = explorer.project(tmp_path / "mine.png", 1, steps=60)
+    np.testing.assert_array_equal(same, image)
+    assert last.distances[0] < found[0][3].distances[0]
+    assert step == 60
+    np.testing.assert_array_equal(draw(explorer, 0, start=number), last.images[0])
+    assert abs(draw(explorer, 0, 1, to=4, way=1.0, start=number) - last.images[0]).max() > 2
+    assert draw(explorer, 9, start=number, moves=(1.0,) * explorer.num_directions).shape == image.shape
+    with pytest.raises(ConfigError, match="start=99: choose one of the"):
+        draw(explorer, 0, start=99)
+
+
+def test_arrays_are_what_makes_the_pictures_again(explorer):
+    points = [Point(3, 1), Point(4, to=5, way=0.3), Point(6, 0, 1, 0.5 * explorer.generator.has_styles)]
+    arrays = explorer.arrays(points)
+    again = explorer.generator.generate(arrays["latents"], arrays["labels"], jax.random.wrap_key_data(arrays["keys"]))
+    assert abs(again.astype(int) - arrays["images"]).max() <= 1
+    np.testing.assert_array_equal(arrays["images"], explorer.draw(points))
+
+
+def test_a_film_goes_there_and_back(explorers):
+    film = explorers["plain"].film(Point(3, to=4), 8)
+    frames = list(film.frames)
+    assert len(frames) == film.count == 118
+    np.testing.assert_array_equal(frames[59], explorers["plain"].draw([Point(3, to=4, way=1.0)])[0])
+    np.testing.assert_array_equal(frames[60:], frames[58:0:-1])
 
 
 def test_the_training_image_that_is_the_picture_is_the_nearest(explorers):
-    explorer = explorers["plain"]
-    _, _, reals = explorer._reals
+    explorer, reals = explorers["plain"], REALS.copy()
     (image,) = explorer.draw([Point(2)])
-    reals[1234] = image.ravel()  # as if it had been learnt by heart
-    sheet = explorer.sheet("Training images", Point(2))
+    reals[1234] = image  # as if it had been learnt by heart
+    sheets = Sheets(explorer, TrainingImages(lambda: jaxgan.ArrayDataset(reals)))
+    assert sheets.needs_reading("Training images")
+    said = list(sheets.reals.read())
+    assert said == [
+        "Opening the training images ...",
+        *(f"Reading 2,000 training images, once: {i} ..." for i in ("0%", "50%")),
+    ]
+    assert not sheets.needs_reading("Training images")
+    sheet = sheets.make("Training images", Point(2))
     np.testing.assert_array_equal(sheet.tiles[0].image, image)
     assert [tile.caption for tile in sheet.tiles[:2]] == ["this", "0 apart"]
     assert int(sheet.tiles[2].caption.split()[0]) > 10
@@ -173,10 +232,10 @@ def test_wrong_values(point, line, explorers):
 
 
 def test_sheets_that_cannot_be(explorers):
-    with pytest.raises(ConfigError, match="walk to seed=4: a walk ends at another seed"):
-        explorers["plain"].sheet("Walk", Point(4, to=4))
-    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Walk"):
-        explorers["plain"].sheet("Films", Point(4))
+    with pytest.raises(ConfigError, match="second seed=4: a walk ends at another seed"):
+        Sheets(explorers["plain"]).make("Walk", Point(4, to=4))
+    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Second seed, Walk"):
+        Sheets(explorers["plain"]).make("Films", Point(4))
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
@@ -200,12 +259,13 @@ def test_the_page_answers(explorers, monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ConfigError, match=r"port=\d+: is taken"):
-            page.serve(explorer, "mine", taken.getsockname()[1])
+            server.serve(Sheets(explorer), "mine", taken.getsockname()[1])
         free = taken.getsockname()[1]
-    server = page.serve(explorer, "mine", free)
+    blocks, address = server.serve(Sheets(explorer), "mine", free)
+    assert address == f"http://127.0.0.1:{free}/"
     try:
         client = gradio_client.Client(f"http://127.0.0.1:{free}", verbose=False)
-        values = [5, 1, -1, 0.5, 3, 1, 0, 1.5, 0, 0, 0, 0, 0]
+        values = [5, 1, -1, 0.5, 3, 1, 0, 0, 0, 0, 1.5, 0, 0, 0, 0, 0]
         picture = np.asarray(Image.open(client.predict(*values, api_name="/draw")))
         (expected,) = explorer.draw([Point(5, 1, moves=(1.5, 0, 0, 0, 0, 0))])
         np.testing.assert_array_equal(picture, explorer.enlarged(expected, page.LARGE))
@@ -216,4 +276,4 @@ def test_the_page_answers(explorers, monkeypatch):
         assert note == "seed=-5: must be a whole number in 0 .. 2147483647"
         assert client.predict(*values, api_name="/draw")
     finally:
-        server.close(verbose=False)
+        blocks.close(verbose=False)
