@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import socket
 import sys
 
@@ -21,7 +22,7 @@ from jaxgan.sampling.directions import semantic_directions
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.pictures import save_png
 from jaxgan.sharing import page, server
-from jaxgan.sharing.explorer import BATCH, Explorer, Point
+from jaxgan.sharing.explorer import BATCH, STEPS, Explorer, Point
 from jaxgan.sharing.sheets import Sheets
 from jaxgan.sharing.training_images import TrainingImages
 from tests.helpers import KEY, StyledGenerator, random_keys
@@ -277,3 +278,118 @@ def test_the_page_answers(explorers, monkeypatch):
         assert client.predict(*values, api_name="/draw")
     finally:
         blocks.close(verbose=False)
+
+
+@pytest.fixture
+def open_explorer(browser, monkeypatch, tmp_path):
+    """Serves an explorer and opens its page; what is fetched elsewhere, and errors in it, make the test fail."""
+    pytest.importorskip("gradio", reason="the extra explore is not installed")
+    said, closing = [], []
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+    def open_page(explorer, **options):
+        monkeypatch.setattr(
+            explorer, "generator", dataclasses.replace(explorer.generator, config=jaxgan.config("numerals"))
+        )
+        blocks, address = server.serve(Sheets(explorer), "mine", **options)
+        context = browser.new_context(accept_downloads=True)
+        closing.extend((context.close, functools.partial(blocks.close, verbose=False)))
+        opened = context.new_page()
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        opened.on("request", lambda request: said.append(request.url) if "://127.0.0.1:" not in request.url else None)
+        opened.goto(address)
+        opened.locator("#sheet img").last.wait_for()
+        return opened
+
+    yield open_page
+    for close in closing:
+        close()
+    assert [line for line in said if not line.startswith(("blob:", "data:"))] == []
+
+
+def shown(opened) -> np.ndarray:
+    """Returns the large picture, as the browser has it."""
+    address = opened.locator("#picture img").get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(opened.request.get(address).body())).convert("RGB")).astype(int)
+
+
+def expect_shown(opened, explorer: Explorer, point: Point) -> None:
+    (expected,) = (explorer.enlarged(image, page.LARGE) for image in explorer.draw([point]))
+    for _ in range(100):
+        if np.array_equal(shown(opened), expected):
+            return
+        opened.wait_for_timeout(100)
+    np.testing.assert_array_equal(shown(opened), expected)
+
+
+def move(opened, label: str, value) -> None:
+    """Moves a slider, or changes a number."""
+    control = opened.get_by_label(f"number input for {label}", exact=True)
+    control = control if control.count() else opened.get_by_label(label, exact=True)
+    control.fill(str(value))
+    control.press("Tab")
+
+
+def save(opened, kind: str):
+    """Saves what is seen and returns the file."""
+    opened.locator("#save input").click()
+    opened.get_by_role("option", name=kind, exact=True).click()
+    with opened.expect_download() as download:
+        opened.locator("#save button", has_text="Save").click()
+    return download.value.path(), download.value.suggested_filename
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of libraries that only the page imports
+def test_a_person_drives_the_explorer(open_explorer, explorers):
+    """Seeds, a walk, styles, what is saved, and an uploaded picture, in a real browser."""
+    explorer = explorers["styled"]
+    opened = open_explorer(explorer)
+    expect_shown(opened, explorer, Point(0))
+    move(opened, "Walk", 0.5)
+    expect_shown(opened, explorer, Point(0, to=1, way=0.5))
+    opened.get_by_role("radio", name="Second seed").check()
+    opened.locator("#note", has_text="makes one of them the second").wait_for()
+    opened.locator("#sheet button.thumbnail-item").nth(4).click()
+    expect_shown(opened, explorer, Point(0, to=4, way=0.5))
+    move(opened, "Walk", 0)
+    move(opened, "to layer", 1)
+    expect_shown(opened, explorer, mixed := Point(0, to=4, until=1))
+
+    path, name = save(opened, "Picture (PNG)")
+    assert name == "seed_0.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), shown(opened))
+    path, name = save(opened, "Pictures, latents and labels (npz)")
+    assert name == "seed_0.npz"
+    with np.load(path) as saved:
+        assert saved["latents"].shape == (1 + BATCH, 2, 16)
+        np.testing.assert_array_equal(saved["images"][0], explorer.draw([mixed])[0])
+    path, name = save(opened, "Walk (WebP)")
+    with Image.open(path) as film:
+        assert name == "seed_0.webp"
+        assert 1 < film.n_frames <= 118  # equal ones are one
+
+    opened.locator("#yours button").first.click()
+    buffer = io.BytesIO()
+    Image.fromarray(explorer.draw([Point(33)])[0]).save(buffer, "PNG")
+    opened.locator("#yours input[type=file]").set_input_files(
+        {"name": "mine.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    )
+    opened.locator("#yours img").first.wait_for()
+    opened.get_by_role("button", name="Find the nearest").click()
+    opened.locator("#progress", has_text=f"Step {STEPS} of {STEPS}").wait_for()
+    opened.locator("#pair img").wait_for()
+    expect_shown(opened, explorer, Point(0, to=4, start=1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_away_from_this_machine_there_is_a_token(open_explorer, explorers, monkeypatch):
+    monkeypatch.setattr(server, "_is_loopback", lambda host: False)
+    opened = open_explorer(explorers["plain"], host="127.0.0.1")
+    expect_shown(opened, explorers["plain"], Point(0))
+    assert "token" not in opened.url  # it is a cookie now
+    for wrong in ("", "?token=", "?token=wrong"):
+        answer = opened.context.browser.new_context().request.get(opened.url + wrong)
+        assert (answer.status, "token" in answer.text()) == (401, True)

@@ -91,7 +91,7 @@ def page(sheets: Sheets, name: str):
     def start_from(number, known):
         known = [*known, number] if number and number not in known else known
         choices = [(f"uploaded picture {i}", number) for i, number in enumerate(known, 1)]
-        return known, gradio.Dropdown([FROM_SEED, *choices], value=number)
+        return known, gradio.Dropdown([FROM_SEED, *choices], value=number), *[0] * len(movers)
 
     with gradio.Blocks(title=f"{name} - jaxgan", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gradio.Markdown(f"# {name}\n{_facts(explorer)}")
@@ -127,9 +127,9 @@ def page(sheets: Sheets, name: str):
                     pair = gradio.Image(
                         format="png", label="Yours, and the nearest", interactive=False, buttons=[], elem_id="pair"
                     )
-                with gradio.Group(), gradio.Row():
-                    kind = gradio.Dropdown(list(KINDS), value="Picture (PNG)", label="Save", scale=3, min_width=200)
-                    keep = gradio.Button("Save", min_width=120, elem_id="save")
+                with gradio.Group(elem_id="save"):
+                    kind = gradio.Dropdown(list(KINDS), value="Picture (PNG)", label="What is seen, as a file")
+                    keep = gradio.Button("Save", size="sm")
                     file = gradio.DownloadButton("File", visible="hidden", elem_id="file")
         newest, known = gradio.State(0), gradio.State([])
         values = [controls[name] for name in _names(explorer)]
@@ -151,7 +151,8 @@ def page(sheets: Sheets, name: str):
         found = search.click(
             find, [upload, controls["label"]], [pair, progress, newest], show_progress="hidden", api_name="find"
         )
-        use = dict(fn=start_from, inputs=[newest, known], outputs=[known, controls["start"]], **private)
+        movers = [controls[name] for name in ("way", "first", "until")] + values[len(PLAIN) :]
+        use = dict(fn=start_from, inputs=[newest, known], outputs=[known, controls["start"], *movers], **private)
         found.success(**use)
         stop.click(cancels=[found], **use)
     return blocks
