@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import re
 import socket
 import sys
 
@@ -139,7 +140,7 @@ def test_a_click_on_a_picture_goes_there(name, explorers):
 
 def test_a_click_on_a_second_seed_changes_the_end_of_the_walk_only(explorer):
     now = Point(5, to=14, way=0.5)
-    tile = Sheets(explorer).make("Second seed", now).tiles[3]
+    tile = Sheets(explorer).make("Second seeds", now).tiles[3]
     assert tile.point == now._replace(to=15)
     np.testing.assert_array_equal(tile.image, explorer.draw([Point(15)])[0])
 
@@ -235,7 +236,7 @@ def test_wrong_values(point, line, explorers):
 def test_sheets_that_cannot_be(explorers):
     with pytest.raises(ConfigError, match="second seed=4: a walk ends at another seed"):
         Sheets(explorers["plain"]).make("Walk", Point(4, to=4))
-    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Second seed, Walk"):
+    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Second seeds, Walk"):
         Sheets(explorers["plain"]).make("Films", Point(4))
 
 
@@ -325,8 +326,7 @@ def expect_shown(opened, explorer: Explorer, point: Point) -> None:
 
 def move(opened, label: str, value) -> None:
     """Moves a slider, or changes a number."""
-    control = opened.get_by_label(f"number input for {label}", exact=True)
-    control = control if control.count() else opened.get_by_label(label, exact=True)
+    control = opened.get_by_role("spinbutton", name=re.compile(f"^(number input for )?{label}$"))
     control.fill(str(value))
     control.press("Tab")
 
@@ -349,10 +349,13 @@ def test_a_person_drives_the_explorer(open_explorer, explorers):
     expect_shown(opened, explorer, Point(0))
     move(opened, "Walk", 0.5)
     expect_shown(opened, explorer, Point(0, to=1, way=0.5))
-    opened.get_by_role("radio", name="Second seed").check()
+    opened.get_by_role("radio", name="Second seeds").check()
     opened.locator("#note", has_text="makes one of them the second").wait_for()
     opened.locator("#sheet button.thumbnail-item").nth(4).click()
     expect_shown(opened, explorer, Point(0, to=4, way=0.5))
+    move(opened, "Second seed", -4)
+    opened.locator("#note", has_text="seed=-4: must be a whole number in 0 .. 2147483647").wait_for()
+    move(opened, "Second seed", 4)
     move(opened, "Walk", 0)
     move(opened, "to layer", 1)
     expect_shown(opened, explorer, mixed := Point(0, to=4, until=1))

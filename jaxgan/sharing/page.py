@@ -46,9 +46,8 @@ def page(sheets: Sheets, name: str):
     def draw(*values):
         try:
             (image,) = explorer.draw([_point(values)])
-        except ConfigError as error:
-            gradio.Warning(str(error))
-            return gradio.skip()
+        except ConfigError:
+            return gradio.skip()  # the note under the sheet, which is asked for too, says what is wrong
         return explorer.enlarged(image, LARGE)
 
     def draw_sheet(name, *values):
@@ -56,6 +55,7 @@ def page(sheets: Sheets, name: str):
             if sheets.needs_reading(name):
                 for line in sheets.reals.read():
                     yield [], line
+            explorer.draw([_point(values)])  # or an error
             sheet = sheets.make(name, _point(values))
         except (ConfigError, OSError) as error:
             yield gradio.skip(), str(error)
@@ -138,7 +138,7 @@ def page(sheets: Sheets, name: str):
         private = dict(api_visibility="private")
         gradio.on(
             [blocks.load, *(control.change for control in values)], draw, values, picture, api_name="draw",
-            show_progress="hidden", **raw,
+            show_progress="hidden", queue=False, **raw,
         )  # fmt: skip
         settled = [getattr(control, "release", control.change) for control in values]
         gradio.on([blocks.load, kinds.change, *settled], api_name="sheet", **around)

@@ -37,7 +37,7 @@ class Sheets:
         self.explorer, self.reals = explorer, reals
         self._all: dict[str, Callable[[Point], Sheet]] = {
             "Seeds": self._seeds,
-            "Second seed": self._second_seeds,
+            "Second seeds": self._second_seeds,
             "Walk": self._walk,
             **({"Styles": self._mixtures} if explorer.num_styles > 1 else {}),
             **({"Directions": self._traversals} if explorer.num_directions else {}),
