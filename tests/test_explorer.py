@@ -94,6 +94,15 @@ def test_mixtures_and_walks_end_where_they_say(explorer):
     assert abs(draw(explorer, 3, 2, to=4, way=1.0) - expected).max() <= 1
 
 
+def test_a_walk_without_a_class_ends_in_that_of_the_second_seed(explorer):
+    latents = explorer.generator.latents
+    (_, first, noise), (end, second, _) = latents(1, 3), latents(1, 5)
+    assert first != second
+    (expected,) = explorer.generator.generate(end, second, noise)
+    assert abs(draw(explorer, 3, to=5, way=1.0) - expected).max() <= 1
+    assert abs(draw(explorer, 3, int(first[0]), to=5, way=1.0) - expected).max() > 2
+
+
 def test_moves_go_along_the_semantic_directions(explorers):
     generator = explorers["plain"].generator
     directions, _ = semantic_directions(generator, 6)
@@ -175,7 +184,7 @@ def test_what_is_found_for_a_picture_is_where_walks_start(explorer, tmp_path):
 
 
 def test_arrays_are_what_makes_the_pictures_again(explorer):
-    points = [Point(3, 1), Point(4, to=5, way=0.3), Point(6, 0, 1, 0.5 * explorer.generator.has_styles)]
+    points = [Point(3, 1), Point(4, 1, to=5, way=0.3), Point(6, 0, 1, 0.5 * explorer.generator.has_styles)]
     arrays = explorer.arrays(points)
     again = explorer.generator.generate(arrays["latents"], arrays["labels"], jax.random.wrap_key_data(arrays["keys"]))
     assert abs(again.astype(int) - arrays["images"]).max() <= 1

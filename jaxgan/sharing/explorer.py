@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxgan.core.errors import require
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.sampling.directions import semantic_directions
 from jaxgan.sampling.films import Film, mix_classes
 from jaxgan.sampling.generator import Generator
@@ -168,15 +168,22 @@ class Explorer:
         return grid(image, 1, pad=0, scale=max(1, side // max(image.shape[1:3])))
 
     def _simplest(self, point: Point) -> Point:
-        """Returns the point without what has no effect: points of one picture are equal, but for those by chance."""
+        """Returns the point without what has no effect: points of one picture are equal, but for those by chance.
+
+        A walk between seeds that have their own classes goes from class to class.
+        """
+        if not point.start and point.to == point.seed:
+            point = point._replace(way=0.0, until=0)
+        if point.way and point.label == point.other == ANY and self._mixes_classes:
+            end = self._sample(point.to, None).label
+            if end != self._start(point).label:
+                point = point._replace(other=end, share=point.way)
         if point.other in (ANY, point.label) or not point.share:
             point = point._replace(other=ANY, share=0.0)
         if point.truncation is not None and point.truncation >= self.no_truncation:
             point = point._replace(truncation=None)
         if point.start:
             point = point._replace(seed=0)
-        elif point.to == point.seed:
-            point = point._replace(way=0.0, until=0)
         if point.first >= point.until:
             point = point._replace(first=0, until=0)
         if not point.way and not point.until:
@@ -258,6 +265,15 @@ class Explorer:
             taken = np.stack([(point.first <= layers) & (layers < point.until) for point in points])
             found = np.where(taken[..., None], generator.styles(ends, labels, psi), found)
         return found
+
+    @functools.cached_property
+    def _mixes_classes(self) -> bool:
+        if self.generator.has_styles or not self.generator.num_classes:
+            return self.generator.has_styles
+        try:
+            return bool(mix_classes(self.generator.variables, self.generator.num_classes, 0, 0, 0.5))
+        except ConfigError:
+            return False
 
     @functools.cached_property
     def _directions(self) -> np.ndarray:
