@@ -19,7 +19,7 @@ STYLE = """
 .gradio-container {overflow: clip !important}  /* so that something in it can stay while it is scrolled */
 img {image-rendering: pixelated}
 #sheet .grid-wrap {min-height: 0; max-height: none}
-#sheet .grid-container {grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 6px; align-content: start}
+#sheet .grid-container {grid-template-columns: repeat(6, minmax(0, 1fr)); grid-auto-rows: auto; gap: 6px}
 #sheet .thumbnail-item {aspect-ratio: auto; height: auto; border-radius: 0}
 #sheet .caption-label {position: static; max-width: none; border: 0; padding: 0; text-align: center}
 @media (max-width: 700px) {  /* a phone: one column, under a picture that stays */
