@@ -353,7 +353,7 @@ def save(opened, kind: str):
 @pytest.mark.filterwarnings("default")  # of libraries that only the page imports
 def test_a_person_drives_the_explorer(open_explorer, explorers):
     """Seeds, a walk, styles, what is saved, and an uploaded picture, in a real browser."""
-    explorer = explorers["styled"]
+    explorer = Explorer(explorers["styled"].generator)  # nobody else's pictures were found
     opened = open_explorer(explorer)
     expect_shown(opened, explorer, Point(0))
     move(opened, "Walk", 0.5)
