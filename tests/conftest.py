@@ -46,3 +46,17 @@ def no_curves(monkeypatch):
     from tests.helpers import without_curves  # which imports jax
 
     without_curves(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium that is installed, without a window."""
+    reason = "playwright is not installed (pip install playwright)"
+    sync_playwright = pytest.importorskip("playwright.sync_api", reason=reason).sync_playwright
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()

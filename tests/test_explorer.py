@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import io
+import re
 import socket
 import sys
 
@@ -19,8 +21,11 @@ from jaxgan.data import DataSpec
 from jaxgan.models.layers import BaseGenerator
 from jaxgan.sampling.directions import semantic_directions
 from jaxgan.sampling.generator import Generator
-from jaxgan.sharing import page
-from jaxgan.sharing.explorer import BATCH, Explorer, Point
+from jaxgan.sampling.pictures import save_png
+from jaxgan.sharing import page, server
+from jaxgan.sharing.explorer import BATCH, STEPS, Explorer, Point
+from jaxgan.sharing.sheets import Sheets
+from jaxgan.sharing.training_images import TrainingImages
 from tests.helpers import KEY, StyledGenerator, random_keys
 
 
@@ -55,7 +60,7 @@ def explorers():
         shapes = jax.eval_shape(init, KEY, jnp.zeros((1, 8)), jnp.zeros(1, int), keys=random_keys(1))
         variables = jax.tree.map(lambda leaf: 0.3 * draw.normal(size=leaf.shape).astype(np.float32), shapes)
         generator = Generator(net, variables, z_dim=8, batch_size=1, data=DataSpec(8, 3, 3, 2000, "", ("a", "b", "c")))
-        found[name] = Explorer(generator, lambda: jaxgan.ArrayDataset(REALS))
+        found[name] = Explorer(generator)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxgan.sampling.generator._draw_latents", draw_latents)
         yield found
@@ -89,6 +94,15 @@ def test_mixtures_and_walks_end_where_they_say(explorer):
     assert abs(draw(explorer, 3, 2, to=4, way=1.0) - expected).max() <= 1
 
 
+def test_a_walk_without_a_class_ends_in_that_of_the_second_seed(explorer):
+    latents = explorer.generator.latents
+    (_, first, noise), (end, second, _) = latents(1, 3), latents(1, 5)
+    assert first != second
+    (expected,) = explorer.generator.generate(end, second, noise)
+    assert abs(draw(explorer, 3, to=5, way=1.0) - expected).max() <= 1
+    assert abs(draw(explorer, 3, int(first[0]), to=5, way=1.0) - expected).max() > 2
+
+
 def test_moves_go_along_the_semantic_directions(explorers):
     generator = explorers["plain"].generator
     directions, _ = semantic_directions(generator, 6)
@@ -96,7 +110,7 @@ def test_moves_go_along_the_semantic_directions(explorers):
     (expected,) = generator.generate(z + 1.5 * directions[0] - 3.0 * directions[5], label, key)
     assert abs(draw(explorers["plain"], 7, moves=(1.5, 0.0, 0.0, 0.0, 0.0, -3.0)) - expected).max() <= 1
     assert explorers["styled"].num_directions == 0  # its class does not say where styles enter
-    assert "Directions" not in explorers["styled"].sheets
+    assert "Directions" not in Sheets(explorers["styled"]).names
 
 
 def test_what_has_no_effect_draws_nothing_again(explorer, monkeypatch):
@@ -126,22 +140,78 @@ def test_pictures_that_are_new_are_made_together(explorers, monkeypatch):
 @pytest.mark.parametrize("name", ["Seeds", "Walk", "Directions"])
 def test_a_click_on_a_picture_goes_there(name, explorers):
     explorer = explorers["plain"]
-    now = Point(14, 1, 2, 0.25, 1.5, 3, 0.4, (0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
-    sheet = explorer.sheet(name, now)
+    now = Point(14, 1, 2, 0.25, 1.5, 3, 0.4, moves=(0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+    sheet = Sheets(explorer).make(name, now)
     assert len(sheet.tiles) == (2 * BATCH if name == "Directions" else BATCH)
-    for tile in sheet.tiles[::5]:
-        moves = [tile.sets.get(f"move {i + 1}", move) for i, move in enumerate(now.moves)]
-        there = {key: value for key, value in tile.sets.items() if not key.startswith("move")}
-        (image,) = explorer.draw([now._replace(**there, moves=tuple(moves))])
-        np.testing.assert_array_equal(image, tile.image)
+    for image, _, point in sheet.tiles[::5]:
+        np.testing.assert_array_equal(explorer.draw([point])[0], image)
+
+
+def test_a_click_on_a_second_seed_changes_the_end_of_the_walk_only(explorer):
+    now = Point(5, to=14, way=0.5)
+    tile = Sheets(explorer).make("Second seeds", now).tiles[3]
+    assert tile.point == now._replace(to=15)
+    np.testing.assert_array_equal(tile.image, explorer.draw([Point(15)])[0])
+
+
+def test_styles_of_a_second_seed_in_some_layers(explorers):
+    explorer = explorers["styled"]
+    assert explorer.num_styles == 2
+    (first, label, keys), (second, *_) = explorer.generator.latents(1, 3), explorer.generator.latents(1, 4)
+    first, second = (np.asarray(explorer.generator.styles(z, label)) for z in (first, second))
+    (expected,) = explorer.generator.generate(np.stack([second[:, 0], first[:, 1]], axis=1), label, keys)
+    assert abs(draw(explorer, 3, to=4, until=1) - expected).max() <= 1
+    assert abs(draw(explorer, 3, to=4) - expected).max() > 2
+    sheet = Sheets(explorer).make("Styles", Point(3))
+    assert [tile.caption for tile in sheet.tiles][::6] == ["coarse, 0", "middle, 0", "fine, 0"]
+    assert sheet.tiles[-1].caption == "fine, 6"
+    assert sheet.tiles[-1].point[-4:-1] == (0, 1, 2)
+    assert "Styles" not in Sheets(explorers["plain"]).names
+
+
+def test_what_is_found_for_a_picture_is_where_walks_start(explorer, tmp_path):
+    image = draw(explorer, 77, 1).astype(np.uint8)
+    save_png(tmp_path / "mine.png", image)
+    *found, (number, step, same, last) = explorer.project(tmp_path / "mine.png", 1, steps=60)
+    np.testing.assert_array_equal(same, image)
+    assert last.distances[0] < found[0][3].distances[0]
+    assert step == 60
+    np.testing.assert_array_equal(draw(explorer, 0, start=number), last.images[0])
+    assert abs(draw(explorer, 0, 1, to=4, way=1.0, start=number) - last.images[0]).max() > 2
+    assert draw(explorer, 9, start=number, moves=(1.0,) * explorer.num_directions).shape == image.shape
+    with pytest.raises(ConfigError, match="start=99: choose one of the"):
+        draw(explorer, 0, start=99)
+
+
+def test_arrays_are_what_makes_the_pictures_again(explorer):
+    points = [Point(3, 1), Point(4, 1, to=5, way=0.3), Point(6, 0, 1, 0.5 * explorer.generator.has_styles)]
+    arrays = explorer.arrays(points)
+    again = explorer.generator.generate(arrays["latents"], arrays["labels"], jax.random.wrap_key_data(arrays["keys"]))
+    assert abs(again.astype(int) - arrays["images"]).max() <= 1
+    np.testing.assert_array_equal(arrays["images"], explorer.draw(points))
+
+
+def test_a_film_goes_there_and_back(explorers):
+    film = explorers["plain"].film(Point(3, to=4), 8)
+    frames = list(film.frames)
+    assert len(frames) == film.count == 118
+    np.testing.assert_array_equal(frames[59], explorers["plain"].draw([Point(3, to=4, way=1.0)])[0])
+    np.testing.assert_array_equal(frames[60:], frames[58:0:-1])
 
 
 def test_the_training_image_that_is_the_picture_is_the_nearest(explorers):
-    explorer = explorers["plain"]
-    _, _, reals = explorer._reals
+    explorer, reals = explorers["plain"], REALS.copy()
     (image,) = explorer.draw([Point(2)])
-    reals[1234] = image.ravel()  # as if it had been learnt by heart
-    sheet = explorer.sheet("Training images", Point(2))
+    reals[1234] = image  # as if it had been learnt by heart
+    sheets = Sheets(explorer, TrainingImages(lambda: jaxgan.ArrayDataset(reals)))
+    assert sheets.needs_reading("Training images")
+    said = list(sheets.reals.read())
+    assert said == [
+        "Opening the training images ...",
+        *(f"Reading 2,000 training images, once: {i} ..." for i in ("0%", "50%")),
+    ]
+    assert not sheets.needs_reading("Training images")
+    sheet = sheets.make("Training images", Point(2))
     np.testing.assert_array_equal(sheet.tiles[0].image, image)
     assert [tile.caption for tile in sheet.tiles[:2]] == ["this", "0 apart"]
     assert int(sheet.tiles[2].caption.split()[0]) > 10
@@ -173,10 +243,10 @@ def test_wrong_values(point, line, explorers):
 
 
 def test_sheets_that_cannot_be(explorers):
-    with pytest.raises(ConfigError, match="walk to seed=4: a walk ends at another seed"):
-        explorers["plain"].sheet("Walk", Point(4, to=4))
-    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Walk"):
-        explorers["plain"].sheet("Films", Point(4))
+    with pytest.raises(ConfigError, match="second seed=4: a walk ends at another seed"):
+        Sheets(explorers["plain"]).make("Walk", Point(4, to=4))
+    with pytest.raises(ConfigError, match="sheet='Films': choose one of Seeds, Second seeds, Walk"):
+        Sheets(explorers["plain"]).make("Films", Point(4))
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
@@ -200,12 +270,13 @@ def test_the_page_answers(explorers, monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ConfigError, match=r"port=\d+: is taken"):
-            page.serve(explorer, "mine", taken.getsockname()[1])
+            server.serve(Sheets(explorer), "mine", taken.getsockname()[1])
         free = taken.getsockname()[1]
-    server = page.serve(explorer, "mine", free)
+    blocks, address = server.serve(Sheets(explorer), "mine", free)
+    assert address == f"http://127.0.0.1:{free}/"
     try:
         client = gradio_client.Client(f"http://127.0.0.1:{free}", verbose=False)
-        values = [5, 1, -1, 0.5, 3, 1, 0, 1.5, 0, 0, 0, 0, 0]
+        values = [5, 1, -1, 0.5, 3, 1, 0, 0, 0, 0, 1.5, 0, 0, 0, 0, 0]
         picture = np.asarray(Image.open(client.predict(*values, api_name="/draw")))
         (expected,) = explorer.draw([Point(5, 1, moves=(1.5, 0, 0, 0, 0, 0))])
         np.testing.assert_array_equal(picture, explorer.enlarged(expected, page.LARGE))
@@ -216,4 +287,121 @@ def test_the_page_answers(explorers, monkeypatch):
         assert note == "seed=-5: must be a whole number in 0 .. 2147483647"
         assert client.predict(*values, api_name="/draw")
     finally:
-        server.close(verbose=False)
+        blocks.close(verbose=False)
+
+
+@pytest.fixture
+def open_explorer(browser, monkeypatch, tmp_path):
+    """Serves an explorer and opens its page; what is fetched elsewhere, and errors in it, make the test fail."""
+    pytest.importorskip("gradio", reason="the extra explore is not installed")
+    said, closing = [], []
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+
+    def open_page(explorer, **options):
+        monkeypatch.setattr(
+            explorer, "generator", dataclasses.replace(explorer.generator, config=jaxgan.config("numerals"))
+        )
+        blocks, address = server.serve(Sheets(explorer), "mine", **options)
+        context = browser.new_context(accept_downloads=True)
+        closing.extend((context.close, functools.partial(blocks.close, verbose=False)))
+        opened = context.new_page()
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        opened.on("request", lambda request: said.append(request.url) if "://127.0.0.1:" not in request.url else None)
+        opened.goto(address)
+        opened.locator("#sheet img").last.wait_for()
+        return opened
+
+    yield open_page
+    for close in closing:
+        close()
+    assert [line for line in said if not line.startswith(("blob:", "data:"))] == []
+
+
+def shown(opened) -> np.ndarray:
+    """Returns the large picture, as the browser has it."""
+    address = opened.locator("#picture img").get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(opened.request.get(address).body())).convert("RGB")).astype(int)
+
+
+def expect_shown(opened, explorer: Explorer, point: Point) -> None:
+    (expected,) = (explorer.enlarged(image, page.LARGE) for image in explorer.draw([point]))
+    for _ in range(100):
+        if np.array_equal(shown(opened), expected):
+            return
+        opened.wait_for_timeout(100)
+    np.testing.assert_array_equal(shown(opened), expected)
+
+
+def move(opened, label: str, value) -> None:
+    """Moves a slider, or changes a number."""
+    control = opened.get_by_role("spinbutton", name=re.compile(f"^(number input for )?{label}$"))
+    control.fill(str(value))
+    control.press("Tab")
+
+
+def save(opened, kind: str):
+    """Saves what is seen and returns the file."""
+    opened.locator("#save input").click()
+    opened.get_by_role("option", name=kind, exact=True).click()
+    with opened.expect_download() as download:
+        opened.locator("#save button", has_text="Save").click()
+    return download.value.path(), download.value.suggested_filename
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of libraries that only the page imports
+def test_a_person_drives_the_explorer(open_explorer, explorers):
+    """Seeds, a walk, styles, what is saved, and an uploaded picture, in a real browser."""
+    explorer = Explorer(explorers["styled"].generator)  # nobody else's pictures were found
+    opened = open_explorer(explorer)
+    expect_shown(opened, explorer, Point(0))
+    move(opened, "Walk", 0.5)
+    expect_shown(opened, explorer, Point(0, to=1, way=0.5))
+    opened.get_by_role("radio", name="Second seeds").check()
+    opened.locator("#note", has_text="makes one of them the second").wait_for()
+    opened.locator("#sheet button.thumbnail-item").nth(4).click()
+    expect_shown(opened, explorer, Point(0, to=4, way=0.5))
+    move(opened, "Second seed", -4)
+    opened.locator("#note", has_text="seed=-4: must be a whole number in 0 .. 2147483647").wait_for()
+    move(opened, "Second seed", 4)
+    move(opened, "Walk", 0)
+    move(opened, "to layer", 1)
+    expect_shown(opened, explorer, mixed := Point(0, to=4, until=1))
+
+    path, name = save(opened, "Picture (PNG)")
+    assert name == "seed_0.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), shown(opened))
+    path, name = save(opened, "Pictures, latents and labels (npz)")
+    assert name == "seed_0.npz"
+    with np.load(path) as saved:
+        assert saved["latents"].shape == (1 + BATCH, 2, 16)
+        np.testing.assert_array_equal(saved["images"][0], explorer.draw([mixed])[0])
+    path, name = save(opened, "Walk (WebP)")
+    with Image.open(path) as film:
+        assert name == "seed_0.webp"
+        assert 1 < film.n_frames <= 118  # equal ones are one
+
+    opened.locator("#yours button").first.click()
+    buffer = io.BytesIO()
+    Image.fromarray(explorer.draw([Point(33)])[0]).save(buffer, "PNG")
+    opened.locator("#yours input[type=file]").set_input_files(
+        {"name": "mine.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
+    )
+    opened.locator("#yours img").first.wait_for()
+    opened.get_by_role("button", name="Find the nearest").click()
+    opened.locator("#progress", has_text=f"Step {STEPS} of {STEPS}").wait_for()
+    opened.locator("#pair img").wait_for()
+    expect_shown(opened, explorer, Point(0, to=4, start=1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_away_from_this_machine_there_is_a_token(open_explorer, explorers, monkeypatch):
+    monkeypatch.setattr(server, "_is_loopback", lambda host: False)
+    opened = open_explorer(explorers["plain"], host="127.0.0.1")
+    expect_shown(opened, explorers["plain"], Point(0))
+    assert "token" not in opened.url  # it is a cookie now
+    for wrong in ("", "?token=", "?token=wrong"):
+        answer = opened.context.browser.new_context().request.get(opened.url + wrong)
+        assert (answer.status, "token" in answer.text()) == (401, True)

@@ -217,7 +217,7 @@ def test_the_directory_is_a_space(directory):
     assert requirements == f"jaxgan[explore,hub] @ git+{project['urls']['Repository']}\n"
     code, called = (directory / "app.py").read_text(), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxgan.sharing.page.explore", called.append)
+        patch.setattr("jaxgan.sharing.server.explore", called.append)
         exec(compile(code, directory / "app.py", "exec"), {"__file__": str(directory / "app.py")})
     assert called == [directory.resolve()]
 

@@ -1,16 +1,25 @@
 """Inversion: the descent, the distance, and images of a generator that are found again."""
 
+import functools
+import itertools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxgan.sampling.inversion import image_distance, invert, minimise
+from jaxgan.sampling.inversion import approach, descend, image_distance, invert, pyramid
 from tests.helpers import tiny_generator
 
 
 def test_descent_to_the_foot_of_a_parabola():
     target = jnp.arange(6.0).reshape(2, 3)
-    found = minimise(lambda x: jnp.sum(jnp.square(x - target), axis=1), jnp.zeros((2, 3)), 300, 0.1)
+    optimizer, found = optax.adam(optax.cosine_decay_schedule(0.1, 300)), jnp.zeros((2, 3))
+    step = jax.jit(functools.partial(descend, lambda x: jnp.sum(jnp.square(x - target), axis=1), optimizer))
+    state = optimizer.init(found)
+    for _ in range(300):
+        found, state = step(found, state)
     np.testing.assert_allclose(found, target, atol=1e-2)
 
 
@@ -46,6 +55,31 @@ def test_images_are_compared_by_features_too():
     made, wanted = (x[:, ::4, ::4].astype(float) for x in (found.images, images))
     expected = pixels + np.square(made - wanted).sum() / np.square(wanted).sum()
     np.testing.assert_allclose(found.distances, [expected], rtol=0.02)
+
+
+def test_an_image_comes_nearer_and_whoever_has_seen_enough_may_stop():
+    net = tiny_generator("mlp")
+    (image,) = net.sample(1, seed=9)
+    options = dict(steps=200, features=pyramid, seed=3)
+    steps, found = zip(*approach(net, image, every=60, **options))
+    assert steps == (0, 60, 120, 180, 200)
+    distances = np.concatenate([one.distances for one in found])
+    assert distances[-1] < distances[0] / 20
+    assert (np.diff(distances) < 0).all()
+    (*_, again) = invert(net, image[None], **options)
+    np.testing.assert_array_equal(again, distances[-1:])
+    _, (_, stopped) = itertools.islice(approach(net, image, every=60, **options), 2)
+    np.testing.assert_array_equal(stopped.images, found[1].images)
+
+
+def test_a_pyramid_holds_the_image_and_weighs_its_levels_alike():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 6, 1)), jnp.float32)
+    levels = pyramid(images)
+    assert levels.shape == (2, 8 * 6 + 4 * 3)
+    coarse = levels[:, 48:].reshape(2, 4, 3, 1) / 2
+    fine = levels[:, :48].reshape(2, 8, 6, 1)
+    np.testing.assert_allclose(fine + coarse.repeat(2, 1).repeat(2, 2), images[:, :8], atol=1e-6)
+    np.testing.assert_allclose(jnp.square(pyramid(jnp.ones((1, 8, 8, 1)))).sum(), 64, rtol=1e-6)  # as in its pixels
 
 
 def test_what_cannot_be_inverted():

@@ -22,6 +22,7 @@ from jaxgan.evaluation import NETWORKS, PROTOCOLS
 from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats
 from jaxgan.settings import default_config, flatten
+from jaxgan.sharing.explorer import Explorer, Point
 from jaxgan.sharing.export import export
 from jaxgan.training import loop
 from tests.helpers import ROOT, without_curves
@@ -76,6 +77,7 @@ def folder(tmp_path_factory):
         for name in ("numerals", "cifar_r3gan2", "source", "a", "b", "c"):
             pathlib.Path("runs", name).symlink_to("cifar")
         export("runs/cifar", "shared/cifar")
+        np.savez("seed_0.npz", **Explorer(jaxgan.load("runs/cifar")).arrays([Point(0)]))
         pathlib.Path("configs").symlink_to(ROOT / "configs")
         for name in ("photos", "arrays", "path/to"):
             pathlib.Path(name).mkdir(parents=True)

@@ -5,20 +5,20 @@ import dataclasses
 import io
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 try:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 except ImportError:
-    sync_playwright = None
+    expect = None  # `browser` skips these tests
 
 import jaxgan
 from jaxgan.commands import report as command
 from jaxgan.commands import train
+from jaxgan.core.files import sole_user
 from jaxgan.data import DataSpec
 from jaxgan.sampling.pictures import save_png, show_grid
 from jaxgan.settings import to_json
@@ -139,6 +139,13 @@ def test_a_report_of_a_run_in_training_is_that_of_its_log(tmp_path):
     assert live == later
 
 
+def test_a_run_that_a_process_has_is_running(tmp_path):
+    workdir = make_run(tmp_path / "run")
+    with sole_user({"--workdir": workdir}):
+        assert contents(workdir)["status"] == "running"
+    assert contents(workdir)["status"] == "stopped"
+
+
 def test_warnings_go_with_the_lines_of_a_resumed_run(tmp_path):
     workdir = make_run(tmp_path / "run")
     MetricsLog(workdir, resume_step=30).close()
@@ -206,19 +213,6 @@ def test_wrong_requests(arguments, line, tmp_path, monkeypatch, capsys):
 
 
 # In a browser, which must be installed; without one these are skipped.
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if sync_playwright is None:
-        pytest.skip("playwright is not installed (pip install playwright)")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium is installed (apt-get install chromium)")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -319,6 +313,20 @@ def test_curves_tell_their_values_and_zoom(show, one):
     opened.locator("#reset").click()
     opened.locator("#smoothing").fill("0.6")
     assert path.get_attribute("d") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lines", "age", "text"),
+    [(60, 950, "running, 60 %, 6 min 40 s left"), (60, 1150, "no news for 19 min"), (1, 800, "running, 1 %")],
+)
+def test_a_run_that_was_killed_does_not_run_on(lines, age, text, show, tmp_path):
+    """Its page says so when two reports should have come; with one line nobody knows when they should."""
+    run = contents(make_run(tmp_path / "run", lines=lines), status="running")
+    assert run["interval"] == (pytest.approx(500.0) if lines > 1 else None)
+    run["written"] -= age
+    (tmp_path / "report.html").write_bytes(page.render([run]))
+    expect(show(tmp_path / "report.html").locator(".state")).to_contain_text(text)
 
 
 @pytest.mark.slow

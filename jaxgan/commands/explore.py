@@ -1,7 +1,8 @@
 """Explores a trained generator in a browser: jaxgan explore RUN_OR_EXPORT [--port=7860]
 
-Seeds, classes and mixtures of them, truncation, walks between two seeds, directions, and the nearest training images.
-The page is for this machine alone and needs no network; Ctrl-C ends it. It needs pip install 'jaxgan[explore]'.
+Seeds, classes and mixtures of them, truncation, walks between two seeds, mixtures of styles, directions, pictures of
+your own, and the nearest training images. The page needs no network and is for this machine alone; with --host=0.0.0.0
+for everyone who has its address, which has a token. Ctrl-C ends it. It needs pip install 'jaxgan[explore]'.
 """
 
 from absl import flags
@@ -14,12 +15,13 @@ flags.DEFINE_string("step", "newest", "A number, newest (undamaged) or best (by 
 flags.DEFINE_integer(
     "port", None, "Of the page; the first from 7860 on that is free if not given.", 1, 65535, flag_values=FLAGS
 )
+flags.DEFINE_string("host", None, "Address that others reach the page at; 0.0.0.0: all of this machine.", FLAGS)
 
 
 @app.command(FLAGS, required=["workdir"], positional=["workdir"])
 def main(flags) -> None:
     print(f"loading {flags.workdir} ...", flush=True)
-    from jaxgan.sharing.page import explore
+    from jaxgan.sharing.server import explore
 
     with app.naming_flags(FLAGS, path="workdir"):
-        explore(flags.workdir, flags.step, flags.port)
+        explore(flags.workdir, flags.step, flags.port, flags.host)

@@ -135,6 +135,18 @@ def sole_user(directories: Mapping[str, Path | epath.Path]) -> Iterator[None]:
         yield
 
 
+def is_held(directory: Path) -> bool:
+    """Returns whether a process has this local directory as its `sole_user`, as far as one may look."""
+    lock = directory / ".lock"
+    try:
+        with filelock.FileLock(lock, blocking=False) if lock.exists() else contextlib.nullcontext():
+            return False
+    except filelock.Timeout:
+        return True
+    except PermissionError:
+        return False
+
+
 def cache_directory(*parts: str) -> Path:
     """Returns a path in the user's cache, ~/.cache/jaxgan or $XDG_CACHE_HOME/jaxgan; it may not exist yet.
 

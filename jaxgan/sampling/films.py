@@ -1,6 +1,7 @@
 """Films: walks through latents and classes, and the grids of a run over its training; a frame at a time in memory."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -108,12 +110,16 @@ def mix_classes(variables: dict, num_classes: int, first: int, second: int, shar
     for path, value in traverse_util.flatten_dict(variables).items():
         axes = [axis for axis in (0, -1) if value.ndim == 2 and value.shape[axis] == num_classes]
         if axes and (path[-1] == "embedding" or "classes" in path):
-            rows = jnp.moveaxis(value, axes[0], 0)
-            value = jnp.moveaxis(rows.at[first].set(lerp(rows[first], rows[second], share)), 0, axes[0])
-            found = True
+            value, found = _mix_rows(axes[0], value, first, second, share), True
         mixed[path] = value
     require(found, "labels", [int(first), int(second)], "this generator has no table of classes to mix")
     return traverse_util.unflatten_dict(mixed)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mix_rows(axis: int, table: jax.Array, first, second, share) -> jax.Array:
+    rows = jnp.moveaxis(table, axis, 0)
+    return jnp.moveaxis(rows.at[first].set(lerp(rows[first], rows[second], share)), 0, axis)
 
 
 def timelapse(workdir, *, seconds=10.0, fps=30.0, images_per_step: int = 0) -> Film:

@@ -2,5 +2,6 @@
 
 `program.py` makes of a generator a program that needs no jaxgan, `card.py` writes what people and the Hub read, and
 `export.py` puts all of it into a directory and pushes it. `explorer.py` draws what a person asks for who plays with a
-generator, and `page.py` is where they ask, in a browser. Nothing here trains or scores.
+generator, `sheets.py` what is shown beside it, with `training_images.py`; `page.py` is where they ask, in a browser,
+and `server.py` says who may. Nothing here trains or scores.
 """

@@ -19,7 +19,7 @@ SPACE = {
 
 from pathlib import Path
 
-from jaxgan.sharing.page import explore
+from jaxgan.sharing.server import explore
 
 explore(Path(__file__).resolve().parent)
 ''',

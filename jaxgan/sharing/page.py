@@ -1,25 +1,25 @@
-"""The explorer's page: what Gradio shows of an `Explorer`, and the server for it."""
+"""The explorer's page: what Gradio shows of an `Explorer` and its `Sheets`."""
 
-import functools
 import os
 import random
 import tempfile
-import threading
+from pathlib import Path
 
-from jaxgan import data
+import numpy as np
+
 from jaxgan.core.errors import ConfigError
-from jaxgan.core.files import as_path
 from jaxgan.core.shapes import size_in_words
-from jaxgan.sampling import exported
-from jaxgan.sampling.load import load
-from jaxgan.sharing.explorer import ANY, EXTENT, Explorer, Point
+from jaxgan.sampling.films import check_suffix, save_film
+from jaxgan.sampling.pictures import grid, save_png
+from jaxgan.sharing.explorer import ANY, EXTENT, STEPS, Explorer, Point
+from jaxgan.sharing.sheets import Sheets
 
-LARGE, SMALL = 512, 160  # pixels of a side that the picture, and those of a sheet, are enlarged to
+LARGE, SMALL, MEDIUM = 512, 160, 256  # pixels of a side that pictures are enlarged to: the one, of a sheet, of a pair
 STYLE = """
 .gradio-container {overflow: clip !important}  /* so that something in it can stay while it is scrolled */
 img {image-rendering: pixelated}
 #sheet .grid-wrap {min-height: 0; max-height: none}
-#sheet .grid-container {grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 6px}
+#sheet .grid-container {grid-template-columns: repeat(6, minmax(0, 1fr)); grid-auto-rows: auto; gap: 6px}
 #sheet .thumbnail-item {aspect-ratio: auto; height: auto; border-radius: 0}
 #sheet .caption-label {position: static; max-width: none; border: 0; padding: 0; text-align: center}
 @media (max-width: 700px) {  /* a phone: one column, under a picture that stays */
@@ -29,90 +29,69 @@ img {image-rendering: pixelated}
   #picture img {height: 38vh}
 }
 """
-# The picture is in the browser already.
-SAVE = """async (seed) => {
-  const answer = await fetch(document.querySelector("#picture img").src);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
-  link.download = `seed_${seed}.png`;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}"""
+# A file that is ready is fetched as if its link had been clicked.
+FETCH = """() => document.querySelector("#file").click()"""
+KINDS = {
+    "Picture (PNG)": ".png",
+    "Pictures, latents and labels (npz)": ".npz",
+    "Walk (WebP)": ".webp",
+    "Walk (MP4)": ".mp4",
+}
 
 
-def explore(path, step="newest", port: int | None = None) -> None:
-    """Shows a generator in a browser, until Ctrl-C.
-
-    Args:
-      path, step: as in `load`; training images are searched where it is a run.
-      port: of this machine; None: the first from 7860 on that is free.
-
-    Raises:
-      ConfigError: a wrong request, or no extra `explore`.
-    """
-    import_gradio(path)
-    generator = load(path, step)
-    settings, open_reals = generator.config.data, None
-    if settings.name != "custom" and _is_run(path):
-        open_reals = functools.partial(data.load, settings)
-    explorer = Explorer(generator, open_reals)
-    print("drawing the first pictures ...", flush=True)
-    explorer.prepare()
-    with tempfile.TemporaryDirectory(prefix="jaxgan-explore-") as pictures:
-        os.environ["GRADIO_TEMP_DIR"] = pictures  # by default one for all people of a machine
-        server = serve(explorer, str(path) if _is_on_hub(path) else as_path(path).name, port)
-        print(f"{server.local_url}  (Ctrl-C ends it)", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print()
-        finally:
-            server.close(verbose=False)
-
-
-def serve(explorer: Explorer, name: str, port: int | None = None):
-    """Starts a server for this machine alone, or for whom GRADIO_SERVER_NAME says, as in a Space.
-
-    Returns:
-      Its gradio.Blocks, to be closed.
-
-    Raises:
-      ConfigError: the port is taken.
-    """
-    gradio = import_gradio(name)
-    fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # of no other server
-    theme = gradio.themes.Default(**fonts).set(block_info_text_color="*neutral_500")
-    look = dict(theme=theme, css=STYLE, footer_links=[])
-    blocks = page(explorer, name)
-    try:
-        blocks.launch(server_port=port, share=False, ssr_mode=False, prevent_thread_lock=True, quiet=True, **look)
-    except OSError as error:
-        raise ConfigError(f"port={port}: is taken, or not for everyone; name another, or none") from error
-    return blocks
-
-
-def page(explorer: Explorer, name: str):
+def page(sheets: Sheets, name: str):
     """Returns the page as a gradio.Blocks, not served yet."""
-    gradio = import_gradio(name)
+    gradio, explorer = import_gradio(name), sheets.explorer
 
     def draw(*values):
         try:
             (image,) = explorer.draw([_point(values)])
-        except ConfigError as error:
-            gradio.Warning(str(error))
-            return gradio.skip()
+        except ConfigError:
+            return gradio.skip()  # the note under the sheet, which is asked for too, says what is wrong
         return explorer.enlarged(image, LARGE)
 
     def draw_sheet(name, *values):
         try:
-            sheet = explorer.sheet(name, _point(values))
+            if sheets.needs_reading(name):
+                for line in sheets.reals.read():
+                    yield [], line
+            explorer.draw([_point(values)])  # or an error
+            sheet = sheets.make(name, _point(values))
         except (ConfigError, OSError) as error:
-            return gradio.skip(), str(error)
-        return [(explorer.enlarged(tile.image, SMALL), tile.caption) for tile in sheet.tiles], sheet.note
+            yield gradio.skip(), str(error)
+        else:
+            yield [(explorer.enlarged(tile.image, SMALL), tile.caption) for tile in sheet.tiles], sheet.note
 
     def choose(event: gradio.SelectData, name, *values):
-        sets = explorer.sheet(name, _point(values)).tiles[event.index].sets
-        return {controls[name]: value for name, value in sets.items()}
+        point = sheets.make(name, _point(values)).tiles[event.index].point
+        return list(values) if point is None else _values(point, explorer.num_directions)
+
+    def save(kind, name, *values):
+        point = _point(values)
+        try:
+            return str(_save(sheets, KINDS[kind], name, point))
+        except (ConfigError, OSError) as error:
+            raise gradio.Error(str(error), print_exception=False) from error
+
+    def find(path, label):
+        if path is None:
+            raise gradio.Error("Give a picture first.", print_exception=False)
+        yield None, "Comparing it with samples ...", 0
+        try:
+            for number, step, image, found in explorer.project(path, label):
+                pair = [explorer.enlarged(each, MEDIUM) for each in (image, found.images[0])]
+                yield (
+                    grid(np.stack(pair), 2, scale=1),
+                    f"Step {step} of {STEPS}: distance {found.distances[0]:.3f}.",
+                    number,
+                )
+        except (ConfigError, OSError) as error:
+            raise gradio.Error(str(error), print_exception=False) from error
+
+    def start_from(number, known):
+        known = [*known, number] if number and number not in known else known
+        choices = [(f"uploaded picture {i}", number) for i, number in enumerate(known, 1)]
+        return known, gradio.Dropdown([FROM_SEED, *choices], value=number), *[0] * len(movers)
 
     with gradio.Blocks(title=f"{name} - jaxgan", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gradio.Markdown(f"# {name}\n{_facts(explorer)}")
@@ -121,11 +100,9 @@ def page(explorer: Explorer, name: str):
                 picture = gradio.Image(
                     format="png", show_label=False, interactive=False, buttons=["fullscreen"], elem_id="picture"
                 )
-                with gradio.Row():
-                    another = gradio.Button("Another seed", variant="primary", min_width=120)
-                    save = gradio.Button("Save picture", min_width=120)
-                sheets = gradio.Radio(
-                    list(explorer.sheets),
+                another = gradio.Button("Another seed", variant="primary")
+                kinds = gradio.Radio(
+                    sheets.names,
                     value="Seeds",
                     label="More pictures",
                     info="Shows what is around this one; click on a picture to go there.",
@@ -133,36 +110,70 @@ def page(explorer: Explorer, name: str):
                 tiles = gradio.Gallery(
                     show_label=False, allow_preview=False, format="png", buttons=[], elem_id="sheet", height="auto"
                 )
-                note = gradio.Markdown()
+                note = gradio.Markdown(elem_id="note")
             with gradio.Column(scale=6, min_width=320, elem_classes="side"):
                 controls = _controls(gradio, explorer)
-        values = list(controls.values())
+                with gradio.Accordion("A picture of yours", open=False, elem_id="yours"):
+                    upload = gradio.Image(
+                        type="filepath", sources=["upload", "clipboard"], show_label=False, height=180
+                    )
+                    with gradio.Row():
+                        search = gradio.Button("Find the nearest", variant="primary", min_width=120)
+                        stop = gradio.Button("Stop", min_width=120)
+                    progress = gradio.Markdown(
+                        "The generator is searched for the picture; what is found is what the controls start from.",
+                        elem_id="progress",
+                    )
+                    pair = gradio.Image(
+                        format="png", label="Yours, and the nearest", interactive=False, buttons=[], elem_id="pair"
+                    )
+                with gradio.Group(elem_id="save"):
+                    kind = gradio.Dropdown(list(KINDS), value="Picture (PNG)", label="What is seen, as a file")
+                    keep = gradio.Button("Save", size="sm")
+                    file = gradio.DownloadButton("File", visible="hidden", elem_id="file")
+        newest, known = gradio.State(0), gradio.State([])
+        values = [controls[name] for name in _names(explorer)]
         raw = dict(preprocess=False, trigger_mode="always_last")  # the explorer says what is wrong, in its own words
-        around = dict(fn=draw_sheet, inputs=[sheets, *values], outputs=[tiles, note], show_progress="minimal", **raw)
+        around = dict(fn=draw_sheet, inputs=[kinds, *values], outputs=[tiles, note], show_progress="minimal", **raw)
+        private = dict(api_visibility="private")
         gradio.on(
             [blocks.load, *(control.change for control in values)], draw, values, picture, api_name="draw",
-            show_progress="hidden", **raw,
+            show_progress="hidden", queue=False, **raw,
         )  # fmt: skip
         settled = [getattr(control, "release", control.change) for control in values]
-        gradio.on([blocks.load, sheets.change, *settled], api_name="sheet", **around)
-        chosen = tiles.select(
-            choose, [sheets, *values], values, show_progress="hidden", api_visibility="private", **raw
+        gradio.on([blocks.load, kinds.change, *settled], api_name="sheet", **around)
+        tiles.select(choose, [kinds, *values], values, show_progress="hidden", **private, **raw).then(
+            **private, **around
         )
-        chosen.then(api_visibility="private", **around)
-        another.click(lambda: random.randrange(2**31), None, controls["seed"], api_visibility="private")
-        save.click(None, controls["seed"], None, js=SAVE, api_visibility="private")
+        another.click(lambda: (0, random.randrange(2**31)), None, [controls["start"], controls["seed"]], **private)
+        saved = keep.click(save, [kind, kinds, *values], file, api_name="save", show_progress_on=keep, **raw)
+        saved.success(None, js=FETCH, **private)
+        found = search.click(
+            find, [upload, controls["label"]], [pair, progress, newest], show_progress="hidden", api_name="find"
+        )
+        movers = [controls[name] for name in ("way", "first", "until")] + values[len(PLAIN) :]
+        use = dict(fn=start_from, inputs=[newest, known], outputs=[known, controls["start"], *movers], **private)
+        found.success(**use)
+        stop.click(cancels=[found], **use)
     return blocks
 
 
+FROM_SEED = ("the seed", 0)
+
+
 def _controls(gradio, explorer: Explorer) -> dict:
-    """Returns the controls of the page by their names, in the order of a `Point`."""
+    """Returns the controls of the page by the names of a `Point`, and those of its moves."""
     found, no_truncation, wide = {}, explorer.no_truncation, dict(min_width=200)
-    found["seed"] = gradio.Number(0, label="Seed", precision=0, info="Draws a picture, always the same.")
+    with gradio.Group(), gradio.Row():
+        found["seed"] = gradio.Number(0, label="Seed", precision=0, info="Draws a picture, always the same.", **wide)
+        found["start"] = gradio.Dropdown(
+            [FROM_SEED], value=0, label="Start from", info="Or from a picture of yours, see below.", **wide
+        )
     classes = [(name, number) for number, name in enumerate(explorer.class_names)]
     with gradio.Group(visible=bool(classes)):
         with gradio.Row():
             found["label"] = gradio.Dropdown(
-                [("the seed's own", ANY), *classes], value=ANY, label="Class", info="Says what is to be seen.", **wide
+                [("its own", ANY), *classes], value=ANY, label="Class", info="Says what is to be seen.", **wide
             )
             found["other"] = gradio.Dropdown(
                 [("none", ANY), *classes],
@@ -176,9 +187,17 @@ def _controls(gradio, explorer: Explorer) -> dict:
         0.0 if explorer.generator.has_styles else 0.1, no_truncation, no_truncation, step=0.05, label="Truncation",
         info="Further to the left: more typical pictures, more alike.",
     )  # fmt: skip
-    with gradio.Group(), gradio.Row():
-        found["to"] = gradio.Number(1, label="Walk to seed", precision=0, info="Draws the end of the walk.", **wide)
-        found["way"] = gradio.Slider(0, 1, 0, step=0.01, label="Walk", info="0: here; 1: there.", **wide)
+    with gradio.Group():
+        with gradio.Row():
+            found["to"] = gradio.Number(1, label="Second seed", precision=0, info="Where the walk ends.", **wide)
+            found["way"] = gradio.Slider(0, 1, 0, step=0.01, label="Walk", info="0: here; 1: there.", **wide)
+        layers = explorer.num_styles
+        with gradio.Row(visible=layers > 1):
+            options = dict(minimum=0, maximum=max(layers, 1), value=0, step=1, **wide)
+            found["first"] = gradio.Slider(
+                label="Styles from layer", info="From here on the second seed's; 0 is the coarsest.", **options
+            )
+            found["until"] = gradio.Slider(label="to layer", info="Here the first one's come back.", **options)
     count = explorer.num_directions
     with gradio.Group(visible=count > 0):
         for first in range(0, count, 2):
@@ -193,8 +212,37 @@ def _controls(gradio, explorer: Explorer) -> dict:
     return found
 
 
+PLAIN = Point._fields[:-1]
+
+
+def _names(explorer: Explorer) -> list[str]:
+    """Returns the names of the controls in the order of a `Point`."""
+    return [*PLAIN, *(f"move {i + 1}" for i in range(explorer.num_directions))]
+
+
 def _point(values) -> Point:
-    return Point(*values[:7], moves=values[7:])
+    return Point(*values[: len(PLAIN)], moves=tuple(values[len(PLAIN) :]))
+
+
+def _values(point: Point, num_directions: int) -> list:
+    return [*point[:-1], *(point.moves or [0.0] * num_directions)]
+
+
+def _save(sheets: Sheets, suffix: str, name: str, point: Point) -> Path:
+    """Writes what is seen into a temporary directory: the picture, the pictures and their latents, or the walk."""
+    explorer = sheets.explorer
+    start = f"found_{point.start}" if point.start else f"seed_{point.seed}"
+    path = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR"))) / f"{start}{suffix}"
+    if suffix == ".png":
+        (image,) = explorer.draw([point])
+        save_png(path, explorer.enlarged(image, LARGE))
+    elif suffix == ".npz":
+        goals = [tile.point for tile in sheets.make(name, point).tiles if tile.point]
+        np.savez(path, **explorer.arrays([point, *goals]))
+    else:
+        check_suffix(path)
+        save_film(path, explorer.film(point, LARGE))
+    return path
 
 
 def _facts(explorer: Explorer) -> str:
@@ -204,14 +252,6 @@ def _facts(explorer: Explorer) -> str:
     return (
         f"{config.model.name} on {config.data.name}: pictures of {size} pixels{classes}, after {step:,} training steps."
     )
-
-
-def _is_on_hub(path) -> bool:
-    return str(path).startswith(exported.HUB)
-
-
-def _is_run(path) -> bool:
-    return not _is_on_hub(path) and not (as_path(path) / exported.WEIGHTS).exists()
 
 
 def import_gradio(path):

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgan import config_files
 from jaxgan.core.errors import RunFailed, require
-from jaxgan.core.files import announce, as_path, read_json
+from jaxgan.core.files import announce, as_path, is_held, read_json
 from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.core.shell import from_here
 from jaxgan.core.words import counted
@@ -37,7 +37,7 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
     Args:
       workdir: a run; without metrics there is only what it is going to do.
       history: of the run while it trains; None: that of its metrics.jsonl.
-      status: what the run is doing, "running" or how it ended; "": as far as its log says.
+      status: what the run is doing, "running" or how it ended; "": as far as its log says and whether a process has it.
       budget: bytes for pictures.
 
     Raises:
@@ -60,11 +60,12 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
     return {
         "name": workdir.name,
         "title": f"{config.model.name}, {config.loss} loss, on {config.data.name}",
-        "status": status or ("finished" if kimg >= total else "stopped"),
+        "status": status or ("running" if is_held(workdir) else "finished" if kimg >= total else "stopped"),
         "written": time.time(),
+        "interval": (rate := _rate(lines)) and rate * config.sample.every_kimg,  # seconds from a report to the next
         "kimg": kimg,
         "total": total,
-        "left": _left(lines, total),
+        "left": format_duration(rate * (total - kimg)) if rate and kimg < total else "",
         "seconds": seconds if seconds > 0 else None,
         "config": base + (f" with {counted(len(changes), 'change')}" if changes else ""),
         "facts": _facts(config, spec, about, lines, seconds),
@@ -137,13 +138,13 @@ def _scores(config, history: History, lines: list[dict]) -> list[dict]:
     return rows
 
 
-def _left(lines: list[dict], total: float) -> str:
-    """Returns how long a run of `total` kimg will go on, at the rate since its first line, before which it compiled."""
+def _rate(lines: list[dict]) -> float | None:
+    """Returns the seconds that a kimg takes, since the first line, before which the run compiled; None: unknown."""
     timed = [(line["perf/seconds"], line["kimg"]) for line in lines if "perf/seconds" in line]
-    if len(timed) < 2 or timed[-1][1] >= total or timed[-1][1] <= timed[0][1]:
-        return ""
+    if len(timed) < 2 or timed[-1][1] <= timed[0][1]:
+        return None
     (began, first), (now, kimg) = timed[0], timed[-1]
-    return format_duration((now - began) / (kimg - first) * (total - kimg))
+    return (now - began) / (kimg - first)
 
 
 def _measured(workdir: Path) -> list[dict]:

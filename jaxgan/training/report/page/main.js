@@ -14,10 +14,12 @@ function themeButton() {
 
 function stateChip(run) {
   const chip = el("span", { class: `state ${run.status}` });
+  // Reports come as often as samples are drawn; while a run compiles, before its first lines, nobody knows how often.
+  const patience = run.interval ? 60 + 2 * run.interval : 900;
   const say = () => {
     const age = Date.now() / 1000 - run.written;
     const running = run.status === "running";
-    const silent = running && age > 900;
+    const silent = running && age > patience;
     chip.classList.toggle("running", running && !silent);
     const done = `${Math.round((100 * run.kimg) / run.total)} %`;
     chip.textContent = silent ? `no news for ${duration(age)}, at ${done}`
