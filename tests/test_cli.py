@@ -343,10 +343,10 @@ def test_the_face_is_there_documented_and_typed():
         value = getattr(jaxgan, name)
         assert value is not None
         if callable(value):
-            assert inspect.getdoc(value), name
-            parameters = inspect.signature(value).parameters.values()
+            text, parameters = inspect.getdoc(value), inspect.signature(value).parameters.values()
+            assert text, name
             bare = [p.name for p in parameters if p.annotation is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-            assert not bare, name
+            assert all(f"  {name} (" in text for name in bare), name  # where rooms may not import the type, in words
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         _ = jaxgan.tarin
 
