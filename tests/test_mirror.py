@@ -192,7 +192,8 @@ def test_a_run_that_had_checkpoints_does_not_begin_again(tmp_path):
         (directory / ".lock").touch()
         assert checkpoints.all_steps() == [4]
         note_checkpoints(workdir, checkpoints.directory)
-    require_checkpoints(workdir, directory, CONFIG)
+    for name in (directory, workdir / "../run/checkpoints"):
+        assert require_checkpoints(workdir, name, CONFIG)
 
     elsewhere = directory.rename(tmp_path / "moved")
     with pytest.raises(ConfigError) as error:

@@ -24,6 +24,8 @@ HOME = pathlib.Path("~").expanduser()
         ("~/runs/x", HOME / "runs/x"),
         (pathlib.Path("~/runs/x"), HOME / "runs/x"),
         ("runs/x", pathlib.Path.cwd() / "runs/x"),
+        ("a/../runs/./x", pathlib.Path.cwd().resolve() / "runs/x"),
+        (pathlib.Path("../x"), pathlib.Path.cwd().resolve().parent / "x"),
         ("file:///data/my%20images", pathlib.Path("/data/my images")),
         ("/a b/~", pathlib.Path("/a b/~")),
     ],
@@ -65,6 +67,14 @@ def test_where_nothing_can_be_made(tmp_path):
     assert as_path(tmp_path / "a/b.png", "--out", new=True) == tmp_path / "a/b.png"
     with pytest.raises(ConfigError, match=r"^--out=.*file/b\.png.*: .*file is a file, no directory"):
         as_path(tmp_path / "file/b.png", "--out", new=True)
+
+
+def test_two_dots_behind_a_link_lead_where_the_system_says(tmp_path, monkeypatch):
+    (tmp_path / "deep/run").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("deep/run")
+    monkeypatch.chdir(tmp_path)
+    assert as_path("link/../x") == (tmp_path / "deep/x").resolve()
+    assert as_path("link/x") == tmp_path / "link/x"  # a name without dots stays as it was given
 
 
 def test_a_bucket_whose_package_is_missing_is_named(tmp_path, monkeypatch):

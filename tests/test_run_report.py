@@ -29,6 +29,7 @@ from jaxgan.training.report.contents import contents, nearest_config
 
 NAMES = ("red", "green", "blue")
 GRID, SIZE, FRAMES = 4, 8, 5
+HELD_OUT = '{"scores": {"eval/fd_cifar": 3.456}, "protocol": {"held_out": {"images": 1000}}}'
 
 
 def images(seed, count=GRID * GRID):
@@ -121,7 +122,7 @@ def test_contents_of_a_run(tmp_path):
 
 def test_what_held_out_reals_reach_is_drawn_for_their_score(tmp_path, capsys):
     workdir = make_run(tmp_path / "run")
-    for text, expected in (('{"scores": {"eval/fd_cifar": 3.5}}', 3.5), ('{"sco', None)):
+    for text, expected in ((HELD_OUT, 3.456), ('{"sco', None)):
         (workdir / "held_out.json").write_text(text)
         reals = {panel["title"].split()[-2]: panel["reals"] for panel in contents(workdir)["panels"] if panel["reals"]}
         assert reals == ({"fd_cifar": expected} if expected else {})
@@ -241,7 +242,7 @@ def show(browser):
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     workdir = make_run(tmp_path_factory.mktemp("one") / "run")
-    (workdir / "held_out.json").write_text('{"scores": {"eval/fd_cifar": 3.456}}')
+    (workdir / "held_out.json").write_text(HELD_OUT)
     page.write(workdir / "report.html", [workdir])
     return workdir / "report.html"
 
@@ -300,7 +301,7 @@ def test_curves_tell_their_values_and_zoom(show, one):
     assert "D" in tip.text_content()
     assert "mode collapse" in card.locator(".tip").text_content()  # whose mark is there
     score = opened.locator(".chart", has_text="fd_cifar")
-    assert "held-out reals 3.46" in score.locator("svg").text_content()
+    assert "1,000 held-out reals: 3.46" in score.locator("svg").text_content()
     assert "held-out" not in drawing.text_content()
     before = path.get_attribute("d")
     opened.mouse.down()

@@ -391,12 +391,12 @@ def test_held_out_reals_are_scored_once_by_a_protocol(tmp_path, capsys, change, 
     standard.score_held_out(run, evaluator(), images(), 4, None, {}, generator)
     assert scored == [40]
     assert "the metric kid of held-out reals failed at step 4, the run goes on" in capsys.readouterr().out
-    assert standard.read_held_out(tmp_path, "scores") == {"eval/fid": 3.0}
+    assert standard.read_held_out(tmp_path).scores == {"eval/fid": 3.0}
     if change is None:
         (tmp_path / "held_out.json").write_text("{")
     standard.score_held_out(run, evaluator(**change or {}), images(), 8, None, {}, generator)
     assert len(scored) == 1 + count
-    assert standard.read_held_out(tmp_path, "scores") == {"eval/fid": 3.0}
+    assert standard.read_held_out(tmp_path).scores == {"eval/fid": 3.0}
     assert ("damaged" in capsys.readouterr().err) == (change is None)
 
 

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from jaxgan.core import quiet
 from jaxgan.core.errors import summary
+from jaxgan.core.files import as_path
 from jaxgan.core.integrity import describe, fingerprint, seal, unseal, verify
 from jaxgan.core.parallel import any_process, assert_same_on_processes, first_replica, is_primary_process, is_shared
 from jaxgan.core.retention import Retention, read_scores, write_scores
@@ -368,8 +369,7 @@ def _is_checkpoint(path: epath.Path) -> bool:
 
 
 def _absolute(path) -> epath.Path:
-    path = epath.Path(path)
-    return path if "://" in str(path) else path.absolute()  # tensorstore wants an absolute one
+    return epath.Path(as_path(path))  # tensorstore wants an absolute one
 
 
 @contextlib.contextmanager

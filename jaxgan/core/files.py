@@ -59,6 +59,8 @@ def as_path(value, setting: str = "path", *, local: bool = False, new: bool = Fa
             path = Path(text).expanduser().absolute()
         except RuntimeError:
             raise ConfigError(f"{setting}={text!r}: this home is not known here; give a path without ~") from None
+    if ".." in path.parts:  # so that one place has one name; behind a link, only the system knows where `..` leads
+        path = path.resolve()
     if new:
         there = next((parent for parent in path.parents if parent.exists()), path.parent)
         require(there.is_dir(), setting, text, f"{there} is a file, no directory")

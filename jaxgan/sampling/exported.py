@@ -96,5 +96,7 @@ def import_hub(setting: str, value):
         import huggingface_hub
         import safetensors  # noqa: F401
     except ImportError:
-        raise ConfigError(f"{setting}={value!r}: needs pip install 'jaxgan[hub]'") from None
+        raise ConfigError(
+            f"{setting}={value!r}: an export needs packages that are missing: pip install 'jaxgan[hub]'"
+        ) from None
     return huggingface_hub

@@ -26,6 +26,7 @@ class Panel:
     bounds: tuple[float, float] = (-math.inf, math.inf)  # of the quantity: the y axis ends where it ends
     rules: tuple[float, ...] = ()  # thin horizontal lines to compare with
     reals: float | None = None  # what held-out real images reach
+    num_reals: int = 0  # how many these are
 
 
 # By the beginning of a score's name.
@@ -61,7 +62,9 @@ _RATES = Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, b
 _SPEED = Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
 
 
-def panels(records: list[dict], held_out: dict[str, float] | None = None) -> list[tuple[Panel, dict[str, np.ndarray]]]:
+def panels(
+    records: list[dict], held_out: dict[str, float] | None = None, num_held_out: int = 0
+) -> list[tuple[Panel, dict[str, np.ndarray]]]:
     """Returns each panel that has something to show, and its series as arrays [2, n]: kimg, value.
 
     A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, the strength of an adaptive
@@ -70,13 +73,15 @@ def panels(records: list[dict], held_out: dict[str, float] | None = None) -> lis
     Args:
       records: what `log.read_metrics` or `History.lines` returns.
       held_out: {"eval/...": score of held-out real images}.
+      num_held_out: how many of these were scored.
     """
     names = sorted({name for record in records for name in record})
     penalties = [name for name in names if name.startswith("penalty/")]
     labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
     # The scores of single classes would bury all else.
     better = directions()
-    evaluations = [_evaluation(name, better[name], (held_out or {}).get(name)) for name in names if name in better]
+    reals = {name: dict(reals=value, num_reals=num_held_out) for name, value in (held_out or {}).items()}
+    evaluations = [_evaluation(name, better[name], reals.get(name, {})) for name in names if name in better]
     found = []
     for panel in (*_PANELS, Panel("Penalties", labels, log=True), _STRENGTH, _RATES, *evaluations, _SPEED):
         series = {name: points(records, name) for name in panel.series}
@@ -99,12 +104,12 @@ def directions() -> dict[str, bool | None]:
     return {f"eval/{key}": higher for metric in METRICS.values() for key, higher in metric.keys.items()}
 
 
-def _evaluation(name: str, higher_is_better: bool | None, reals: float | None) -> Panel:
+def _evaluation(name: str, higher_is_better: bool | None, reals: dict) -> Panel:
     """Returns the panel of a score "eval/..."."""
     key = name.removeprefix("eval/")
     arrow = {True: " \u2191", False: " \u2193", None: ""}[higher_is_better]
     bounds = next((bounds for start, bounds in _BOUNDS.items() if key.startswith(start)), (-math.inf, math.inf))
-    return Panel(f"Evaluation: {key}{arrow}", {name: ("", INK)}, smooth=False, bounds=bounds, reals=reals)
+    return Panel(f"Evaluation: {key}{arrow}", {name: ("", INK)}, smooth=False, bounds=bounds, **reals)
 
 
 def points(records: list[dict], name: str) -> np.ndarray:

@@ -12,17 +12,22 @@ RULE = "#E4E4E4"
 
 
 def curves(
-    records: list[dict], path: str | os.PathLike, *, title: str, held_out: dict[str, float] | None = None
+    records: list[dict],
+    path: str | os.PathLike,
+    *,
+    title: str,
+    held_out: dict[str, float] | None = None,
+    num_held_out: int = 0,
 ) -> None:
     """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
-    The panels are those of `panels`, and so is `held_out`. Raw values faint, their moving average bold; the y axis
-    leaves out the wildest 1% of the raw values rather than flatten the rest.
+    The panels are those of `panels`, and so are `held_out` and `num_held_out`. Raw values faint, their moving average
+    bold; the y axis leaves out the wildest 1% of the raw values rather than flatten the rest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = panels(records, held_out)
+    drawn = panels(records, held_out, num_held_out)
     if not drawn:
         return
     columns = min((3, 4), key=lambda columns: -len(drawn) % columns)  # the fewer empty places
@@ -87,7 +92,7 @@ def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
         axis.yaxis.set_minor_locator(NullLocator())
     axis.set_ylim(limits)
     if panel.reals is not None:
-        _draw_reals(axis, panel.reals)
+        _draw_reals(axis, panel.reals, panel.num_reals)
     if any(panel.series[name][0] for name in points):
         axis.legend(
             loc="lower right",
@@ -100,13 +105,13 @@ def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
         )
 
 
-def _draw_reals(axis, value: float) -> None:
+def _draw_reals(axis, value: float, count: int) -> None:
     """Draws what held-out reals reach, and says so on the left, where the curve is still far from it."""
     axis.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)), zorder=1)
     low, high = axis.get_ylim()
     below = value > (low + high) / 2
     axis.annotate(
-        f"held-out reals {value:.3g}",
+        f"{count:,} held-out reals: {value:.3g}",
         (0.02, value),
         xycoords=axis.get_yaxis_transform(),
         xytext=(0, -2 if below else 2),

@@ -97,7 +97,7 @@ def _logged_two_saves(workdir: pathlib.Path, config) -> bool:
 
 def _has_checkpoint(directory) -> bool:
     try:
-        return str(find(directory)[0]) == str(directory)
+        return same_place(find(directory)[0], directory)
     except CheckpointError:
         return False
 

@@ -74,9 +74,10 @@ def score_held_out(run: Run, evaluator: Evaluator, held_out: Dataset, step, stat
 
     All processes share the work, and the primary one says whether it is done.
     """
-    of = {"images": len(held_out), "split": run.config.data.eval_split, "metrics": list(evaluator.metrics)}
-    protocol = evaluator.describe() | {"held_out": of}
-    known = is_primary_process() and read_held_out(run.workdir, "protocol") == protocol
+    protocol = evaluator.describe()
+    of = {"images": min(len(held_out), protocol["n_fake"]), "split": run.config.data.eval_split}
+    protocol["held_out"] = of | {"metrics": list(evaluator.metrics)}
+    known = is_primary_process() and read_held_out(run.workdir).protocol == protocol
     if broadcast({"known": float(known)})["known"]:
         return
     failed = {}
@@ -171,7 +172,9 @@ def draw_curves(run: Run, step, state, metrics, generator) -> None:
         lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
         config = run.config
         title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
-        plots.curves(lines, run.workdir / "curves.png", title=title, held_out=read_held_out(run.workdir, "scores"))
+        held_out = read_held_out(run.workdir)
+        reals = dict(held_out=held_out.scores, num_held_out=held_out.count)
+        plots.curves(lines, run.workdir / "curves.png", title=title, **reals)
 
 
 def draw_grid(run: Run, step: int, generator: Generator) -> None:

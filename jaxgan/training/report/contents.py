@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
         "facts": _facts(config, spec, about, lines, seconds),
         "scores": _scores(config, history, lines),
         "measured": _measured(workdir),
-        "panels": _panels(lines, read_held_out(workdir, "scores")),
+        "panels": _panels(lines, read_held_out(workdir)),
         "warnings": [warning for warning in read_warnings(workdir) if warning["kimg"] <= kimg],
         "grid": _grid(workdir, config, spec, budget),
         "classes": _classes(lines, spec),
@@ -155,19 +156,33 @@ def _measured(workdir: Path) -> list[dict]:
     return [{key: record[key] for key in ("step", "kimg", "scores", "protocol")} for record in records]
 
 
-def read_held_out(workdir: Path, part: str) -> dict:
-    """Returns what held-out real images reach, "scores" {"eval/...": value}, or their "protocol"; {} if unknown."""
-    path = workdir / HELD_OUT
+class HeldOut(NamedTuple):
+    """What held-out real images reach, {"eval/...": score}, and by what protocol."""
+
+    scores: dict[str, float]
+    protocol: dict
+
+    @property
+    def count(self) -> int:
+        """How many of them were scored."""
+        return self.protocol["held_out"]["images"] if self.protocol else 0
+
+
+def read_held_out(workdir: Path) -> HeldOut:
+    """Returns what is known of held-out real images, which may be nothing."""
+    path, advice = workdir / HELD_OUT, "the next evaluation in the run writes it anew"
     try:
-        return read_json(path, part, advice="the next evaluation in the run writes it anew") if path.exists() else {}
+        if path.exists():
+            read_json(path, "protocol", "held_out", "images", advice=advice)
+            return HeldOut(*(read_json(path, part, advice=advice) for part in HeldOut._fields))
     except RunFailed as error:  # the run and its report need none of it
         announce(f"warning: {error}")
-        return {}
+    return HeldOut({}, {})
 
 
-def _panels(lines: list[dict], held_out: dict[str, float]) -> list[dict]:
+def _panels(lines: list[dict], held_out: HeldOut) -> list[dict]:
     """Returns the curves, and each number of a user's own hooks as a curve of its own."""
-    found = panels.panels(lines, held_out)
+    found = panels.panels(lines, held_out.scores, held_out.count)
     known = {"eval", "health", "perf", "loss", "logits", "acc", "norm", "penalty", "ada", "lr"}
     own = {name for line in lines for name in line if name not in ("step", "kimg") and name.split("/")[0] not in known}
     for name in sorted(own):
@@ -182,6 +197,7 @@ def _panels(lines: list[dict], held_out: dict[str, float]) -> list[dict]:
             "bounds": [_finite(bound) for bound in panel.bounds],
             "rules": panel.rules,
             "reals": panel.reals,
+            "num_reals": panel.num_reals,
             "series": [
                 {
                     "name": name,

@@ -102,7 +102,7 @@ function Chart(title, panel, lines) {
     if (reals != null) {
       const below = Y(reals) < height / 2; // on the left, where the curve is still far from it
       inner.append(svg("line", { class: "rule", x1: left, x2: width - right, y1: Y(reals), y2: Y(reals) }),
-        svg("text", { x: left + 4, y: Y(reals) + (below ? 13 : -5) }, `held-out reals ${number(reals, 3)}`));
+        svg("text", { x: left + 4, y: Y(reals) + (below ? 13 : -5) }, `${number(panel.num_reals)} held-out reals: ${number(reals, 3)}`));
     }
     const path = (xs, ys) => {
       let [text, pen] = ["", "M"];
