@@ -31,7 +31,7 @@ def main() -> None:
         app.run(importlib.import_module(f"jaxgan.commands.{name}").main)
     if name == "--version":
         print(f"jaxgan {jaxgan.__version__}")
-    elif name in ("", "-h", "--help"):
+    elif name in ("", "help", "-h", "--help"):
         print(USAGE + "\n\njaxgan COMMAND --help lists its flags; jaxgan --version prints the version.")
     else:
         print(f"error: {name}: choose one of {', '.join(COMMANDS)}{nearest(name, COMMANDS)}", file=sys.stderr)

@@ -44,6 +44,8 @@ train --config=digits --config.zzzzz=1
     config.zzzzz does not exist; see jaxgan/settings.py
 train --config=digits --wrkdir=x
     --wrkdir does not exist; nearest: --workdir
+train --config=digits --batch_size=8
+    --batch_size does not exist; nearest: --config.batch_size
 train --config=digits --processes=two
     --processes=two: must be a whole number
 train --config=digits --processes=-1

@@ -5,7 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from jaxgan.training.console import Progress, Throughput, format_duration
+from jaxgan.core.words import format_duration
+from jaxgan.training.console import Progress, Throughput
 
 
 @pytest.mark.parametrize(

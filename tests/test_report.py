@@ -37,11 +37,11 @@ def scores(capsys):
 @pytest.mark.parametrize(
     ("arguments", "steps", "protocol", "rule"),
     [
-        ([], [3], "nvidia but num=50", "the newest"),
-        (["--step=1"], [1], "nvidia but num=50, step=1", "as asked"),
-        (["--step=best"], [2], "nvidia but num=50, step=best", "best of 3 by eval/modes"),
-        (["--step=all"], [1, 2, 3], "nvidia but num=50, step=all", "all"),
-        (["--protocol=studiogan"], [2], "studiogan but num=50", "best of 3 by eval/modes"),
+        ([], [3], "nvidia with num=50", "the newest"),
+        (["--step=1"], [1], "nvidia with num=50, step=1", "as asked"),
+        (["--step=best"], [2], "nvidia with num=50, step=best", "best of 3 by eval/modes"),
+        (["--step=all"], [1, 2, 3], "nvidia with num=50, step=all", "all"),
+        (["--protocol=studiogan"], [2], "studiogan with num=50", "best of 3 by eval/modes"),
     ],
 )
 def test_the_checkpoints_of_a_run(run, arguments, steps, protocol, rule, capsys):
@@ -64,7 +64,7 @@ def test_images_have_the_scores_of_the_samples_that_they_are(run, tmp_path, caps
     assert evaluate.main([f"--workdir={run}", "--num=50"]) == evaluate.main([f"--images={out}", "--metrics=modes"]) == 0
     of_run, of_images = scores(capsys)
     assert of_images["scores"] == of_run["scores"]
-    assert of_images["protocol"]["protocol"] == "nvidia but num=50"
+    assert of_images["protocol"]["protocol"] == "nvidia with num=50"
 
 
 @pytest.mark.slow

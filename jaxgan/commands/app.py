@@ -310,4 +310,9 @@ def _explain(error: Exception, known_flags: flags.FlagValues) -> str:
         setting, _, reason = str(error).removeprefix("flag ").partition(": ")
         kinds = {"int()": "must be a whole number", "to float": "must be a number", "-boolean": "must be True or False"}
         return f"{setting}: {next((right for sign, right in kinds.items() if sign in reason), reason)}"
-    return f"--{error.flagname} does not exist{nearest(error.flagname, known_flags, '--')}"
+    from jaxgan.settings import default_config, flatten
+
+    name, settings = error.flagname, flatten(default_config()) if "config" in known_flags else ()
+    inside = [f"config.{key}" for key in settings if key.rpartition(".")[2] == name]
+    near = f"; nearest: --{', --'.join(inside)}" if inside else nearest(name, known_flags, "--")
+    return f"--{name} does not exist{near}"

@@ -33,8 +33,8 @@ def describe_protocol(name: str, protocol: Protocol) -> str:
 
     Example:
       >>> describe_protocol("nvidia", Protocol(num=10_000, seed=3))
-      'nvidia but num=10000, seed=3'
+      'nvidia with num=10000, seed=3'
     """
     named = PROTOCOLS[name]._asdict()
     changed = [f"{field}={value}" for field, value in protocol._asdict().items() if value != named[field]]
-    return name + f" but {', '.join(changed)}" * bool(changed)
+    return name + f" with {', '.join(changed)}" * bool(changed)

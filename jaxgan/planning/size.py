@@ -4,6 +4,7 @@ import jax
 
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.memory import describe_bytes
+from jaxgan.core.words import format_duration
 from jaxgan.data.batches import batch_spec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import init_state, parameter_counts, state_bytes
@@ -84,5 +85,5 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         flops_a_second = measured_flops()
         speed = f"the {flops_a_second / 1e9:,.3g} GFLOP/s that a matrix product of float32 reaches here now"
     seconds = 1e3 * operations / flops_a_second
-    lines["time"] = f"at best {seconds:.3g} s a kimg, {seconds * kimg / 3600:,.3g} h in all, at {speed}"
+    lines["time"] = f"at best {seconds:.3g} s a kimg, {format_duration(seconds * kimg)} in all, at {speed}"
     return "\n".join(f"  {name:14} {text}" for name, text in lines.items())

@@ -10,18 +10,7 @@ from threading import Event, Thread
 from typing import NamedTuple, TextIO
 
 from jaxgan.core.compilation_cache import found_and_missed
-
-
-def format_duration(seconds: float) -> str:
-    """Returns a duration in its two leading units: "45 s", "3 min 20 s", "1 h 57 min", "2 d 3 h"."""
-    if (whole := round(seconds)) < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if (minutes := round(seconds / 60)) < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"
+from jaxgan.core.words import format_duration
 
 
 def progress_fields(

@@ -17,12 +17,11 @@ from jaxgan.core.errors import RunFailed, require
 from jaxgan.core.files import announce, as_path, is_held, read_json
 from jaxgan.core.shapes import height_width, size_in_words
 from jaxgan.core.shell import from_here
-from jaxgan.core.words import counted
+from jaxgan.core.words import counted, format_duration
 from jaxgan.data import DataSpec
 from jaxgan.evaluation import METRICS
 from jaxgan.settings import default_config, flatten, from_dict, images_per_step, steps
 from jaxgan.training import panels
-from jaxgan.training.console import format_duration
 from jaxgan.training.history import History
 from jaxgan.training.log import read_metrics, read_warnings
 from jaxgan.training.report import frames
