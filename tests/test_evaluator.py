@@ -370,7 +370,7 @@ def test_protocols():
     for name, protocol in PROTOCOLS.items():
         assert describe_protocol(name, protocol) == name
     changed = PROTOCOLS["studiogan"]._replace(num=10_000, step="newest")
-    assert describe_protocol("studiogan", changed) == "studiogan but num=10000, step=newest"
+    assert describe_protocol("studiogan", changed) == "studiogan with num=10000, step=newest"
 
 
 def test_a_run_is_no_set_of_images(tmp_path):
