@@ -394,5 +394,5 @@ def test_a_metric_that_is_none_and_one_of_no_network(monkeypatch):
 def test_a_feature_that_a_network_does_not_have_is_named(monkeypatch):
     monkeypatch.setitem(METRICS, "mine", METRICS["is_cifar"]._replace(features="cifar/pol"))
     images = ArrayDataset(np.zeros((4, 8, 8, 3), np.uint8))
-    with pytest.raises(ConfigError, match=r"^features of cifar='pol': choose one of "):
+    with pytest.raises(ConfigError, match=r"^metrics=mine: features of cifar='pol': choose one of "):
         Evaluator(["mine"], Protocol(num=4, is_splits=1)).evaluate(images)

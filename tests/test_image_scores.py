@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage, signal
 
 import jaxgan
+from jaxgan.core.errors import ConfigError
 from jaxgan.evaluation.metrics.msssim import C1, C2, WEIGHTS, ms_ssim, msssim_within_classes
 from jaxgan.evaluation.metrics.sliced import DIRECTIONS, normalised, sliced_wasserstein, swd
 from jaxgan.evaluation.networks import NETWORKS, patches
@@ -50,8 +51,13 @@ def test_patches_are_of_the_image_alone(shape, levels):
     if len(levels) == 1:  # each patch is somewhere in its image
         windows = np.lib.stride_tricks.sliding_window_view(images[0], (7, 7, shape[2])).reshape(-1, 49, shape[2])
         assert all((windows == patch).all((1, 2)).any() for patch in found[levels[0]][0])
+    small = np.zeros((2, 6, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="7x7 pixels take images of that size"):
-        pyramid_of(np.zeros((1, 6, 32, 3), np.uint8))
+        pyramid_of(small)
+    with pytest.raises(
+        ConfigError, match=r"^metrics=swd: patches of 7x7 pixels take images of that size .*not 6x32$"
+    ):
+        jaxgan.evaluate(small, small, ["swd"])
 
 
 def test_sliced_wasserstein_in_closed_form():

@@ -15,6 +15,7 @@ from PIL import Image
 from jaxgan import data
 from jaxgan.core.array_file import NotKept
 from jaxgan.core.errors import ConfigError
+from jaxgan.data.images import is_held_out
 from jaxgan.data.scan import abbreviated, natural, printable, readable_suffixes, scan
 from jaxgan.settings import default_config
 
@@ -588,6 +589,18 @@ def test_a_share_is_held_out_by_name(root):
     assert data.load_held_out(config) is None
     config.held_out, config.dir = 0.25, str(packed(root, "stored"))
     assert set(greys(data.load_held_out(config))) - {0} == set(greys(held_out)) - {0}
+
+
+def test_a_held_out_share_that_cannot_be_read_is_none(root, capsys):
+    write(root, *(f"{i}.png" for i in range(60)))
+    config = default_config().data
+    config.update(dict(name="images", dir=str(root), image_size=8, held_out=0.1, skip_unreadable=True))
+    broken = [path for path in root.iterdir() if is_held_out(path.name, 0.1)]
+    for path in broken:
+        path.write_bytes(b"")
+    assert len(data.load(config)) == 60 - len(broken) < 60
+    assert data.load_held_out(config) is None
+    assert f"warning: no image is held out: {len(broken)} of {len(broken)} images cannot" in capsys.readouterr().err
 
 
 def test_nothing_to_train_on(root):

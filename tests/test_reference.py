@@ -37,7 +37,7 @@ def their_file(tmp_path):
 @pytest.mark.slow
 def test_a_file_says_what_the_images_say(their_file, reals, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    fakes, ours = images(20, 1), tmp_path / "ours.npz"
+    fakes, ours = images(20, 1), tmp_path / "new" / "ours.npz"
     few = dict(batch_size=8, show_progress=False)  # a batch is always full
     expected = jaxgan.evaluate(fakes, images(30, 0), ["fd_cifar"], **few)["fd_cifar"]
     assert expected > 0

@@ -26,7 +26,7 @@ def as_path(value, setting: str = "path", *, local: bool = False, new: bool = Fa
       value: a string or a path. `~` and `~user` are homes, file:// is this machine, gs:// or s3:// a bucket.
       setting: where `value` comes from, for the error.
       local: refuse a bucket.
-      new: something will be made there: what there is of the way to it must be directories.
+      new: something will be made there: what there is of the way to it must be directories that can be written into.
 
     Returns:
       A pathlib.Path, or an etils.epath.Path for a bucket; both have the same methods.
@@ -64,6 +64,7 @@ def as_path(value, setting: str = "path", *, local: bool = False, new: bool = Fa
     if new:
         there = next((parent for parent in path.parents if parent.exists()), path.parent)
         require(there.is_dir(), setting, text, f"{there} is a file, no directory")
+        require(os.access(there, os.W_OK), setting, text, f"nothing can be written into {there}")
     return path
 
 

@@ -32,6 +32,10 @@ class Unreadable(OSError):
     """Says why an image cannot be decoded."""
 
 
+class NothingReadable(Unreadable):
+    """Says why no image of a set can be decoded."""
+
+
 class Source(Protocol):
     """Encoded images on disk that any number of threads may decode."""
 
@@ -170,7 +174,8 @@ def _allow(unreadable: dict[int, str], source: Source, skip_unreadable: bool) ->
     if not count or (skip_unreadable and count < n):
         return
     some = "; ".join(list(unreadable.values())[:3])
-    raise Unreadable(f"{count:,} of {n:,} images cannot be read: {some}" + f"; and {count - 3:,} more" * (count > 3))
+    text = f"{count:,} of {n:,} images cannot be read: {some}" + f"; and {count - 3:,} more" * (count > 3)
+    raise (NothingReadable if count == n else Unreadable)(text)
 
 
 def _kept(source: Source, directory: Path, keep: bool, warn: bool = False) -> _Decoded | None:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxgan.core.errors import ConfigError, require, require_choice, require_finite, require_whole
-from jaxgan.core.files import as_path
+from jaxgan.core.files import announce, as_path
 from jaxgan.core.shapes import check_image_size, height_width
 from jaxgan.data.arrays import LARGEST_LABEL, ArrayDataset, converted
 from jaxgan.data.cifar10 import open_cifar10
-from jaxgan.data.decoding import Unreadable, open_source
+from jaxgan.data.decoding import NothingReadable, Unreadable, open_source
 from jaxgan.data.digits import StackedDigits
 from jaxgan.data.image_file import CROPS, check_colour
 from jaxgan.data.images import classes_in_words, form_in_words, held_out_in_words, image_source, is_held_out
@@ -58,6 +58,9 @@ def open_own_images(data_config, split: str, setting: str) -> Dataset | None:
     try:
         return open_source(source, directory, data_config.cache_gb, data_config.skip_unreadable)
     except Unreadable as error:
+        if isinstance(error, NothingReadable) and part == "held out" and data_config.skip_unreadable:
+            announce(f"warning: no image is held out: {error}")
+            return None
         advice = "" if data_config.skip_unreadable else "; config.data.skip_unreadable=True leaves them out"
         raise Unreadable(f"{error}{advice}") from error
 

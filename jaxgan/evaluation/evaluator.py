@@ -354,12 +354,11 @@ class Evaluator:
             right = f"takes grey images or RGB, and these have {image_shape[2]} channels"
             good = image_shape[2] in (1, 3) or not self.networks[metric.features.split("/")[0]].colours
             require(good, self._setting("metrics"), name, right)
-        n = self.protocol.num
-        sizes = (
-            min(n, most or n) * sum(extractor.widths(image_shape).values())
-            for most, extractor in self._extractors.items()
-        )
-        require_memory(self._setting("num"), n, 4 * sum(sizes), "the features")
+        n, numbers = self.protocol.num, 0
+        for most, extractor in self._extractors.items():
+            with self._naming(",".join(k for k, metric in self.metrics.items() if metric.features in extractor.names)):
+                numbers += min(n, most or n) * sum(extractor.widths(image_shape).values())
+        require_memory(self._setting("num"), n, 4 * numbers, "the features")
 
     def _load_networks(self, names: set[str], weights: dict[str, str]) -> dict:
         networks = {}

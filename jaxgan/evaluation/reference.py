@@ -66,4 +66,5 @@ def write_statistics(path: pathlib.Path, gaussians: dict[str, Gaussian], n: int)
         arrays |= {} if suffix else {"features": features}
     content = io.BytesIO()
     np.savez(content, **arrays)
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, content.getvalue())
