@@ -60,17 +60,18 @@ def doubled_map(size: ImageSize, squares: Iterable[int]) -> tuple[int, tuple[int
       >>> doubled_map((96, 160), (16, 32, 64)), doubled_map((96, 160), (64, 128)), doubled_map(33, (16, 32, 64))
       ((64, (6, 10)), (128, (3, 5)), None)
     """
+    height, width = height_width(size)
     for square in sorted(squares, reverse=True):
         scale = square // 4
-        base = tuple(side // scale for side in height_width(size))
-        whole = all(side % scale == 0 for side in height_width(size))
-        if whole and LEAST_BASE <= min(base) and max(base) <= LARGEST_BASE:
+        base = height // scale, width // scale
+        whole = height % scale == width % scale == 0
+        if whole and all(LEAST_BASE <= side <= LARGEST_BASE for side in base):
             return square, base
     return None
 
 
 def squares_in_words(sizes: Iterable[int], stages: bool) -> str:
-    """Returns which sizes work, given those of square images and whether others of as many doublings do too, see `doubled_map`.
+    """Returns which sizes work, given those of square images and whether others do too, by `doubled_map`.
 
     Example:
       >>> squares_in_words((16, 32), False)
