@@ -296,7 +296,10 @@ def test_a_file_that_is_cut_short_is_one_error(files, tmp_path):
 
 def test_any_text_is_no_file_of_networks(tmp_path):
     (tmp_path / "f.pkl").write_text("hello")  # which is "get what was kept as number 101" to a pickle
-    with pytest.raises(ConfigError, match=r"f\.pkl is not a file of networks that can be read safely: KeyError: 101$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"f\.pkl is not a file of networks that can be read safely: .* its value 101, which is not there$",
+    ):
         jaxgan.convert(tmp_path / "f.pkl", tmp_path / "run")
 
 

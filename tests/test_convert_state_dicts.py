@@ -88,6 +88,14 @@ def added(part, name, *shape):
     return change
 
 
+def filled(part, name, value):
+    def change(of, arrays):
+        if of == part:
+            arrays[name] = np.full_like(arrays[name], value)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("case", "change", "message"),
     [
@@ -97,8 +105,12 @@ def added(part, name, *shape):
         (SNGAN, added("G", "l1.weight", 36 * 8, 16), "its G begins from a map of 36 pixels"),
         (SNGAN, added("G", "extra", 3), "G has what jaxgan's net has not: extra"),
         (SNGAN, added("D", "block2.c1.weight_v", 7), "block2.c1 has a vector of 7 numbers for 72"),
-        (SNGAN, added("G", "block3.c1.weight_orig", 8), r"block3.c1 has a weight of the shape \[8\], not 4 axes"),
+        (SNGAN, added("G", "block3.c1.weight_orig", 8), r"block3.c1 has a weight of the shape \[8\]"),
         (SNGAN, renamed("G", "l1", "l2"), "holds no networks of .* or StudioGAN, or no generator"),
+        (SNGAN, added("G", "l1.weight"), r"l1 has a weight of the shape \[\]"),
+        (SNGAN, filled("G", "l1.weight", np.nan), r"G has values that are not finite: l1\.weight"),
+        (SNGAN, filled("D", "l5.bias", np.inf), r"D has values that are not finite: l5\.bias"),
+        (SNGAN, filled("G", "block2.b1.running_var", -1), r"G has variances below 0: block2\.b1\.running_var"),
         (BIGGAN, plain("G"), "its G has no spectral norm"),
         (BIGGAN, added("G", "blocks.0.0.conv3.weight", 8, 8, 3, 3), "its G is BigGAN-deep's"),
         (BIGGAN, added("G", "blocks.0.0.bn1.gain.weight", 8, 6), r"no z in its blocks \(no --hier\)"),
@@ -122,8 +134,25 @@ def test_g_alone_becomes_a_run_where_d_does_not(tmp_path):
     file = state_dicts.write_case(tmp_path, SNGAN, plain("D"))
     facts = jaxgan.convert(file, tmp_path / "run", g_only=True)
     assert facts["parts"] == "g"
+    assert facts["assumed"].startswith("G ends in tanh; ")  # D would have told
     items, _, _ = restore_items(tmp_path / "run", None, ["g", "ema"])
     np.testing.assert_array_equal(items["g"]["params"]["dense"]["bias"], items["ema"]["params"]["dense"]["bias"])
+
+
+def test_names_that_data_parallel_gives(tmp_path):
+    file = state_dicts.write_case(tmp_path, SNGAN, lambda part, arrays: renamed(part, "", "module.")(part, arrays))
+    assert jaxgan.convert(file, tmp_path / "run")["parts"] == "g, d"
+
+
+@pytest.mark.parametrize("out", ["link", "x" * 300])
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, out):
+    file = state_dicts.write_case(tmp_path, SNGAN)
+    (tmp_path / "link").symlink_to("nowhere")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=rf"^out='.*{out}': (must not exist|cannot be written: )") as error:
+        jaxgan.convert(file, tmp_path / out)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_files_of_a_checkpoint_belong_together_by_their_names(tmp_path):

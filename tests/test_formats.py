@@ -1,9 +1,11 @@
 """The table of formats: one picture in every form that users have them in, and what comes of it."""
 
 import json
+import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +42,17 @@ def image(array, mode=None) -> Image.Image:
     return Image.fromarray(array) if mode is None else Image.fromarray(array).convert(mode)
 
 
+def grey_of_16_bits(grey, alpha) -> bytes:
+    """Returns a PNG of grey levels and transparency of 16 bits, which Pillow reads but does not write."""
+    rows = np.dstack([grey, alpha]).astype(">u2") * 257
+    lines = np.hstack([np.zeros((8, 1), np.uint8), rows.view(np.uint8).reshape(8, -1)])  # 0: no filter
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0)), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 RGBA = image(np.dstack([PICTURE, CLEAR]))
 GREY_CORNERS = (200, 50, 200)
 GREYS_IN_RGB = ((200,) * 3, (50,) * 3, (200,) * 3)
@@ -64,6 +77,9 @@ CASES = {
         {"f.png": RGBA}, "8x8 RGBA", ((*LEFT, 255), (*RIGHT, 0), (*LEFT, 255)), changes=dict(channels=4)
     ),
     "PNG, grey with transparency": Case({"f.png": image(np.dstack([GREY, CLEAR]))}, "8x8 grey", (200, 255, 200)),
+    "PNG, grey of 16 bits with transparency": Case(
+        {"f.png": grey_of_16_bits(GREY, CLEAR)}, "8x8 grey", (200, 255, 200)
+    ),
     "APNG, animated": Case({"f.png": (PNG, ANIMATION)}),
     "JPEG, RGB": Case({"f.jpg": PNG}),
     "JPEG, grey": Case({"f.jpeg": image(GREY)}, "8x8 grey", GREY_CORNERS),

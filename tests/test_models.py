@@ -494,7 +494,7 @@ def test_rectangles_have_the_stages_of_a_square(name):
             r"^image_size=\(100, 150\): r3gan works at 8, .*256, and where both sides are one power of two in 2 ",
         ),
         ((16, 1024), r"^image_size=\(16, 1024\): r3gan works at"),
-        (1024, r"^image_size=1024: r3gan works at"),
+        (2048, r"^image_size=2048: r3gan works at"),
     ],
 )
 def test_shapes_that_no_stages_make(size, message):
@@ -502,10 +502,27 @@ def test_shapes_that_no_stages_make(size, message):
         r3gan.Generator(image_size=size).widths  # noqa: B018
 
 
-def test_sngan_halves_more_often_than_its_generator_doubles():
-    with pytest.raises(ValueError, match=r"^image_size=\(48, 96\): D halves it 5 times; give multiples of 32"):
-        jax.eval_shape(
-            lambda: MODELS["sngan"][1](image_size=(48, 96)).init(
-                jax.random.key(0), jnp.zeros((1, 48, 96, 3)), None, train=False
-            )
-        )
+@pytest.mark.usefixtures("zeros_at_first")
+@pytest.mark.parametrize(
+    ("name", "size", "square", "base"),
+    [
+        ("sngan", (48, 80), 64, (3, 5)),  # the last block of D meets a map that has no half
+        ("sngan", 96, 64, (6, 6)),  # 3x3 would take a stage more than it has
+        ("dcgan", (96, 160), 64, (6, 10)),
+        ("biggan", (96, 160), 128, (3, 5)),
+        ("stylegan2", 96, 128, (3, 3)),
+    ],
+)
+def test_sizes_take_as_many_stages_as_there_are(name, size, square, base):
+    generator, discriminator = (net(image_size=size) for net in MODELS[name])
+    assert (generator.square_size, generator.base) == (square, base)
+
+    def logits():
+        key = jax.random.key(0)
+        images, _ = generator.init_with_output(key, jnp.zeros((2, 8)), None, train=False, keys=jax.random.split(key))
+        (logits, _), _ = discriminator.init_with_output(key, images, None, train=False)
+        return images, logits
+
+    images, logits = jax.eval_shape(logits)
+    assert images.shape == (2, *generator.image_shape)
+    assert logits.shape == (2,)

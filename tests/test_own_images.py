@@ -58,6 +58,7 @@ def greys(dataset) -> list[int]:
 
 def test_natural_order():
     assert sorted(["10", "9", "a", "1a", "01", "1", ""], key=natural) == ["", "01", "1", "1a", "9", "10", "a"]
+    assert sorted(["9" * 5000, "10"], key=natural)[0] == "10"  # Python refuses to make such a number of text
 
 
 def test_classes_are_in_natural_order_and_keep_their_names(root):
@@ -218,6 +219,8 @@ def test_images_that_dataset_json_does_not_list(root):
         (pairs(0, [0.5, 0.5]), r"is \[0\.5, 0\.5\]: must be"),
         (pairs(0, 1) + pairs(1), "lists 1 images more than once"),
         ([1, 2], r'must hold \{"labels": '),
+        (pairs(0, 10**6), r"label of 00000/img00000001\.png is 1000000: makes 1,000,001 classes of 2 images; number"),
+        ('{"labels": ' + "[" * 10**5, r'must hold \{"labels": '),
         ("{", r'must hold \{"labels": '),
         ("[]", r'must hold \{"labels": '),
         ('{"a": 1}', r'must hold \{"labels": '),
@@ -463,9 +466,61 @@ def test_a_member_of_another_method_or_with_a_password(root):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         archive.write(root / "0.png", "0.png")
     with pytest.raises(
+        ConfigError, match=r"x\.zip': is packed by bzip2; make a zip whose members are stored or deflated"
+    ):
+        load(path)
+    content = bytearray(packed(root, "stored").read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag of a password
+    path.write_bytes(content)
+    with pytest.raises(
         OSError, match=r"x\.zip/0\.png is .*: only stored and deflated members can be read, without a pas"
     ):
         load(path)
+
+
+def test_endings_in_upper_case(root):
+    write(root, "0.png", "1.png")
+    np.savez(root.parent / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8))
+    tars = packed(root, "tars")
+    for path in (packed(root, "stored"), root.parent / "x.npz", *tars.iterdir()):
+        path.rename(path.with_suffix(path.suffix.upper()))
+    for place in (root.parent / "stored.ZIP", root.parent / "x.NPZ", tars):
+        assert len(load(place)) == 2
+        assert data.names_images(str(place), "--reals")
+    assert len(load(tars / "0.TAR")) == 1
+
+
+def test_directories_as_programs_for_windows_pack_them(root):
+    write(root, "0.png")
+    with zipfile.ZipFile(root.parent / "x.zip", "w") as archive:
+        for name in ("cat\\0.png", "dog\\0.png"):
+            archive.write(root / "0.png", name)
+        archive.writestr("dog\\", b"")
+    dataset = load(root.parent / "x.zip")
+    assert (dataset.class_names, "not read" in dataset.facts) == (("cat", "dog"), False)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_that_are_not_read_are_counted(root):
+    write(root, "0.png", "1.png")
+    with zipfile.ZipFile(root.parent / "x.zip", "w") as archive, tarfile.open(root.parent / "x.tar", "w") as tar:
+        for file in ("0.png", "1.png"):
+            archive.write(root / file, "a.png")
+            tar.add(root / file, "a.png")
+        for kind in (tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo(f"{kind}.png")
+            member.type, member.linkname = kind, "a.png"
+            tar.addfile(member)
+    twice = "1 of the name of a later member"
+    for path, account in (("x.zip", twice), ("x.tar", f"2 a link or no file, {twice}")):
+        dataset = load(root.parent / path)
+        assert (greys(dataset), dataset.facts["not read"]) == ([1], account)
+
+
+def test_no_arrays(root):
+    np.savez(root.parent / "x.npz", images=np.zeros((0, 8, 8, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"^config\.data\.dir='.*x\.npz': holds no images$"):
+        load(root.parent / "x.npz")
 
 
 def test_images_of_an_archive_are_scored_as_those_of_a_directory(root):
@@ -513,6 +568,13 @@ def test_labels_of_a_csv(root, text, labels, names):
         ("0.png,\n", ", line 1: must be"),
         ("7.png,1\n", ": 1 of the 1 images that it lists are not there"),
         ('"0.png,1\n', ": must hold lines such as"),
+        ("0.png,1.0\n1.png,2.0\n", r": the label of 0\.png is '1\.0': must be a whole number in 0 \.\. "),
+        ("0.png,3\n1.png,-1\n", r": the label of 1\.png is '-1': must be a whole number"),
+        (f"0.png,{'9' * 5000}\n1.png,1\n", r": the label of 0\.png is '9{40}\.\.\.': must be a whole number"),
+        (
+            "0.png,5\n1.png,2147483646\n",
+            r": the label of 1\.png is 2147483646: makes 2,147,483,647 classes of 2 images",
+        ),
     ],
 )
 def test_a_bad_csv(root, text, message):

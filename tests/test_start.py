@@ -92,6 +92,16 @@ def test_parts_that_are_not_named_begin_anew(source):
     assert start.facts["begins with"].startswith("g of step 7 of ")
 
 
+def test_a_part_that_is_not_there_is_named(source, tmp_path):
+    state, path = source
+    _, run_there, _ = restore_items(path, None, [])
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(0, {"g": state.g.variables, "ema": state.ema}, run_there)
+    message = r"^config\.init_parts=\('g', 'd', 'ema'\): .* has no item 'd': there is ema, g; take only what is there$"
+    with pytest.raises(ConfigError, match=message):
+        started(config_of(classes=3, init_from=str(tmp_path)), 3)
+
+
 @pytest.mark.parametrize(
     ("classes", "channels", "anew"),
     [

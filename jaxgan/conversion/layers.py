@@ -96,7 +96,10 @@ class Net:
     def shape(self, theirs: str) -> tuple[int, ...]:
         """Returns the shape of a layer's weight, outputs first."""
         original = f"{theirs}.weight_orig"
-        return self.arrays.shape(original if original in self.arrays else f"{theirs}.weight")
+        shape = self.arrays.shape(original if original in self.arrays else f"{theirs}.weight")
+        if len(shape) < 2:
+            raise ValueError(f"{theirs} has a weight of the shape {list(shape)}")
+        return shape
 
     def _layer(self, ours, theirs, axes, bias, pixels=1):
         self._weight(f"{ours}/kernel", theirs, axes, pixels)

@@ -11,6 +11,7 @@ from jaxgan.conversion.objects import Arrays, Converted
 
 LICENCE = "mimicry is under the MIT License; the weights are under the terms of whoever trained them"
 NAMES = residual.Names("c1", "c2", "c_sc", "b1", "b2", ("theta", "phi", "g", "o", "gamma"), "l1", "", "", "l_y")
+ASSUMED = "G ends in tanh; the file of DCGANGeneratorCIFAR, which ends in a sigmoid, looks the same"
 ATTENDED = 1  # the number of the block before the attention, in SAGAN's G and D of 32 pixels
 
 
@@ -38,7 +39,8 @@ def convert(nets: dict[str, Arrays]) -> Converted:
         settings |= residual.discriminator_settings(d, NAMES, blocks, attended, size) | {"model.d.relu_skips": True}
         variables["d"] = residual.discriminator(d, NAMES._replace(logit=f"l{len(blocks) + 1}"), blocks, _attention(d))
     channels = variables["g"]["params"]["pixels"]["bias"].shape[0]
-    return Converted("mimicry", LICENCE, settings, size, channels, classes, variables)
+    assumed = "" if classes or "d" in variables else ASSUMED
+    return Converted("mimicry", LICENCE, settings, size, channels, classes, variables, assumed=assumed)
 
 
 def require_discriminator(d: Net, classes: int) -> None:

@@ -21,6 +21,7 @@ class Converted(NamedTuple):
       image_size, image_channels, num_classes: of the images; num_classes is 0 for nets without labels.
       variables: {"g", "d" and "ema": the variables of the nets}, as far as the file has them.
       images: in the training set; 0: not known.
+      assumed: what the file does not say, a sentence; "": nothing but the defaults of the code base.
     """
 
     family: str
@@ -31,6 +32,7 @@ class Converted(NamedTuple):
     num_classes: int
     variables: dict[str, dict]
     images: int = 0
+    assumed: str = ""
 
 
 def any_generator(variables: dict[str, dict]) -> dict:
@@ -74,12 +76,17 @@ class Arrays:
         return n
 
     def take(self, name: str, axes: tuple[int, ...] | None = None) -> np.ndarray:
-        """Returns an array in float32, its axes in another order."""
+        """Returns an array in float32, its axes in another order; a ValueError names one that no net can work with."""
         self.shape(name)
         array = self._arrays.pop(name)
         if axes is not None and len(axes) != array.ndim:
             raise ValueError(f"{self._what}: {name} has the shape {list(array.shape)}, not {len(axes)} axes")
-        return np.array(array if axes is None else array.transpose(axes), np.float32, order="C")
+        result = np.array(array if axes is None else array.transpose(axes), np.float32, order="C")
+        if not np.isfinite(result).all():
+            raise ValueError(f"{self._what} has values that are not finite: {name}")
+        if name.endswith("var") and (result < 0).any():
+            raise ValueError(f"{self._what} has variances below 0: {name}")
+        return result
 
     def dense(self, name: str, bias: str | None = "bias") -> dict[str, np.ndarray]:
         """Returns the parameters of a dense layer, whose weight is [out, in] there."""

@@ -48,7 +48,7 @@ def convert(file: str | os.PathLike, out: str | os.PathLike, g_only: bool = Fals
     """
     path, out = as_path(file, "file", local=True), as_path(out, "out", local=True, new=True)
     require(path.is_file(), "file", str(file), "there is no such file")
-    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    free = not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir()))
     require(free, "out", str(out), "must not exist, or be empty")
     files = state_dicts.files_of(path)
     try:
@@ -70,12 +70,16 @@ def convert(file: str | os.PathLike, out: str | os.PathLike, g_only: bool = Fals
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files.values()}
     source = {"files": hashes, "family": converted.family}
     about = {"config": config.to_dict(), "data": data._asdict(), "rollbacks": 0, "log": (0, 0)}
-    _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
+    try:
+        _write(out, config, data, variables, about | {"source": source, "licence": converted.licence})
+    except OSError as error:
+        raise ConfigError(f"out={str(out)!r}: cannot be written: {error.strerror or error}") from error
     images = f"{size_in_words(data.image_size)}, {counted(data.channels, 'channel')}"
     return {
         "from": converted.family,
         "nets": f"{config.model.name}, {images}, {data.num_classes or 'no'} classes",
         "parts": ", ".join(converted.variables),
+        **({"assumed": converted.assumed} if converted.assumed else {}),
         "licence": converted.licence,
         "files": ", ".join(hashes),
         "run": str(out),
@@ -97,7 +101,7 @@ def _one_kind_of_error():
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError) as error:
-        raise ValueError(f"holds networks of another kind: {type(error).__name__}: {error}") from error
+        raise ValueError("holds networks of another kind, or arrays of other shapes than theirs") from error
 
 
 def _describe(converted: Converted):

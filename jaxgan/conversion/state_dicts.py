@@ -9,6 +9,7 @@ from jaxgan.conversion.objects import Arrays
 from jaxgan.core import torch_file
 
 PARTS = ("G", "G_ema", "D")
+PARALLEL = "module."
 NAMED = re.compile(r"(?P<before>model=|net|)(?P<part>G_ema|G|D)(?P<after>[-_.].*)")
 
 
@@ -33,15 +34,20 @@ def files_of(path: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def state_dict(content) -> dict[str, np.ndarray] | None:
-    """Returns the arrays of the state dict in what a file holds; None: it has none."""
+    """Returns the arrays of the state dict in what a file holds; None: it has none.
+
+    Their names are without the prefix that PyTorch's DataParallel puts before all of them.
+    """
     if not isinstance(content, dict):
         return None
     for key in ("model_state_dict", "state_dict"):  # mimicry; StudioGAN
         if isinstance(content.get(key), dict):
             content = content[key]
             break
-    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
-    return arrays if arrays and len(arrays) == len(content) and all(isinstance(name, str) for name in arrays) else None
+    if not content or not all(isinstance(n, str) and isinstance(a, np.ndarray) for n, a in content.items()):
+        return None
+    parallel = all(name.startswith(PARALLEL) for name in content)
+    return {name.removeprefix(PARALLEL): array for name, array in content.items()} if parallel else dict(content)
 
 
 def generators(nets: dict[str, Arrays], make) -> dict[str, dict]:

@@ -36,6 +36,10 @@ class CheckpointError(OSError):
     """Says in one line why no checkpoint can be used, or none be written."""
 
 
+class MissingItem(CheckpointError):
+    """Says which item a checkpoint lacks, and which ones are there."""
+
+
 class Checkpoints:
     """Manages the checkpoints of a training run; leaving the context waits for the save under way.
 
@@ -244,7 +248,7 @@ def restore_items(path, step: int | None, names) -> tuple[dict, dict, int]:
         meta = _read_meta(path)
         for name in names:
             if name not in meta["items"]:
-                raise CheckpointError(f"{path} has no item {name!r}: there is {', '.join(meta['items'])}")
+                raise MissingItem(f"{path} has no item {name!r}: there is {', '.join(meta['items'])}")
             if odd := [leaf for leaf in meta["items"][name] if "]." in f"]{leaf}"]:  # an attribute
                 raise CheckpointError(f"item {name!r} of {path} has {odd[0]}, no dicts alone: use Checkpoints.restore")
         return {name: _read_item(path, name) for name in names}, meta["run"], meta["step"]

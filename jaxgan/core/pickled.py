@@ -63,7 +63,9 @@ def read(file: BinaryIO) -> Any:
         return value
 
     def pop_to_mark() -> list:
-        start = marks.pop()  # an IndexError where there is none
+        if not marks:
+            raise ValueError("the pickle takes more than it made")
+        start = marks.pop()
         values = stack[start:]
         del stack[start:]
         return values
@@ -116,6 +118,8 @@ def read(file: BinaryIO) -> Any:
             memo[len(memo) if argument is None else argument] = value
             stack.append(value)
         elif name in ("BINGET", "LONG_BINGET"):
+            if argument not in memo:
+                raise ValueError(f"the pickle refers to its value {argument}, which is not there")
             stack.append(memo[argument])
         elif name == "GLOBAL":
             stack.append(Global(argument.replace(" ", ".")))

@@ -42,26 +42,36 @@ def size_in_words(size: ImageSize) -> str:
     return f"{width}x{height}"
 
 
-def doublings(size: ImageSize) -> tuple[int, tuple[int, int]] | None:
-    """Returns how often a small map is doubled to images of this size, and the map's height and width; None: it is not.
+def doubled_map(size: ImageSize, squares: Iterable[int]) -> tuple[int, tuple[int, int]] | None:
+    """Returns the size of the square that begins from 4x4 and is doubled as often, and the map that is doubled.
 
-    The map is as small as can be from 3 pixels on, and its sides have 16 at most. That of squares of 2^k pixels, from 8
-    on, is 4x4, as published.
+    The map is as small as can be, with sides of 3 to 16 pixels; that of a square which there is has 4x4, as published.
+
+    Args:
+      size: of the images.
+      squares: the sizes of square images, powers of two, whose number of doublings there may be.
+
+    Returns:
+      None where there is no such map.
 
     Example:
-      >>> doublings(64), doublings((64, 128)), doublings((96, 160)), doublings(33)
-      ((4, (4, 4)), (4, (4, 8)), (5, (3, 5)), None)
+      >>> doubled_map(64, (16, 32, 64)), doubled_map((64, 128), (16, 32, 64))
+      ((64, (4, 4)), (64, (4, 8)))
+      >>> doubled_map((96, 160), (16, 32, 64)), doubled_map((96, 160), (64, 128)), doubled_map(33, (16, 32, 64))
+      ((64, (6, 10)), (128, (3, 5)), None)
     """
     height, width = height_width(size)
-    count = 0
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 2 * LEAST_BASE:
-        height, width, count = height // 2, width // 2, count + 1
-    good = count and min(height, width) >= LEAST_BASE and max(height, width) <= LARGEST_BASE
-    return (count, (height, width)) if good else None
+    for square in sorted(squares, reverse=True):
+        scale = square // 4
+        base = height // scale, width // scale
+        whole = height % scale == width % scale == 0
+        if whole and all(LEAST_BASE <= side <= LARGEST_BASE for side in base):
+            return square, base
+    return None
 
 
 def squares_in_words(sizes: Iterable[int], stages: bool) -> str:
-    """Returns which sizes work, given those of square images and whether others of as many `doublings` do too.
+    """Returns which sizes work, given those of square images and whether others do too, by `doubled_map`.
 
     Example:
       >>> squares_in_words((16, 32), False)

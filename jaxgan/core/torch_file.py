@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.core import pickled
-from jaxgan.core.errors import summary
 from jaxgan.core.pickled import DEPTH, Global, Record
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before PyTorch 1.6
@@ -70,7 +69,9 @@ def _load(path, strict: bool):
                 raise ValueError(f"it holds a {type(value).__name__}, not a dictionary")
         except _BROKEN as error:
             what = "a PyTorch weight file" if strict else "a file of networks"
-            reason = error if isinstance(error, ValueError) else summary(error)  # others may say no more than a key
+            tells = isinstance(error, (ValueError, OSError, MemoryError, zipfile.BadZipFile))
+            reason = str(error).partition("; use sys.")[0] if tells else ""  # Python's advice is for programmers
+            reason = reason or "it is damaged, or of another kind"
             raise ValueError(f"{path} is not {what} that can be read safely: {reason}") from error
     return value
 
@@ -89,7 +90,10 @@ def _load_zip(file, file_size, strict):
             raise ValueError("numbers are not little-endian")
 
         def read(dtype, key, numel):
-            return np.frombuffer(archive.read(f"{root}data/{key}"), dtype, numel)
+            name = f"{root}data/{key}"
+            if name not in archive.NameToInfo:
+                raise ValueError(f"the archive has no item named {name!r}")
+            return np.frombuffer(archive.read(name), dtype, numel)
 
         value = pickled.read(io.BytesIO(archive.read(pickles[0])))
         return _Resolver(strict, read).resolve(value)

@@ -66,7 +66,8 @@ def is_grey(image: Image.Image) -> bool:
     if image.mode == "P":
         palette = np.frombuffer(image.palette.tobytes() if image.palette.mode == "RGB" else b"\1\2\3", np.uint8)
         return bool((palette.reshape(-1, 3) == palette.reshape(-1, 3)[:, :1]).all())
-    return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")
+    deep = image.mode == "RGBA" and image.tile and image.tile[0][3] == "LA;16B"  # which Pillow decodes as colours
+    return deep or image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")
 
 
 def check_colour(colour: str, setting: str) -> bool:

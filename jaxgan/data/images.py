@@ -21,7 +21,7 @@ from jaxgan.data.labels import Labels, find_labels
 from jaxgan.data.scan import NEEDS, SUFFIXES, abbreviated, printable, reason_to_pass_over
 from jaxgan.data.stores import Archives, Directory
 
-SURVEY_VERSION = 1  # of what is kept of a survey
+SURVEY_VERSION = 2  # of what is kept of a survey
 NAMED = 10  # of the images that are left out, so many are named
 
 

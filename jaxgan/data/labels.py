@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxgan.core.errors import ConfigError, is_whole
-from jaxgan.data.arrays import LARGEST_LABEL
+from jaxgan.data.arrays import LARGEST_LABEL, check_largest_label
 from jaxgan.data.scan import natural, printable
 
 SPLITS = {"train", "val", "valid", "validation", "test"}  # names of directories that are no classes
@@ -48,8 +49,8 @@ def find_labels(store, setting: str, given: str) -> Labels:
         if missing := [member.place for i, member in enumerate(store.members) if i not in store.labels]:
             right = f"{len(missing):,} images have no .cls file beside them, such as {printable(missing[0])}"
             raise ConfigError(f"{setting}={given!r}: {right}")
-        of, class_names = _numbered(store.labels)
-        return Labels(of, class_names, ".cls files")
+        of, class_names = _numbered({store.members[i].place: label for i, label in store.labels.items()}, store.root)
+        return Labels({i: of[member.place] for i, member in enumerate(store.members)}, class_names, ".cls files")
     return _by_directory([member.name for member in store.members], setting, given)
 
 
@@ -63,18 +64,36 @@ def _listed(store, path: Path, labels: dict[str, int | str] | None) -> Labels:
             f"{path}: {len(missing):,} of the {len(labels):,} images that it lists are not there, or no "
             f"images that can be read, such as {printable(missing[0])}"
         )
-    of, class_names = _numbered({i: labels[name] for name, i in indices.items() if name in labels})
-    return Labels(of, class_names, path.name)
+    of, class_names = _numbered(labels, path)
+    return Labels({i: of[name] for name, i in indices.items() if name in of}, class_names, path.name)
 
 
-def _numbered(labels: dict) -> tuple[dict, tuple[str, ...]]:
-    """Returns labels as integers: those that all are whole numbers as they are, others in the order of their names."""
-    texts = {str(label) for label in labels.values()}
-    if all(text.isdecimal() and int(text) <= LARGEST_LABEL for text in texts):
-        return {key: int(label) for key, label in labels.items()}, ()
-    names = sorted(texts, key=natural)
+def _numbered(labels: dict[str, int | str], path: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Returns labels as integers, and the names of classes: numbers as they are, others in the order of their names.
+
+    They are taken for numbers where more than half of the images have one as their label.
+
+    Args:
+      labels: by the names of images.
+      path: where they are from, for the error.
+    """
+    texts = {name: str(label) for name, label in labels.items()}
+    if sum(bool(re.fullmatch(r"[+-]?\d+(\.\d*)?", text)) for text in texts.values()) * 2 > len(texts):
+        for name, text in texts.items():
+            if not (text.isdecimal() and len(text) <= len(str(LARGEST_LABEL)) and int(text) <= LARGEST_LABEL):
+                right = f"must be a whole number in 0 .. {LARGEST_LABEL}, like most others; or give names, such as id_7"
+                raise ConfigError(f"{path}: the label of {printable(name)} is {_shortened(text)!r}: {right}")
+        numbers = {name: int(text) for name, text in texts.items()}
+        name = max(numbers, key=numbers.get)
+        check_largest_label(numbers[name], len(numbers), f"{path}: the label of {printable(name)} is {numbers[name]}")
+        return numbers, ()
+    names = sorted(set(texts.values()), key=natural)
     number = {name: i for i, name in enumerate(names)}
-    return {key: number[str(label)] for key, label in labels.items()}, tuple(map(printable, names))
+    return {name: number[text] for name, text in texts.items()}, tuple(map(printable, names))
+
+
+def _shortened(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _by_directory(names: list[str], setting: str, given: str) -> Labels:
@@ -105,7 +124,7 @@ def _read_json(path: Path, content: bytes) -> dict[str, int] | None:
         if not pairs:
             return None
         labels = {PurePosixPath(name).as_posix(): label for name, label in pairs}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         right = '{"labels": [["00000/img00000.png", 6], ...]} or {"labels": null}'
         raise ConfigError(f"{path}: must hold {right} ({type(error).__name__}: {error})") from error
     if len(labels) < len(pairs):

@@ -38,7 +38,9 @@ def natural(name: str) -> tuple:
       ['2', '10', 'a9', 'a10', 'b']
     """
     parts = re.split("([0-9]+)", name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+    digits = [part.lstrip("0") for part in parts[1::2]]
+    parts[1::2] = [(len(part), part) for part in digits]  # in the order of the numbers, of any length
+    return parts, name
 
 
 def readable_suffixes() -> set[str]:

@@ -16,7 +16,7 @@ from jaxgan.data.images import classes_in_words, form_in_words, held_out_in_word
 from jaxgan.data.labels import find_labels
 from jaxgan.data.numerals import Numerals
 from jaxgan.data.spec import Dataset
-from jaxgan.data.stores import check_place, open_store
+from jaxgan.data.stores import check_place, ending, open_store
 from jaxgan.data.synthetic import Synthetic
 from jaxgan.data.tfds import data_root, find_builder, open_tfds
 
@@ -68,6 +68,7 @@ def open_own_images(data_config, split: str, setting: str) -> Dataset | None:
 def _open_arrays(data_config, part: str) -> Dataset | None:
     """Opens a part, "train" or "held out", of the arrays in the file config.data.dir."""
     whole = ArrayDataset.from_npz(data_config.dir, "config.data.dir", alpha=None)
+    require(len(whole) > 0, "config.data.dir", data_config.dir, "holds no images")
     height, width, found = whole.image_shape
     if (height, width) != height_width(data_config.image_size):
         raise ConfigError(
@@ -190,7 +191,7 @@ def load_held_out(data_config) -> Dataset | None:
 def names_images(name: str, setting: str) -> bool:
     """Returns whether `name` is the path of images, as `open_images` takes it, and not the name of a data set."""
     path = as_path(name, setting, local=True)
-    return path.suffix in (".npz", ".zip", ".tar") or path.is_dir()
+    return ending(path) in (".npz", ".zip", ".tar") or path.is_dir()
 
 
 def open_images(path: str, setting: str) -> ArrayDataset:

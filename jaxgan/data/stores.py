@@ -21,7 +21,7 @@ from jaxgan.data.scan import LABEL_FILES, Scan, natural, readable_suffixes, reas
 MOST_BYTES = 2**30  # of an image file; of a longer one only so much is unpacked
 HEAD = 2**16
 KINDS = "a directory of images, a FILE.zip, a FILE.tar or a directory of them, or a FILE.npz"
-INDEX_VERSION = 1  # of the kept index of a tar archive
+INDEX_VERSION = 2  # of the kept index of a tar archive
 
 
 class Member(NamedTuple):
@@ -59,17 +59,20 @@ class Archives:
       kind: "zip" or "tar".
       root: what its members are below: the file, or the directory of several.
       members: the images.
-      passed_over: how many other members there are, by reason.
+      passed_over: how many other members there are, by reason; `no_files` of tars are links, devices and the like.
       labels: of tar archives, what stands in the file NAME.cls of webdataset's samples, by index.
     """
 
-    def __init__(self, kind: str, root: Path, files: list[Path], entries: list["Entry"]):
+    def __init__(self, kind: str, root: Path, files: list[Path], entries: list["Entry"], no_files: int = 0):
         self.kind, self.root, self._files = kind, root, files
-        common = _common_directory([entry.name for entry in entries])
+        unique = {(entry.file, entry.name): entry for entry in entries}  # the last of a name, as unpacking leaves it
+        common = _common_directory([entry.name for entry in unique.values()])
         stamps = [os.stat(file) for file in files]
-        chosen, self._label_entries, words, passed_over = {}, {}, {}, collections.Counter()
+        chosen, self._label_entries, words = {}, {}, {}
+        counts = {"of the name of a later member": len(entries) - len(unique), "a link or no file": no_files}
+        passed_over = collections.Counter({reason: count for reason, count in counts.items() if count})
         suffixes = readable_suffixes()
-        for entry in entries:
+        for entry in unique.values():
             name = entry.name.removeprefix(common)
             place = name if root in files else f"{files[entry.file].name}/{name}"
             stem, _, ending = name.rpartition("/")[2].partition(".")
@@ -149,11 +152,16 @@ def open_store(path: str, setting: str) -> Directory | Archives | Path:
     root = check_place(path, setting)
     if root.is_dir():
         found = scan(root)
-        shards = sorted(root.glob("*.tar"), key=lambda file: natural(file.name))
+        shards = sorted((f for f in root.iterdir() if ending(f) == ".tar"), key=lambda file: natural(file.name))
         return Directory(root, found) if found.images or not shards else _tars(root, shards, setting, path)
-    if root.suffix == ".zip":
+    if ending(root) == ".zip":
         return Archives("zip", root, [root], _zip_entries(root, setting, path))
-    return _tars(root, [root], setting, path) if root.suffix == ".tar" else root
+    return _tars(root, [root], setting, path) if ending(root) == ".tar" else root
+
+
+def ending(path: Path) -> str:
+    """Returns the ending of a file's name, as if it were in lower case, such as ".zip"."""
+    return path.suffix.lower()
 
 
 def check_place(path: str, setting: str) -> Path:
@@ -161,10 +169,10 @@ def check_place(path: str, setting: str) -> Path:
     require(bool(path), setting, path, f"name {KINDS}")
     root = as_path(path, setting, local=True).resolve()
     require(root.exists(), setting, path, "there is no such directory or file")
-    packed = re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", root.name)
+    packed = re.search(r"\.(tar\.\w+|tgz|tbz2?|txz)$", root.name.lower())
     right = "a compressed tar has no random access: unpack it, or make a zip of its images"
     require(packed is None, setting, path, right)
-    good = root.is_dir() or root.suffix in (".zip", ".tar", ".npz")
+    good = root.is_dir() or ending(root) in (".zip", ".tar", ".npz")
     require(good, setting, path, f"name {KINDS}")
     return root
 
@@ -172,12 +180,15 @@ def check_place(path: str, setting: str) -> Path:
 def _zip_entries(path: Path, setting: str, given: str) -> list[Entry]:
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.NameToInfo.values() if not info.is_dir()]
+            infos = [info for info in archive.infolist() if not _member_name(info).endswith("/")]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{setting}={given!r}: cannot be read: {error}") from error
+    methods = {info.compress_type for info in infos} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+    names = " and ".join(zipfile.compressor_names.get(method, f"method {method}") for method in sorted(methods))
+    require(not methods, setting, given, f"is packed by {names}; make a zip whose members are stored or deflated")
     return [
         Entry(
-            info.filename,
+            _member_name(info),
             0,
             info.header_offset,
             info.compress_size,
@@ -189,35 +200,46 @@ def _zip_entries(path: Path, setting: str, given: str) -> list[Entry]:
     ]
 
 
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """Returns a member's name with "/", though some programs for Windows write its directories with a backslash."""
+    return info.filename if "/" in info.filename else info.filename.replace("\\", "/")
+
+
 def _tars(root: Path, files: list[Path], setting: str, given: str) -> Archives:
-    entries = []
+    entries, no_files = [], 0
     for number, file in enumerate(files):
         try:
-            entries += [Entry(name, number, offset, size, size) for name, offset, size in _tar_index(file)]
+            index = _tar_index(file)
+            entries += [Entry(name, number, offset, size, size) for name, offset, size in index["members"]]
+            no_files += index["no files"]
         except (OSError, tarfile.TarError) as error:
             name = "" if file == root else f"{file.name} "
             raise ConfigError(f"{setting}={given!r}: {name}cannot be read: {error}") from error
-    return Archives("tar", root, files, entries)
+    return Archives("tar", root, files, entries, no_files)
 
 
-def _tar_index(path: Path) -> list:
-    """Returns [name, offset, bytes] of each file in a tar; made once, and kept, as all headers must be read."""
+def _tar_index(path: Path) -> dict:
+    """Returns "members", [name, offset, bytes] of each file in a tar, and "no files", how many others there are.
+
+    It is made once, and kept, as all headers must be read.
+    """
     stat = os.stat(path)
     key = f"{str(path)!a} {stat.st_size} {stat.st_mtime_ns} {INDEX_VERSION}"
     file = keyed_cache_directory("tar-index", key) / "index.json"
     try:
-        return unseal(json.loads(file.read_bytes()))["members"]
-    except (OSError, ValueError, KeyError, Damaged):
+        return unseal(json.loads(file.read_bytes()))
+    except (OSError, ValueError, Damaged):
         with tarfile.open(path, "r:") as archive:
-            found = {m.name.removeprefix("./"): (m.offset_data, m.size) for m in archive if m.isreg() and not m.sparse}
-    members = [[name, *where] for name, where in found.items()]
+            found = [m for m in archive if not m.isdir()]
+    members = [[m.name.removeprefix("./"), m.offset_data, m.size] for m in found if m.isreg() and not m.sparse]
+    index = {"members": members, "no files": len(found) - len(members)}
     try:
         with keeping():
             file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(file, json.dumps(seal({"members": members})).encode())
+            atomic_write(file, json.dumps(seal(index)).encode())
     except NotKept as error:
         announce(f"warning: the index of {path} is made at each start: {error}")
-    return members
+    return index
 
 
 def _common_directory(names: list[str]) -> str:

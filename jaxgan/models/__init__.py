@@ -35,7 +35,8 @@ net checks itself when it is called, by ValueErrors that begin with "field=value
 Class attributes (without annotation, or `ClassVar`, as these are no fields):
   WIDTHS: {square_size: default channels}, from input to output, for each size that works.
   stages: whether it doubles a small map, of `self.base` pixels, to the image, or halves the image to it. Then it takes
-    rectangles too: their `square_size` is that of a square with as many stages. False, the default: squares only.
+    other sizes and rectangles too: their `square_size` is that of the largest square in `WIDTHS` whose stages make them
+    of a map of 3 to 16 pixels a side. False, the default: squares in `WIDTHS` only.
   body: name of the submodule whose entries are the net's layers, which may be frozen from the first on, in the order in
     which they are used; the default is the net itself.
   Generator.mapping_body: name of the submodule that maps z to styles; "", the default, if there is none.

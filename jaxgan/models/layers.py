@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxgan.core import rng
 from jaxgan.core.errors import require_finite, require_whole
-from jaxgan.core.shapes import ImageSize, doublings, height_width, size_in_words, squares_in_words
+from jaxgan.core.shapes import ImageSize, doubled_map, height_width, size_in_words, squares_in_words
 from jaxgan.ops import conv as ops
 
 
@@ -70,15 +70,15 @@ class _Net(nn.Module):
 
     @property
     def base(self) -> tuple[int, int]:
-        """Height and width of the map that the stages begin from, 4x4 for squares of 2^k pixels."""
-        return doublings(self.image_size)[1]
+        """Height and width of the map that the stages begin from, 4x4 for the squares in `WIDTHS`."""
+        return doubled_map(self.image_size, self.WIDTHS)[1]
 
     @property
     def square_size(self) -> int | None:
         """The size of square images; for others, that of those which begin from 4x4 and have as many stages."""
         if self.stages:
-            found = doublings(self.image_size)
-            return 4 << found[0] if found else None
+            found = doubled_map(self.image_size, self.WIDTHS)
+            return found[0] if found else None
         return self.image_size if isinstance(self.image_size, int) else None
 
     @property

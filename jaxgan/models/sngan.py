@@ -94,7 +94,7 @@ class Discriminator(BaseDiscriminator):
     spectral: bool = True  # spectral norm on all weights; False: the critic of WGAN-GP
 
     WIDTHS: ClassVar = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
-    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # square_size -> how many blocks, from the first, halve the size
+    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # square_size -> how many blocks, from the first, halve even sizes
     widens_first = False  # whether a block widens in its first convolution or in its second
     stages = True
     batch_dependent = False
@@ -110,15 +110,11 @@ class Discriminator(BaseDiscriminator):
             return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
         widths, halvings = self.widths, self.HALVINGS[self.square_size]
-        if any(side % 2**halvings for side in images.shape[1:3]):
-            raise ValueError(
-                f"image_size={self.image_size}: D halves it {halvings} times; give multiples of {2**halvings}"
-            )
         ends = [self.square_size >> min(i + 1, halvings) for i in range(len(widths))]
         attending = attention_block(self.attention_size, self.square_size, ends)
         x = images
         for i, width in enumerate(widths):
-            down = i < halvings
+            down = i < halvings and not any(side % 2 for side in x.shape[1:3])
             # The first block sees pixels: there is no ReLU before it, and its first convolution widens in any case.
             active = nn.relu(x) if i else x
             hidden = width if self.widens_first or i == 0 else x.shape[-1]

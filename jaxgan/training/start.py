@@ -8,7 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxgan import settings
-from jaxgan.core.checkpoint import CheckpointError, restore_items
+from jaxgan.core.checkpoint import CheckpointError, MissingItem, restore_items
 from jaxgan.core.errors import ConfigError, require
 from jaxgan.data import DataSpec
 from jaxgan.gan.nets import abstract_variables
@@ -66,6 +66,8 @@ def read_start(config, recipe: Recipe) -> Start | None:
     require(good, "config.init_parts", config.init_parts, f"choose from {', '.join(PARTS)}, each once")
     try:
         items, run, step = restore_items(locate(path), None, parts)
+    except MissingItem as error:
+        raise ConfigError(f"config.init_parts={config.init_parts}: {error}; take only what is there") from error
     except CheckpointError as error:
         raise ConfigError(f"config.init_from={path!r}: {error}") from error
     saved, data = settings.from_dict(run["config"]), DataSpec(**run["data"])
