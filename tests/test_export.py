@@ -44,7 +44,8 @@ def run(tmp_path_factory):
     (workdir / "config.json").write_text(to_json(config))
     (workdir / "data.json").write_text(json.dumps(spec._asdict()))
     log = MetricsLog(workdir)
-    log.scalars(7, {"kimg": 0.448, "eval/modes": 12.0, "eval/kl": 3.5})
+    for step, modes in ((5, 13.0), (7, 12.0), (9, 14.0)):  # of which the checkpoint has the second
+        log.scalars(step, {"kimg": 0.064 * step, "eval/modes": modes, "eval/kl": 3.5})
     log.close()
     scores = {"fid": 3.25, "kid": 0.001, "kid_std": 0.0005}
     line = {
@@ -54,7 +55,8 @@ def run(tmp_path_factory):
         "scores": scores,
         "protocol": {"protocol": "nvidia", "n_fake": 50_000},
     }
-    (workdir / "scores.jsonl").write_text(json.dumps(line) + "\n")
+    lines = [line, line | {"step": 5, "scores": {"fid": 1.0}}]
+    (workdir / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return workdir
 
 
@@ -81,7 +83,7 @@ def test_bfloat16_is_half_as_large_and_is_what_was_exported(run, directory, tmp_
     assert_same_bits(back.variables, exported.rounded(jaxgan.load(run).variables, "bfloat16"))
 
 
-def test_the_card_has_every_score_with_its_protocol(directory):
+def test_the_card_has_every_score_of_its_step_with_its_protocol(directory):
     card = hub.ModelCard.load(directory / "README.md")
     assert (card.data.library_name, card.data.license, card.data.datasets) == ("jaxgan", "other", ["stacked_digits"])
     found = {(one.metric_type, one.metric_value): one.metric_args for one in card.data.eval_results}

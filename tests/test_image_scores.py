@@ -54,9 +54,7 @@ def test_patches_are_of_the_image_alone(shape, levels):
     small = np.zeros((2, 6, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="7x7 pixels take images of that size"):
         pyramid_of(small)
-    with pytest.raises(
-        ConfigError, match=r"^metrics=swd: patches of 7x7 pixels take images of that size .*not 6x32$"
-    ):
+    with pytest.raises(ConfigError, match=r"^metrics=swd: patches of 7x7 pixels take images of that size .*not 6x32$"):
         jaxgan.evaluate(small, small, ["swd"])
 
 

@@ -113,24 +113,31 @@ def test_trackio(tmp_path, monkeypatch):
 class Broken:
     """Fails at everything but the beginning."""
 
-    needs = "json"
+    needs, called = "json", []
 
     def __init__(self, workdir, resume_step):
         pass
 
     def __getattr__(self, name):
         def fail(*arguments):
+            self.called.append(name)
             raise ConnectionError("the server is gone")
 
         return fail
 
 
-def test_a_tracker_that_fails_warns_once_and_stops_no_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("pause", "called"), [(60.0, ["config", "close"]), (0.0, None)])
+def test_a_tracker_that_fails_warns_once_and_stops_no_run(tmp_path, monkeypatch, pause, called):
+    """It is left alone for a while, but is always closed."""
+    monkeypatch.setattr(Broken, "called", [])
+    monkeypatch.setattr(trackers, "PAUSE", pause)
+    monkeypatch.setattr(trackers, "TIMES", 50.0 if pause else 0.0)
     monkeypatch.setitem(trackers.TRACKERS, "broken", Broken)
     monkeypatch.setitem(trackers.TRACKERS, "never", type("Never", (), {"needs": "json"}))  # takes no arguments
     said = []
     write_run(tmp_path, [1, 2], trackers=["broken", "never", "tensorboard"], warn=said.append)
     assert [line.split()[1] for line in said] == ["never", "broken"]
     assert "the server is gone" in said[1]
+    assert Broken.called == (called or ["config", *["scalars", "image"] * 2, "flush", "close"])
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
     assert [event.step for event in read_events(tmp_path).Scalars("loss/d")] == [1, 2]  # the other one has all

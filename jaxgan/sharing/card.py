@@ -10,16 +10,18 @@ TASK = "unconditional-image-generation"
 SPACE = {"sdk": "gradio", "sdk_version": "6.31.0", "python_version": "3.12", "app_file": "app.py"}
 
 
-def write_card(name: str, generator: Generator, run: dict) -> str:
+def write_card(name: str, generator: Generator, run: dict, logged: dict) -> str:
     """Returns a README.md, with the YAML of the Hub at its head.
 
     Args:
       name: of the model, such as "owner/name".
       generator: whose card it is.
       run: what its run says of itself, as `training.report.contents` returns it.
+      logged: the line of the run's metrics.jsonl at the step of the generator, or {}.
     """
     hub = import_hub("name", name)
     data, model = generator.config.data.name, generator.config.model.name
+    found = scores(run, generator.step, logged)
     results = [
         hub.EvalResult(
             task_type=TASK,
@@ -30,7 +32,7 @@ def write_card(name: str, generator: Generator, run: dict) -> str:
             metric_value=score["value"],
             metric_args=score["protocol"],
         )
-        for score in scores(run)
+        for score in found
     ]
     head = hub.ModelCardData(
         license="other",
@@ -43,30 +45,31 @@ def write_card(name: str, generator: Generator, run: dict) -> str:
         eval_results=results or None,
         **SPACE,
     )
-    return f"---\n{head.to_yaml()}\n---\n\n{_text(name, generator, run)}"
+    return f"---\n{head.to_yaml()}\n---\n\n{_text(name, generator, run, found)}"
 
 
-def scores(run: dict) -> list[dict]:
-    """Returns every score of a run: those of `jaxgan evaluate`, with their protocol, and those of the training."""
+def scores(run: dict, step: int, logged: dict) -> list[dict]:
+    """Returns every score of a step: those of `jaxgan evaluate`, with their protocol, and those of the training."""
     found = []
     for measured in run["measured"]:
+        if measured["step"] != step:
+            continue
         protocol = {key: value for key, value in measured["protocol"].items() if key != "networks"}
         for key, value in measured["scores"].items():
             if value is not None and not key.endswith("_std"):
                 how = f"{measured['protocol']['protocol']} protocol, at {measured['kimg']:g} kimg"
                 found.append({"name": key, "value": value, "how": how, "protocol": protocol})
     for score in run["scores"]:
-        best, last = score["best"], score["last"]
-        value, where = (last, run["kimg"]) if best is None else (best, score["where"])
-        if value is not None and math.isfinite(value):
-            how = f"in training, {'last' if best is None else 'best'} at {where:g} kimg"
+        value = logged.get(f"eval/{score['name']}", math.nan)
+        if math.isfinite(value):
+            how = f"in training, at {logged['kimg']:g} kimg"
             found.append({"name": score["name"], "value": value, "how": how, "protocol": {"how": score["protocol"]}})
     return found
 
 
-def _text(name: str, generator: Generator, run: dict) -> str:
+def _text(name: str, generator: Generator, run: dict, found: list[dict]) -> str:
     size, classes = "x".join(map(str, generator.image_shape)), generator.num_classes
-    rows = [f"| {score['name']} | {score['value']:.5g} | {score['how']} |" for score in scores(run)]
+    rows = [f"| {score['name']} | {score['value']:.5g} | {score['how']} |" for score in found]
     table = "\n".join(["| score | value | how |", "|---|---|---|", *rows]) if rows else "None was measured."
     facts = "\n".join(f"- {what}: {text}" for what, text in run["facts"])
     changed = "\n".join(f"- `config.{key} = {value or '(unset)'}`" for key, (value, _) in run["settings"].items())

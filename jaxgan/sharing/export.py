@@ -8,6 +8,7 @@ from jaxgan.core.files import as_path, atomic_write
 from jaxgan.sampling import exported, pictures, sheets
 from jaxgan.sampling.load import load
 from jaxgan.sharing import card, program
+from jaxgan.training.log import read_metrics
 from jaxgan.training.report.contents import contents
 
 PROGRAM, CARD, GRID = "generator.stablehlo", "README.md", "grid.png"
@@ -59,12 +60,19 @@ def export(workdir, out, *, step="newest", dtype: str = "float32", push: str = "
     sheet = sheets.classes(generator, 8) if 1 < generator.num_classes <= 16 else sheets.samples(generator, 64)
     titles = dict(data_name=generator.config.data.name, titles=sheet.titles)
     pictures.save_images(directory / GRID, sheet.images, sheet.columns, **titles)
-    atomic_write(directory / CARD, card.write_card(name, generator, run).encode())
+    atomic_write(directory / CARD, card.write_card(name, generator, run, _logged(workdir, generator.step)).encode())
     for file, text in SPACE.items():
         atomic_write(directory / file, text.encode())
     if push:
         _push(hub, directory, push)
     return directory
+
+
+def _logged(workdir, step: int) -> dict:
+    """Returns the line of a run's log at a step; {} if there is none."""
+    log = as_path(workdir, "workdir", local=True) / "metrics.jsonl"
+    lines = read_metrics(log) if log.exists() else []
+    return next((line for line in reversed(lines) if line["step"] == step), {})
 
 
 def _is_export(directory: Path) -> bool:

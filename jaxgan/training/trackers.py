@@ -7,6 +7,7 @@ as they come. None of them is needed: what goes wrong in one is a warning, the f
 import functools
 import importlib.util
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ import numpy as np
 from jaxgan.core.errors import ConfigError, lookup, summary
 from jaxgan.core.files import atomic_write
 
+PAUSE, TIMES = 60.0, 50.0  # after a failure: seconds, or times what the failed call took if that is longer
+MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # 246 s by default
 TENSORBOARD_FLUSH_SECONDS = 10.0  # how old the events may be that a TensorBoard at the side shows
 
 
@@ -143,6 +146,8 @@ class Mlflow:
     needs = "mlflow"
 
     def __init__(self, workdir: Path, resume_step: int):
+        for name, value in MLFLOW_PATIENCE.items():
+            os.environ.setdefault(name, value)
         import mlflow
 
         workdir.mkdir(parents=True, exist_ok=True)
@@ -158,8 +163,10 @@ class Mlflow:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Logs one value for each name."""
-        for name, value in values.items():
-            self._client.log_metric(self._id, name, value, step=step)
+        from mlflow.entities import Metric
+
+        now = round(1000 * time.time())
+        self._client.log_batch(self._id, [Metric(name, value, now, step) for name, value in values.items()])
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Logs an image, uint8 [H, W, C], as an artifact."""
@@ -186,10 +193,15 @@ def check_trackers(names: Iterable[str], setting: str = "config.log.trackers") -
         package = lookup(TRACKERS, name, setting).needs
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"{setting}={tuple(names)!r}: {name} needs pip install 'jaxgan[{package}]'")
+        if name == "mlflow" and not (os.environ.get("MLFLOW_TRACKING_URI") or importlib.util.find_spec("sqlalchemy")):
+            right = "mlflow needs a server's address in MLFLOW_TRACKING_URI, or pip install mlflow to write ./mlflow.db"
+            raise ConfigError(f"{setting}={tuple(names)!r}: {right}")
 
 
 class Trackers:
     """Several trackers as one, with the same methods, of which a call never fails.
+
+    One that failed is left alone for a while, so that a server that is gone costs next to no time.
 
     Args:
       names: in `TRACKERS`.
@@ -198,23 +210,28 @@ class Trackers:
     """
 
     def __init__(self, names: Iterable[str], workdir: Path, resume_step: int, warn: Callable[[str], None]):
-        self._warn, self._told, self._open = warn, set(), {}
+        self._warn, self._open = warn, {}
+        self._again: dict[str, float] = {}  # when to try one that has failed, by the clock of time.monotonic
         for name in names:
             tracker = self._attempt(name, functools.partial(TRACKERS[name], workdir, resume_step))
             if tracker is not None:
                 self._open[name] = tracker
 
     def _attempt(self, name: str, call: Callable):
+        begin = time.monotonic()
         try:
             return call()
         except Exception as error:  # somebody else's library, its server or its network
-            if name not in self._told:
-                self._told.add(name)
+            told, now = name in self._again, time.monotonic()
+            self._again[name] = now + max(PAUSE, TIMES * (now - begin))
+            if not told:
                 self._warn(f"warning: {name} does not get all of this run, which goes on: {summary(error)}")
             return None
 
     def _all(self, method: str, *arguments) -> None:
         for name, tracker in self._open.items():
+            if method != "close" and time.monotonic() < self._again.get(name, 0.0):
+                continue
             self._attempt(name, functools.partial(getattr(tracker, method), *arguments))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
