@@ -370,9 +370,11 @@ def from_dict(saved: dict) -> Settings:
 
 
 def read(file: pathlib.Path) -> Settings:
-    """Returns the config in a run's config.json; raises RunFailed in one line if it is damaged."""
+    """Returns the config in a run's config.json; raises RunFailed in one line if it is damaged, or of an export."""
     advice = "give --config too, and it is written anew"
     saved = read_json(file, advice=advice)
+    if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
+        raise RunFailed(f"{file.parent}: is an export, not a run")
     try:
         return from_dict(saved)
     except (ValueError, TypeError, AttributeError) as error:  # other settings than there are, or none

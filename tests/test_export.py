@@ -23,6 +23,7 @@ from jaxgan.sampling import exported
 from jaxgan.settings import to_json
 from jaxgan.sharing import program
 from jaxgan.training.log import MetricsLog
+from jaxgan.training.report.contents import contents
 from tests.helpers import ROOT, assert_same_bits, tiny_generator
 
 hub = pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
@@ -73,6 +74,12 @@ def test_what_is_written_loads_bit_for_bit(run, directory):
     assert (back.step, back.class_names, back.module) == (7, ("a", "b", "c"), original.module)
     assert back.config.to_dict() == original.config.to_dict()
     np.testing.assert_array_equal(back.sample(5, seed=3), original.sample(5, seed=3))
+
+
+def test_an_export_is_no_run(directory, tmp_path):
+    for act in (contents, lambda path: jaxgan.sharing.export.export(path, tmp_path / "out")):
+        with pytest.raises(RunFailed, match=f"^{directory}: is an export, not a run$"):
+            act(directory)
 
 
 def test_bfloat16_is_half_as_large_and_is_what_was_exported(run, directory, tmp_path):

@@ -84,6 +84,19 @@ def test_cells_are_the_images_that_a_grid_was_drawn_of(tmp_path, data_name, titl
     assert frames.read_cells(tmp_path / "grid.png", frames.Cells(5, SIZE, planes * SIZE)) is None
 
 
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_a_picture_that_cannot_be_read_is_left_out(tmp_path, capsys, content):
+    workdir = make_run(tmp_path / "run")
+    path = workdir / "samples" / f"{128.0:010.3f}kimg.png"
+    whole = path.read_bytes()
+    for broken in (path, workdir / "neighbours.png"):
+        broken.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    run = contents(workdir)
+    assert [when for when, _ in run["grid"]["frames"]] == [0.0, 64.0, 192.0, 256.0]
+    assert run["neighbours"] is None
+    assert capsys.readouterr().err.count("cannot be read and is left out") == 2
+
+
 def test_frames_keep_within_their_budget_and_have_the_last(tmp_path):
     paths = [tmp_path / f"{i:03d}.png" for i in range(11)]
     for i, path in enumerate(paths):

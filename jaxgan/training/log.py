@@ -40,6 +40,8 @@ def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
                 numbers = [record.get(name) for name in ("step", "kimg")] if isinstance(record, dict) else [None]
                 good = all(isinstance(number, int | float) for number in numbers)
                 problem = "" if good else "no record with step and kimg"
+                if good and any(isinstance(value, list | dict) for value in record.values()):
+                    problem = "a value that is no number"
             except (ValueError, RecursionError) as error:
                 problem = f"not JSON ({error})"
             if problem:

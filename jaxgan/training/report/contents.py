@@ -20,7 +20,8 @@ from jaxgan.core.shell import from_here
 from jaxgan.core.words import counted, format_duration
 from jaxgan.data import DataSpec
 from jaxgan.evaluation import METRICS
-from jaxgan.settings import default_config, flatten, from_dict, images_per_step, steps
+from jaxgan.settings import default_config, flatten, images_per_step, steps
+from jaxgan.settings import read as read_config
 from jaxgan.training import panels
 from jaxgan.training.history import History
 from jaxgan.training.log import read_metrics, read_warnings
@@ -47,7 +48,7 @@ def contents(workdir, history: History | None = None, *, status: str = "", budge
     workdir = as_path(workdir, "RUN", local=True)
     config_file = workdir / "config.json"
     require(config_file.is_file(), "RUN", str(workdir), "no run is there (no config.json)")
-    config, spec = from_dict(read_json(config_file)), DataSpec(**read_json(workdir / "data.json"))
+    config, spec = read_config(config_file), DataSpec(**read_json(workdir / "data.json"))
     about = read_json(workdir / ABOUT) if (workdir / ABOUT).exists() else {}
     if history is None:
         log = workdir / "metrics.jsonl"
@@ -271,13 +272,11 @@ def _classes(lines: list[dict], spec: DataSpec) -> dict[str, dict[str, float]]:
 
 def _neighbours(workdir: Path) -> str | None:
     """Returns the picture that `jaxgan evaluate --neighbours=WORKDIR/neighbours.png` drew."""
-    from PIL import Image
-
     path = workdir / "neighbours.png"
     if not path.exists():
         return None
-    with Image.open(path) as image:
-        return frames.data_uri(frames.to_webp(np.asarray(image.convert("RGB"))))
+    picture = frames.read_picture(path)
+    return None if picture is None else frames.data_uri(frames.to_webp(picture))
 
 
 def _settings(config) -> dict[str, list]:

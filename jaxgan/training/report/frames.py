@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgan.core.files import announce
+
 PAD = 2  # pixels between the images of a grid, as `pictures.grid` draws it
 MAX_SIDE = 1024  # pixels of a picture; beyond it images are shrunk
 MAX_FRAMES = 96  # more steps than a slider needs
@@ -23,15 +25,25 @@ class Cells(NamedTuple):
     width: int
 
 
+def read_picture(path: Path) -> np.ndarray | None:
+    """Returns a picture, uint8 [H, W, 3]; None, and a warning, where it cannot be read: a report does without it."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # Pillow has both for damaged files
+        announce(f"warning: {path} cannot be read and is left out: {error}")
+        return None
+
+
 def read_cells(path: Path, cells: Cells) -> np.ndarray | None:
-    """Returns the images of a grid side by side, uint8 [rows * height, columns * width, 3]; None for another layout.
+    """Returns the images of a grid side by side, uint8 [rows * height, columns * width, 3]; None for no such grid.
 
     A grid that was drawn with another config.sample.grid has another layout.
     """
-    from PIL import Image
-
-    with Image.open(path) as image:
-        picture = np.asarray(image.convert("RGB"))
+    if (picture := read_picture(path)) is None:
+        return None
     scale, rest = divmod((picture.shape[1] - PAD) - cells.columns * PAD, cells.columns * cells.width)
     if scale < 1 or rest:
         return None

@@ -5,7 +5,7 @@
 const runs = JSON.parse(document.getElementById("data").textContent);
 const page = document.getElementById("page");
 const many = runs.length > 1;
-const hues = ["blue", "orange", "green", "purple", "gold", "teal", "rose", "grey"];
+const hues = ["blue", "orange", "green", "purple", "gold", "grey", "rose", "sky"];
 runs.forEach((run, i) => { run.color = `var(--${hues[i % hues.length]})`; run.shown = true; });
 
 function make(namespace, tag, attributes, children) {
