@@ -75,7 +75,7 @@ def evaluate(
 
 
 def _as_reals(reals) -> Dataset | Statistics | None:
-    if isinstance(reals, str | os.PathLike) and str(reals).endswith(".npz"):
+    if isinstance(reals, str | os.PathLike) and str(reals).lower().endswith(".npz"):
         return read_statistics(reals) or _as_dataset(reals, "reals")
     return None if reals is None else _as_dataset(reals, "reals")
 

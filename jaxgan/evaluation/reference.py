@@ -49,6 +49,8 @@ def read_statistics(path, setting: str = "reals") -> Statistics | None:
             features = str(saved["features"]) if "features" in saved else ""
             names = {features: ("mu", "sigma"), SPATIAL: ("mu_s", "sigma_s")}
             pairs = {name: pair for name, pair in names.items() if pair[0] in saved}
+            if missing := [key for pair in pairs.values() for key in pair if key not in saved]:
+                raise ValueError(f"it lacks {', '.join(missing)}")
             gaussians = {name: Gaussian(*(saved[key] for key in pair)) for name, pair in pairs.items()}
             return Statistics(str(path), gaussians, int(saved["n"]) if "n" in saved else 0)
     except FileNotFoundError as error:
