@@ -247,6 +247,7 @@ def _prepare_process(cpu_devices: int) -> None:
 
     from jaxgan.core import compilation_cache, memory
 
+    logging.getLogger("jax").handlers.clear()  # JAX 0.7 has one of its own, which would say everything twice
     compilation_cache.keep_compiled()
     memory.retain_freed()
     if cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set

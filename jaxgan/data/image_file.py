@@ -64,7 +64,8 @@ def laid_on(image: Image.Image, colour: str) -> Image.Image:
 def is_grey(image: Image.Image) -> bool:
     """Returns whether an image is grey by what its file says of its pixels, none of which is decoded."""
     if image.mode == "P":
-        palette = np.frombuffer(image.palette.tobytes() if image.palette.mode == "RGB" else b"\1\2\3", np.uint8)
+        form = image.palette.rawmode or image.palette.mode  # Pillow 11 keeps what it reads as it is in the file
+        palette = np.frombuffer(bytes(image.palette.palette) if form == "RGB" else b"\1\2\3", np.uint8)
         return bool((palette.reshape(-1, 3) == palette.reshape(-1, 3)[:, :1]).all())
     deep = image.mode == "RGBA" and image.tile and image.tile[0][3] == "LA;16B"  # which Pillow decodes as colours
     return deep or image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;")

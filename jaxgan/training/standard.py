@@ -250,8 +250,8 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
     """Saves a state that is finite and the same on all devices; never another one."""
     if step == run.saved:
         return
-    items = jax.device_get(first_replica(checkpoint_items(state)))  # the one copy from an accelerator to the host
-    if not all_finite(items):
+    copy = jax.device_get(first_replica(state))  # the only one from an accelerator to the host
+    if not all_finite(copy):
         raise TrainingDiverged("the state is not finite", run.saved, step, run)
     assert_replicated(state)
     description = {
@@ -260,7 +260,7 @@ def save_checkpoint(run: Run, step, state, metrics, generator=None) -> None:
         "rollbacks": run.rollbacks,
         "log": run.log.mark,
     }
-    run.checkpoints.save(step, items, description, metrics)
+    run.checkpoints.save(step, checkpoint_items(copy), description, metrics)
 
 
 def keep_past(run: Run, step, state=None, metrics=None, generator=None) -> None:
