@@ -256,6 +256,24 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nothing"], "--workdir='nothing': no checkpoint in "),
+        (["nothing", "--host=192.0.2.1"], "--host='192.0.2.1': is no address of this machine ("),
+        (["nothing", "--host=no such host"], "--host='no such host': is no address of this machine ("),
+        (["nothing", "--host=..", "--port=7860"], "--host='..': is no address of this machine ("),
+    ],
+)
+def test_wrong_requests(arguments, line, monkeypatch, capsys):
+    """They need neither a model nor a page; 192.0.2.1 is no machine's, but for documentation (RFC 5737)."""
+    monkeypatch.setattr(server, "import_gradio", lambda path: None)
+    assert command.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {line}")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of libraries that only the page imports
 def test_the_page_answers(explorers, monkeypatch):

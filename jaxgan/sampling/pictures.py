@@ -130,9 +130,12 @@ def save_images(
             save_png(path / f"{i:06d}.png", image)
 
 
-def check_suffix(path: str | os.PathLike, setting: str = "path") -> None:
-    """Raises a ConfigError that names `setting` unless `save_images` writes to such a path."""
-    right = "name a FILE.png, a FILE.npz or a directory (without a dot)"
+def check_suffix(path: str | os.PathLike, setting: str = "path", other: str = "") -> None:
+    """Raises a ConfigError that names `setting` unless `save_images` writes to such a path.
+
+    `other` says what would be right too, such as ", or a film".
+    """
+    right = f"name a FILE.png, a FILE.npz or a directory (without a dot){other}"
     require(Path(path).suffix in ("", ".png", ".npz"), setting, str(path), right)
 
 
