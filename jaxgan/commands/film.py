@@ -53,7 +53,7 @@ def write(flags, mode: str, load) -> str:
     from jaxgan.sampling import films
     from jaxgan.settings import from_dict, images_per_step
 
-    films.check_suffix(flags.out, "--out")
+    films.check_suffix(flags.out, "--out", flags.fps)
     options = {name: flags[name].value for name in FILMS[mode][1]}
     if mode == "interpolate":
         film, what = films.walk(generator := load(), **options), f"{generator}"
