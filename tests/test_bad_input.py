@@ -427,7 +427,7 @@ sample --workdir={run} --out=x.png --invert=.
 sample --workdir={run} --out=x.png --invert={broken} --steps=-1
     --steps=-1: -1 is not a non-negative integer
 sample --workdir={run} --out=x.png --invert={broken}
-    cannot identify image file '{broken}'
+    --invert='{broken}': is no picture that can be read: its format is not known
 sample --workdir={run} --out=x.png --sigma_rel=nan
     --sigma_rel=nan: must be above 0 and at most 0.2887
 sample --workdir={run} --out=x.png --sigma_rel=0.1

@@ -1,4 +1,4 @@
-"""Films: walks through latents and classes, and the grids of a run over its training; two frames at a time in memory."""
+"""Films: walks through latents and classes, and the grids of a run over its training, two frames at a time."""
 
 import dataclasses
 import functools

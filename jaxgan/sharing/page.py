@@ -73,12 +73,14 @@ def page(sheets: Sheets, name: str):
         except (ConfigError, OSError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
 
-    def find(path, label):
-        if path is None:
+    def find(uploaded, label):
+        if uploaded is None:
             raise gradio.Error("Give a picture first.", print_exception=False)
-        yield None, "Comparing it with samples ...", 0
+        path = uploaded["path"]
         try:
-            for number, step, image, found in explorer.project(path, label):
+            image = explorer.read(path)
+            yield None, "Comparing it with samples ...", 0
+            for number, step, found in explorer.project(image, label):
                 pair = [explorer.enlarged(each, MEDIUM) for each in (image, found.images[0])]
                 yield (
                     grid(np.stack(pair), 2, scale=1),
@@ -86,7 +88,8 @@ def page(sheets: Sheets, name: str):
                     number,
                 )
         except (ConfigError, OSError) as error:
-            raise gradio.Error(str(error), print_exception=False) from error
+            line = str(error).replace(f"path={path!r}:", Path(path).name)  # whose directory says nothing to anyone
+            raise gradio.Error(line, print_exception=False) from error
 
     def start_from(number, known):
         known = [*known, number] if number and number not in known else known
@@ -149,8 +152,9 @@ def page(sheets: Sheets, name: str):
         saved = keep.click(save, [kind, kinds, *values], file, api_name="save", show_progress_on=keep, **raw)
         saved.success(None, js=FETCH, **private)
         found = search.click(
-            find, [upload, controls["label"]], [pair, progress, newest], show_progress="hidden", api_name="find"
-        )
+            find, [upload, controls["label"]], [pair, progress, newest], show_progress="hidden", api_name="find",
+            preprocess=False,
+        )  # fmt: skip
         movers = [controls[name] for name in ("way", "first", "until")] + values[len(PLAIN) :]
         use = dict(fn=start_from, inputs=[newest, known], outputs=[known, controls["start"], *movers], **private)
         found.success(**use)
