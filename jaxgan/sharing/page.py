@@ -75,7 +75,8 @@ def page(sheets: Sheets, name: str):
 
     def find(uploaded, label):
         if uploaded is None:
-            raise gradio.Error("Give a picture first.", print_exception=False)
+            yield None, "Give a picture first.", 0
+            return
         path = uploaded["path"]
         try:
             image = explorer.read(path)
@@ -88,11 +89,12 @@ def page(sheets: Sheets, name: str):
                     number,
                 )
         except (ConfigError, OSError) as error:
-            line = str(error).replace(f"path={path!r}:", Path(path).name)  # whose directory says nothing to anyone
-            raise gradio.Error(line, print_exception=False) from error
+            yield None, str(error).replace(f"path={path!r}:", Path(path).name), 0  # its directory is nobody's business
 
     def start_from(number, known):
-        known = [*known, number] if number and number not in known else known
+        if not number:  # nothing was found
+            return gradio.skip()
+        known = [*known, number] if number not in known else known
         choices = [(f"uploaded picture {i}", number) for i, number in enumerate(known, 1)]
         return known, gradio.Dropdown([FROM_SEED, *choices], value=number), *[0] * len(movers)
 
