@@ -339,11 +339,15 @@ sample --workdir={run} --out=
 sample --workdir= --out=x.png
     --workdir is not given: Run, checkpoint directory or checkpoint to sample
 sample --workdir=. --out=x.png
-    no checkpoint in {here}: no numbered directory in it or in
+    --workdir='.': no checkpoint in {here}: no numbered directory in it or in
 sample --workdir=/nowhere --out=x.png
-    no checkpoint in /nowhere: no numbered directory in it or in
+    --workdir='/nowhere': no checkpoint in /nowhere: no numbered directory in it or in
+sample --workdir=/nowhere --out=x.gif --interpolate
+    --workdir='/nowhere': no checkpoint in /nowhere: no numbered directory in it or in
 sample --workdir={run} --out=x.tiff
     --out='x.tiff': name a FILE.png, a FILE.npz or a directory (without a dot)
+sample --workdir={run} --out=x.avi --interpolate
+    --out='x.avi': name a FILE.png, a FILE.npz or a directory (without a dot), or for a film a FILE.mp4, FILE.webp
 sample --workdir={run} --out=x.png --num=0
     --num=0: 0 is not a positive integer
 sample --workdir={run} --out=x.png --num=many
@@ -355,7 +359,7 @@ sample --workdir={run} --out=x.png --num=1000000000000
 sample --workdir={run} --out=x.png --num=2000000000
     --num=2000000000: the latents and images take 477
 sample --workdir={run} --out=x.png --step=7
-    no checkpoint of step 7 in {run}/checkpoints: there is 1
+    --step=7: {run} has 1
 sample --workdir={run} --out=x.png --step=last
     --step='last': give a number, newest, best or all
 sample --workdir={run} --out=x.png --step=all
@@ -423,7 +427,7 @@ sample --workdir={run} --out=x.png --invert=.
 sample --workdir={run} --out=x.png --invert={broken} --steps=-1
     --steps=-1: -1 is not a non-negative integer
 sample --workdir={run} --out=x.png --invert={broken}
-    cannot identify image file '{broken}'
+    --invert='{broken}': is no picture that can be read: its format is not known
 sample --workdir={run} --out=x.png --sigma_rel=nan
     --sigma_rel=nan: must be above 0 and at most 0.2887
 sample --workdir={run} --out=x.png --sigma_rel=0.1
@@ -437,11 +441,11 @@ evaluate
 evaluate --workdir={run} --images=x.npz
     give either --workdir=RUN or --images=DIR|FILE.npz
 evaluate --workdir=. --num=50
-    no checkpoint in {here}: no numbered directory in it or in
+    --workdir='.': no checkpoint in {here}: no numbered directory in it or in
 evaluate --workdir={run} --step=last
     --step='last': give a number, newest, best or all
 evaluate --workdir={run} --step=7
-    no checkpoint of step 7 in {run}/checkpoints: there is 1
+    --step=7: {run} has 1
 evaluate --workdir={classes} --step=best
     --step='best': the run has no config.checkpoint.best_metric to say which is
 evaluate --workdir={run} --metrics=fidd

@@ -172,9 +172,9 @@ def test_styles_of_a_second_seed_in_some_layers(explorers):
 def test_what_is_found_for_a_picture_is_where_walks_start(explorer, tmp_path):
     image = draw(explorer, 77, 1).astype(np.uint8)
     save_png(tmp_path / "mine.png", image)
-    *found, (number, step, same, last) = explorer.project(tmp_path / "mine.png", 1, steps=60)
-    np.testing.assert_array_equal(same, image)
-    assert last.distances[0] < found[0][3].distances[0]
+    np.testing.assert_array_equal(explorer.read(tmp_path / "mine.png"), image)
+    *found, (number, step, last) = explorer.project(image, 1, steps=60)
+    assert last.distances[0] < found[0][2].distances[0]
     assert step == 60
     np.testing.assert_array_equal(draw(explorer, 0, start=number), last.images[0])
     assert abs(draw(explorer, 0, 1, to=4, way=1.0, start=number) - last.images[0]).max() > 2
@@ -256,9 +256,27 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch, capsys):
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nothing"], "--workdir='nothing': no checkpoint in "),
+        (["nothing", "--host=192.0.2.1"], "--host='192.0.2.1': is no address of this machine ("),
+        (["nothing", "--host=no such host"], "--host='no such host': is no address of this machine ("),
+        (["nothing", "--host=..", "--port=7860"], "--host='..': is no address of this machine ("),
+    ],
+)
+def test_wrong_requests(arguments, line, monkeypatch, capsys):
+    """They need neither a model nor a page; 192.0.2.1 is no machine's, but for documentation (RFC 5737)."""
+    monkeypatch.setattr(server, "import_gradio", lambda path: None)
+    assert command.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {line}")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of libraries that only the page imports
-def test_the_page_answers(explorers, monkeypatch):
+def test_the_page_answers(explorers, monkeypatch, tmp_path):
     """Pictures over HTTP are those of the explorer; a wrong value is a message, and so is a port that is taken."""
     gradio_client = pytest.importorskip("gradio_client", reason="the extra explore is not installed")
     pytest.importorskip("gradio", reason="the extra explore is not installed")
@@ -286,6 +304,9 @@ def test_the_page_answers(explorers, monkeypatch):
         _, note = client.predict("Walk", -5, *values[1:], api_name="/sheet")
         assert note == "seed=-5: must be a whole number in 0 .. 2147483647"
         assert client.predict(*values, api_name="/draw")
+        (tmp_path / "text.png").write_text("no picture")
+        found = client.predict(gradio_client.handle_file(tmp_path / "text.png"), -1, api_name="/find")
+        assert found == (None, "text.png is no picture that can be read: its format is not known")
     finally:
         blocks.close(verbose=False)
 

@@ -49,6 +49,15 @@ def test_a_gif_is_as_long_as_it_says(tmp_path):
         assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) == 1000
 
 
+def test_a_gif_has_equal_frames_once(tmp_path):
+    """They stay as long as all of them would, but for what 16 bits of hundredths cannot say, 655 seconds."""
+    frames = (np.full((8, 8, 3), 40 * (i // 12), np.uint8) for i in [0] * 5 + [12] * 1000 + [24] * 3)
+    films.save_film(tmp_path / "film.gif", films.Film(frames, 1008, 1.0))
+    with Image.open(tmp_path / "film.gif") as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert durations == [5_000, 601_000, 399_000, 3_000]
+
+
 def test_mp4(tmp_path):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra video is not installed")
     levels = [np.full((33, 47, 3), 40 * i, np.uint8) for i in range(6)]  # odd sides
@@ -172,6 +181,7 @@ def test_a_timelapse(run):
         (["--out=x.png", "--loop=3"], "--loop goes with a film and --interpolate; --out=x.png is a picture"),
         (["--out=x.gif", "--interpolate", "--num=3"], "--num goes with a picture; --out=x.gif is a film"),
         (["--out=x.gif", "--interpolate", "--steps=3"], "--steps goes with a picture and --invert; --out=x.gif is"),
+        (["--out=x.gif", "--timelapse", "--fps=60"], "--fps=60.0: a .gif has at most 50 frames a second"),
         (["--out=x.png", "--extent=3"], "--extent goes with --sefa"),
         (["--out=x.png", "--per_class", "--labels=1"], "--labels means nothing with --per_class"),
         (["--out=x.gif", "--timelapse"], "--workdir='nowhere': no run is there"),

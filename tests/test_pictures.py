@@ -1,5 +1,7 @@
 """Grids to the pixel, and image files."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +111,31 @@ def test_what_is_not_saved_leaves_nothing_behind(tmp_path, path, x, columns, mes
     with pytest.raises(ConfigError, match=message):
         save_images(tmp_path / path, x, columns)
     assert not list(tmp_path.iterdir())
+
+
+def png_of(side: int) -> bytes:
+    """Returns a whole PNG of black and white, small on disk however large it is."""
+    buffer = io.BytesIO()
+    Image.new("1", (side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a text", "its format is not known"),
+        (b"", "its format is not known"),
+        (png_of(1000)[:100], "image file is truncated"),
+        (png_of(10_000), "Image size .100000000 pixels. exceeds limit"),
+    ],
+    ids=["text", "empty", "cut", "huge"],
+)
+def test_what_is_no_picture(content, reason, tmp_path, recwarn):
+    (tmp_path / "mine.png").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^path='.*mine\.png': is no picture that can be read: {reason}"):
+        read_images(tmp_path / "mine.png", 8, 3)
+    assert not recwarn.list
 
 
 def test_a_directory_without_images(tmp_path):

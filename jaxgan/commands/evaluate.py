@@ -62,7 +62,7 @@ def main(flags) -> None:
     )
     failed = {}
     data = {"config.data.name": "reals", "config.data.dir": "data_dir", "config.data.manual_dir": "manual_dir"}
-    with app.naming_flags(FLAGS, **data):
+    with app.naming_flags(FLAGS, path="workdir", **data):
         if alone:
             return report.evaluate_nothing(**given)
         if flags.images:

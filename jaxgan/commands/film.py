@@ -18,6 +18,7 @@ FILMS = {
     "interpolate": ("walk", ("loop", "columns", "seed", "labels", "truncation", "space", "seconds", "fps")),
     "timelapse": ("timelapse", ("seconds", "fps")),
 }
+ENDINGS = "a FILE.mp4, FILE.webp or FILE.gif"
 
 
 def choose(flags, sheets: dict) -> tuple[str, dict]:
@@ -28,7 +29,7 @@ def choose(flags, sheets: dict) -> tuple[str, dict]:
     mode, *more = dict.fromkeys(mode for _, mode in takers if mode and flags[mode].value) or [""]
     if more:
         raise ConfigError(f"--{mode} and --{more[0]}: give one of them")
-    right = f"a film is of --{' or --'.join(FILMS)}, and FILE.mp4, FILE.webp or FILE.gif"
+    right = f"a film is of --{' or --'.join(FILMS)}, and {ENDINGS}"
     require(mode in tables[here], "--out", flags.out, right)
     for name in dict.fromkeys(itertools.chain(*takers.values())):
         if flags[name].present and name not in takers[here, mode]:
@@ -52,7 +53,7 @@ def write(flags, mode: str, load) -> str:
     from jaxgan.sampling import films
     from jaxgan.settings import from_dict, images_per_step
 
-    films.check_suffix(flags.out, "--out")
+    films.check_suffix(flags.out, "--out", flags.fps)
     options = {name: flags[name].value for name in FILMS[mode][1]}
     if mode == "interpolate":
         film, what = films.walk(generator := load(), **options), f"{generator}"

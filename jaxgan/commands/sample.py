@@ -52,14 +52,20 @@ def main(flags) -> None:
     from jaxgan.sampling import load, pictures, sheets
 
     (mode, table), out = film.choose(flags, SHEETS), as_path(flags.out, "--out", local=True, new=True)
+
+    def load_generator():
+        with app.naming_flags((), path="workdir"):
+            return load.load(flags.workdir, flags.step, flags.sigma_rel)
+
     with app.naming_flags(FLAGS, n="num", rows="num", k="sefa", path="invert", images="invert"):
         try:
             if table is film.FILMS:
-                return print(film.write(flags, mode, lambda: load.load(flags.workdir, flags.step, flags.sigma_rel)))
-            pictures.check_suffix(flags.out, "--out")
+                return print(film.write(flags, mode, load_generator))
+            other = f", or for a film {film.ENDINGS}" if mode in film.FILMS else ""
+            pictures.check_suffix(flags.out, "--out", other)
             function, (first, *names) = SHEETS[mode]
             options = {name: flags[name].value for name in names}
-            generator = load.load(flags.workdir, flags.step, flags.sigma_rel)
+            generator = load_generator()
             if mode == "invert" and generator.image_shape == (32, 32, 3):
                 network = networks.cifar.load()
                 options["features"] = lambda x: network.apply(network.variables, (x + 1.0) * 127.5)["pool"]

@@ -1,4 +1,4 @@
-"""Films: walks through latents and classes, and the grids of a run over its training; a frame at a time in memory."""
+"""Films: walks through latents and classes, and the grids of a run over its training, two frames at a time."""
 
 import dataclasses
 import functools
@@ -181,10 +181,12 @@ def _labelled(path: Path, text: str) -> np.ndarray:
     return np.asarray(image)
 
 
-def check_suffix(path: str | os.PathLike, setting: str = "path") -> None:
-    """Raises a ConfigError that names `setting` unless `save_film` can write to such a path here."""
+def check_suffix(path: str | os.PathLike, setting: str = "path", fps: float = 1.0) -> None:
+    """Raises a ConfigError that names `setting`, or fps, unless `save_film` can write such a film there."""
     suffix = Path(path).suffix
     require(suffix in SUFFIXES, setting, str(path), f"a film is a FILE{', FILE'.join(SUFFIXES)}")
+    right = "a .gif has at most 50 frames a second; .webp and .mp4 have more"  # faster, and browsers slow it to 10
+    require(suffix != ".gif" or fps <= 50, "fps", fps, right)
     if suffix == ".mp4":
         try:
             import imageio_ffmpeg  # noqa: F401
@@ -195,12 +197,12 @@ def check_suffix(path: str | os.PathLike, setting: str = "path") -> None:
 def save_film(path: str | os.PathLike, film: Film) -> None:
     """Writes a film as the ending of the path says, .mp4, .webp or .gif; the directory is made if need be.
 
-    One frame is in memory at a time; of a .webp, which is written in the end, the compressed film too.
+    Two frames are in memory at a time; of a .webp, which is written in the end, the compressed film too.
 
     Raises:
-      ConfigError: another ending, or .mp4 without the extra `video`.
+      ConfigError: another ending, .mp4 without the extra `video`, or .gif with more than 50 frames a second.
     """
-    check_suffix(path)
+    check_suffix(path, fps=film.fps)
     path = as_path(path, local=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.part{path.suffix}")
@@ -256,10 +258,8 @@ def _write_webp(path: Path, film: Film) -> None:
 def _write_gif(path: Path, film: Film) -> None:
     from PIL import GifImagePlugin, Image
 
-    ends = [round(100 * i / film.fps) for i in range(film.count + 1)]  # of the frames, in hundredths of a second
     with path.open("wb") as file:
-        for i, frame in enumerate(film.frames):
-            hundredths = max(2, ends[i + 1] - ends[i])  # browsers slow down what is faster
+        for i, (frame, hundredths) in enumerate(_stills(film)):
             image = Image.fromarray(frame).quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
             if not i:
                 file.write(b"".join(GifImagePlugin.getheader(image.copy(), info={"loop": 0})[0]))
@@ -267,3 +267,14 @@ def _write_gif(path: Path, film: Film) -> None:
             file.write(b"".join(data))
             data.clear()  # Pillow's own list
         file.write(b";")
+
+
+def _stills(film: Film) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields equal frames in a row as one, and for how many hundredths of a second it is shown."""
+    starts = [round(100 * i / film.fps) for i in range(film.count + 1)]
+    first, still = 0, next(film.frames)
+    for i, frame in enumerate(film.frames, 1):
+        if starts[i] - starts[first] > 60_000 or not np.array_equal(frame, still):  # a GIF's durations have 16 bits
+            yield still, starts[i] - starts[first]
+            first, still = i, frame
+    yield still, starts[film.count] - starts[first]

@@ -40,15 +40,14 @@ def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
       step: a number, newest, best, or all.
 
     Raises:
-      ConfigError: something else, or no checkpoint that is known as the best.
-      CheckpointError: there is no checkpoint.
+      ConfigError: something else, no checkpoint, or none that is known as the best.
     """
     if step == "newest":
         return [(None, "the newest")]
     if step.isdecimal():
         return [(int(step), "as asked")]
     require(step in ("best", "all"), "step", step, "give a number, newest, best or all")
-    _, steps = checkpoint.find(locate(path))
+    steps = _find(path)
     if step == "all":
         return [(number, "all") for number in steps]
     try:
@@ -56,6 +55,14 @@ def choose_steps(path, step: str) -> list[tuple[int | None, str]]:
     except checkpoint.CheckpointError as error:
         raise ConfigError(f"step={step!r}: {error}") from error
     return [(best, f"best of {len(steps)} by {metric}")]
+
+
+def _find(path) -> list[int]:
+    """Returns the steps of the checkpoints at a path; a ConfigError says that there are none."""
+    try:
+        return checkpoint.find(locate(path))[1]
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(f"path={str(path)!r}: {error}") from error
 
 
 def load(path: str | os.PathLike, step: int | str | None = None, sigma_rel: float | None = None) -> Generator:
@@ -71,9 +78,9 @@ def load(path: str | os.PathLike, step: int | str | None = None, sigma_rel: floa
         the nearer it comes. None: the EMA that the run itself used.
 
     Raises:
-      ConfigError: `sigma_rel` for a run whose EMA is no power function, or one that no power function has; arguments of
-        another type.
-      CheckpointError: there is no checkpoint, not this one, or all are damaged.
+      ConfigError: there is no checkpoint, or not this one; `sigma_rel` for a run whose EMA is no power function, or one
+        that no power function has; arguments of another type.
+      CheckpointError: all are damaged.
       RunFailed: the run's config.json is damaged.
 
     Example:
@@ -85,7 +92,6 @@ def load(path: str | os.PathLike, step: int | str | None = None, sigma_rel: floa
         require(step in (None, "newest"), "step", step, f"{weights} has one step only")
         require(sigma_rel is None, "sigma_rel", sigma_rel, f"{weights} has one average only")
         return exported.read(weights.parent)
-    path = locate(path)
     require_devices()  # without any, the checkpoint would look damaged
     if isinstance(step, str):
         require(step != "all", "step", step, "give a number, newest or best")
@@ -94,6 +100,9 @@ def load(path: str | os.PathLike, step: int | str | None = None, sigma_rel: floa
         require_whole("step", step)
     if sigma_rel is not None:
         ema.power_exponent(sigma_rel)  # or an error, before anything is read
+    steps = _find(path)
+    require(step is None or step in steps, "step", step, f"{path} has {', '.join(map(str, steps))}")
+    path = locate(path)
     items, run, step = checkpoint.restore_items(path, step, ["ema"])
     config, data = from_dict(run["config"]), DataSpec(**run["data"])
     variables = items["ema"]

@@ -3,6 +3,7 @@
 import io
 import os
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,9 +131,12 @@ def save_images(
             save_png(path / f"{i:06d}.png", image)
 
 
-def check_suffix(path: str | os.PathLike, setting: str = "path") -> None:
-    """Raises a ConfigError that names `setting` unless `save_images` writes to such a path."""
-    right = "name a FILE.png, a FILE.npz or a directory (without a dot)"
+def check_suffix(path: str | os.PathLike, setting: str = "path", other: str = "") -> None:
+    """Raises a ConfigError that names `setting` unless `save_images` writes to such a path.
+
+    `other` says what would be right too, such as ", or a film".
+    """
+    right = f"name a FILE.png, a FILE.npz or a directory (without a dot){other}"
     require(Path(path).suffix in ("", ".png", ".npz"), setting, str(path), right)
 
 
@@ -150,12 +154,23 @@ def read_images(path: str | os.PathLike, size: ImageSize, channels: int) -> np.n
     Images of another size are cropped to their middle and resized.
 
     Raises:
-      ConfigError: the directory holds no image.
-      OSError: there is no such file, or it is no image.
+      ConfigError: there is no such file, the directory holds no image, or one cannot be read or is so large (89 million
+        pixels) that Pillow takes it for a decompression bomb.
     """
     path = as_path(path, local=True)
     require(path.exists(), "path", str(path), "there is no such file or directory")
     suffixes = readable_suffixes()
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
-    return np.stack([decode_image(file, Form(*height_width(size), channels)) for file in files])
+    return np.stack([_read(file, Form(*height_width(size), channels)) for file in files])
+
+
+def _read(file: Path, form: Form) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            return decode_image(file, form)
+    except Exception as error:  # Pillow's decoders raise many types
+        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise ConfigError(f"path={str(file)!r}: is no picture that can be read: {reason}") from error

@@ -133,15 +133,22 @@ class Explorer:
         right = "a walk ends at another seed than it begins with"
         require(point.start > 0 or point.to != point.seed, "second seed", point.to, right)
 
-    def project(self, path, label: int = ANY, steps: int = STEPS) -> Iterator[tuple[int, int, np.ndarray, Inversion]]:
-        """Searches what the generator can make for the picture in a file, and yields how near it has come.
+    def read(self, path) -> np.ndarray:
+        """Returns the picture in a file as the generator would have it, uint8 [H, W, C].
 
-        Returns:
-          Which start of a `Point` it is, the steps done, the picture as the generator would have it, uint8
-          [H, W, C], and what was found.
+        Raises:
+          ConfigError: it is no picture, or too large a one.
         """
         shape = self.generator.image_shape
         (image,) = read_images(path, shape[:2], shape[2])
+        return image
+
+    def project(self, image: np.ndarray, label: int = ANY, steps: int = STEPS) -> Iterator[tuple[int, int, Inversion]]:
+        """Searches what the generator can make for a picture, see `read`, and yields how near it has come.
+
+        Returns:
+          Which start of a `Point` it is, the steps done, and what was found.
+        """
         number = 0
         for step, found in approach(
             self.generator, image, steps, features=pyramid, label=None if label == ANY else label
@@ -152,7 +159,7 @@ class Explorer:
                     self._found.append(start)
                     number = len(self._found)
                 self._found[number - 1] = start
-            yield number, step, image, found
+            yield number, step, found
 
     def prepare(self) -> None:
         """Compiles what pictures take, and draws the first ones, so that nobody who moves a control waits for it."""

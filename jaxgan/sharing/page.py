@@ -73,12 +73,15 @@ def page(sheets: Sheets, name: str):
         except (ConfigError, OSError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
 
-    def find(path, label):
-        if path is None:
-            raise gradio.Error("Give a picture first.", print_exception=False)
-        yield None, "Comparing it with samples ...", 0
+    def find(uploaded, label):
+        if uploaded is None:
+            yield None, "Give a picture first.", 0
+            return
+        path = uploaded["path"]
         try:
-            for number, step, image, found in explorer.project(path, label):
+            image = explorer.read(path)
+            yield None, "Comparing it with samples ...", 0
+            for number, step, found in explorer.project(image, label):
                 pair = [explorer.enlarged(each, MEDIUM) for each in (image, found.images[0])]
                 yield (
                     grid(np.stack(pair), 2, scale=1),
@@ -86,10 +89,12 @@ def page(sheets: Sheets, name: str):
                     number,
                 )
         except (ConfigError, OSError) as error:
-            raise gradio.Error(str(error), print_exception=False) from error
+            yield None, str(error).replace(f"path={path!r}:", Path(path).name), 0  # its directory is nobody's business
 
     def start_from(number, known):
-        known = [*known, number] if number and number not in known else known
+        if not number:  # nothing was found
+            return gradio.skip()
+        known = [*known, number] if number not in known else known
         choices = [(f"uploaded picture {i}", number) for i, number in enumerate(known, 1)]
         return known, gradio.Dropdown([FROM_SEED, *choices], value=number), *[0] * len(movers)
 
@@ -149,8 +154,9 @@ def page(sheets: Sheets, name: str):
         saved = keep.click(save, [kind, kinds, *values], file, api_name="save", show_progress_on=keep, **raw)
         saved.success(None, js=FETCH, **private)
         found = search.click(
-            find, [upload, controls["label"]], [pair, progress, newest], show_progress="hidden", api_name="find"
-        )
+            find, [upload, controls["label"]], [pair, progress, newest], show_progress="hidden", api_name="find",
+            preprocess=False,
+        )  # fmt: skip
         movers = [controls[name] for name in ("way", "first", "until")] + values[len(PLAIN) :]
         use = dict(fn=start_from, inputs=[newest, known], outputs=[known, controls["start"], *movers], **private)
         found.success(**use)

@@ -35,6 +35,8 @@ def explore(path, step="newest", port: int | None = None, host: str | None = Non
       ConfigError: a wrong request, or no extra `explore`.
     """
     import_gradio(path)
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or HERE
+    _require_address(host)
     generator = load(path, step)
     settings, reals = generator.config.data, None
     if settings.name != "custom" and _is_run(path):
@@ -55,7 +57,18 @@ def explore(path, step="newest", port: int | None = None, host: str | None = Non
             server.close(verbose=False)
 
 
-def serve(sheets: Sheets, name: str, port: int | None = None, host: str | None = None):
+def _require_address(host: str) -> None:
+    """Raises a ConfigError unless this machine can be reached at `host`; the server would blame port after port."""
+    try:
+        family, *_, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", "no name of any")
+        raise ConfigError(f"host={host!r}: is no address of this machine ({reason}); 0.0.0.0 is all it has") from error
+
+
+def serve(sheets: Sheets, name: str, port: int | None = None, host: str = HERE):
     """Starts a server for this machine alone or, where `host` is another address, for who has the token.
 
     A Space of the Hub is for everyone.
@@ -64,10 +77,9 @@ def serve(sheets: Sheets, name: str, port: int | None = None, host: str | None =
       Its gradio.Blocks, to be closed, and the address of the page, with the token if it needs one.
 
     Raises:
-      ConfigError: the port is taken, or the host is none of this machine.
+      ConfigError: the port is taken.
     """
     gradio = import_gradio(name)
-    host = host or os.environ.get("GRADIO_SERVER_NAME", HERE)
     token = "" if _is_loopback(host) or os.environ.get("SPACE_ID") else secrets.token_urlsafe(24)
     fonts = dict(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # of no other server
     theme = gradio.themes.Default(**fonts).set(block_info_text_color="*neutral_500")
