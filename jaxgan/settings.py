@@ -374,7 +374,7 @@ def read(file: pathlib.Path) -> Settings:
     advice = "give --config too, and it is written anew"
     saved = read_json(file, advice=advice)
     if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
-        raise RunFailed(f"{file.parent}: is an export, not a run")
+        raise RunFailed(f"{file.parent}: is an export, not a run; name the run that it was made from")
     try:
         return from_dict(saved)
     except (ValueError, TypeError, AttributeError) as error:  # other settings than there are, or none

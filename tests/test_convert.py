@@ -217,7 +217,7 @@ def endless(given):
         (lambda: tuned(use_pagan=True), "its D has the setting use_pagan=True, which jaxgan's net has not"),
         (lambda: tuned("Gs", resample_kernel=[1, 2, 1]), r"G_ema has the setting resample_kernel=\[1, 2, 1\]"),
         (lambda: tuned("Gs", mapping_lrmul=0.1), "G_ema's mapping network learns 0.1 times as fast"),
-        (lambda: tuned(nonlinearity=np.zeros(9, np.float32)), "ambiguous"),
+        (lambda: tuned(nonlinearity=np.zeros(9, np.float32)), "its D has the setting nonlinearity=array"),
         (
             lambda: renamed("mapping", "LabelEmbed/weight", "LabelConcat/weight"),
             "its G takes classes as StyleGAN2 does",

@@ -142,9 +142,16 @@ def test_a_click_on_a_picture_goes_there(name, explorers):
     explorer = explorers["plain"]
     now = Point(14, 1, 2, 0.25, 1.5, 3, 0.4, moves=(0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
     sheet = Sheets(explorer).make(name, now)
-    assert len(sheet.tiles) == (2 * BATCH if name == "Directions" else BATCH)
-    for image, _, point in sheet.tiles[::5]:
-        np.testing.assert_array_equal(explorer.draw([point])[0], image)
+    expected = {
+        "Seeds": [now._replace(seed=seed, way=0.0, moves=()) for seed in range(12, 24)],
+        "Walk": [now._replace(way=round(i / 11, 2)) for i in range(12)],
+        "Directions": [
+            now._replace(moves=(*now.moves[:i], 3.0 * share, *now.moves[i + 1 :]))
+            for share in (-1.0, -0.5, 0.5, 1.0)
+            for i in range(6)
+        ],
+    }[name]
+    assert [tile.point for tile in sheet.tiles] == expected
 
 
 def test_a_click_on_a_second_seed_changes_the_end_of_the_walk_only(explorer):
@@ -178,7 +185,8 @@ def test_what_is_found_for_a_picture_is_where_walks_start(explorer, tmp_path):
     assert step == 60
     np.testing.assert_array_equal(draw(explorer, 0, start=number), last.images[0])
     assert abs(draw(explorer, 0, 1, to=4, way=1.0, start=number) - last.images[0]).max() > 2
-    assert draw(explorer, 9, start=number, moves=(1.0,) * explorer.num_directions).shape == image.shape
+    moved = draw(explorer, 9, start=number, moves=(1.0,) * explorer.num_directions)
+    assert (abs(moved - last.images[0]).max() > 2) == (explorer.num_directions > 0)
     with pytest.raises(ConfigError, match="start=99: choose one of the"):
         draw(explorer, 0, start=99)
 
@@ -188,7 +196,6 @@ def test_arrays_are_what_makes_the_pictures_again(explorer):
     arrays = explorer.arrays(points)
     again = explorer.generator.generate(arrays["latents"], arrays["labels"], jax.random.wrap_key_data(arrays["keys"]))
     assert abs(again.astype(int) - arrays["images"]).max() <= 1
-    np.testing.assert_array_equal(arrays["images"], explorer.draw(points))
 
 
 def test_a_film_goes_there_and_back(explorers):

@@ -78,7 +78,7 @@ def test_what_is_written_loads_bit_for_bit(run, directory):
 
 def test_an_export_is_no_run(directory, tmp_path):
     for act in (contents, lambda path: jaxgan.sharing.export.export(path, tmp_path / "out")):
-        with pytest.raises(RunFailed, match=f"^{directory}: is an export, not a run$"):
+        with pytest.raises(RunFailed, match=f"^{directory}: is an export, not a run; name "):
             act(directory)
 
 

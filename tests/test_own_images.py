@@ -511,8 +511,8 @@ def test_members_that_are_not_read_are_counted(root):
             member = tarfile.TarInfo(f"{kind}.png")
             member.type, member.linkname = kind, "a.png"
             tar.addfile(member)
-    twice = "1 of the name of a later member"
-    for path, account in (("x.zip", twice), ("x.tar", f"2 a link or no file, {twice}")):
+    twice = "1 replaced by a later member of its name"
+    for path, account in (("x.zip", twice), ("x.tar", f"2 no regular file, {twice}")):
         dataset = load(root.parent / path)
         assert (greys(dataset), dataset.facts["not read"]) == ([1], account)
 

@@ -1,6 +1,7 @@
 """Paths that people name, locks, and a package that needs no POSIX."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -62,8 +63,13 @@ def test_what_is_no_path_is_named(value, right):
         as_path(value, "--workdir")
 
 
-def test_where_nothing_can_be_made(tmp_path):
+def test_where_nothing_can_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
+    (tmp_path / "parent/mine").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "parent")  # root may write anywhere
+    assert as_path(tmp_path / "parent/mine", "--out", new=True) == tmp_path / "parent/mine"
+    with pytest.raises(ConfigError, match=r"^--out=.*other.*: nothing can be written into .*parent$"):
+        as_path(tmp_path / "parent/other", "--out", new=True)
     assert as_path(tmp_path / "a/b.png", "--out", new=True) == tmp_path / "a/b.png"
     with pytest.raises(ConfigError, match=r"^--out=.*file/b\.png.*: .*file is a file, no directory"):
         as_path(tmp_path / "file/b.png", "--out", new=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.training.panels import panels
+from jaxgan.training.panels import HeldOut, panels
 from jaxgan.training.plots import curves, log_ticks
 
 # matplotlib 3.10 calls pyparsing 3.3 by its old names.
@@ -81,7 +81,8 @@ def test_an_axis_ends_where_the_score_ends(tmp_path):
 def test_what_held_out_reals_reach_is_a_line_within_the_panel(tmp_path, name, best):
     records = [{"step": i, "kimg": float(i), name: 300.0 + 10.0 * i} for i in range(30)]
     found = []
-    for held_out in ({"eval/kl": best}, {name: best}):
+    for scores in ({"eval/kl": best}, {name: best}):
+        held_out = HeldOut(scores, {"held_out": {"images": 1000}})
         curves(records, tmp_path / "curves.png", title="test", held_out=held_out)
         picture = np.asarray(Image.open(tmp_path / "curves.png").convert("L"))
         found.append(((picture < 190).sum(axis=1) > 150).sum())  # rows that are ink for half the width of the panel

@@ -22,7 +22,7 @@ flags.DEFINE_string(
     "reals", None, "DIR, FILE.npz, .zip, .tar or data set to compare with; the run's own if not given.", FLAGS
 )
 flags.DEFINE_list("metrics", None, "Names of metrics; the run's own if not given.", FLAGS)
-flags.DEFINE_string("protocol", "nvidia", "That of a code base: nvidia, studiogan, mimicry or compare_gan.", FLAGS)
+flags.DEFINE_string("protocol", "nvidia", "Choices of a code base: nvidia, studiogan, mimicry or compare_gan.", FLAGS)
 flags.DEFINE_string("step", None, "A number, newest, best (by config.checkpoint.best_metric) or all.", FLAGS)
 flags.DEFINE_float("sigma_rel", None, "Post-hoc EMA: its relative std; see config.ema.posthoc.", flag_values=FLAGS)
 flags.DEFINE_integer("num", None, "How many fakes; with --images all if not given.", 2, flag_values=FLAGS)

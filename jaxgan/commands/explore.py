@@ -2,7 +2,8 @@
 
 Seeds, classes and mixtures of them, truncation, walks between two seeds, mixtures of styles, directions, pictures of
 your own, and the nearest training images. The page needs no network and is for this machine alone; with --host=0.0.0.0
-for everyone who has its address, which has a token. Ctrl-C ends it. It needs pip install 'jaxgan[explore]'.
+for everyone who has the printed address, which contains a token. Ctrl-C ends it. It needs the extra `explore`:
+pip install 'jaxgan[explore]'.
 """
 
 from absl import flags

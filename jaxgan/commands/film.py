@@ -5,7 +5,7 @@ import itertools
 from absl import flags
 
 from jaxgan.core.errors import ConfigError, require
-from jaxgan.core.files import as_path, read_json
+from jaxgan.core.files import as_path
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_bool("timelapse", False, "A film of the run's grids over its training.", FLAGS)
@@ -51,7 +51,7 @@ def write(flags, mode: str, load) -> str:
       load: returns the generator.
     """
     from jaxgan.sampling import films
-    from jaxgan.settings import from_dict, images_per_step
+    from jaxgan.settings import images_per_step, read
 
     films.check_suffix(flags.out, "--out", flags.fps)
     options = {name: flags[name].value for name in FILMS[mode][1]}
@@ -63,7 +63,7 @@ def write(flags, mode: str, load) -> str:
         for name in ("step", "sigma_rel"):
             right = "means nothing with --timelapse, which shows the grids of a run"
             require(not flags[name].present, f"--{name}", flags[name].value, right)
-        film = films.timelapse(flags.workdir, images_per_step=images_per_step(from_dict(read_json(file))), **options)
+        film = films.timelapse(flags.workdir, images_per_step=images_per_step(read(file)), **options)
         what = f"the training in {flags.workdir}"
     films.save_film(flags.out, film)
-    return f"{film.count / film.fps:.3g} s, {film.count} frames, of {what} in {as_path(flags.out)}"
+    return f"{film.count / film.fps:,.4g} s, {film.count} frames, of {what} in {as_path(flags.out)}"

@@ -23,7 +23,9 @@ from jaxgan.gan.recipe import make_nets
 from jaxgan.settings import default_config, to_json
 
 PICKLES = {  # by what they call themselves
-    **{stylegan2: "StyleGAN2-ADA for PyTorch", stylegan2_tf: "StyleGAN2 for TensorFlow", r3gan: "R3GAN"},
+    stylegan2: "StyleGAN2-ADA for PyTorch",
+    stylegan2_tf: "StyleGAN2 for TensorFlow",
+    r3gan: "R3GAN",
 }
 STATE_DICTS = {mimicry: "mimicry", biggan_pytorch: "BigGAN-PyTorch", studiogan: "StudioGAN"}
 
@@ -100,7 +102,7 @@ def _one_kind_of_error():
     """Turns what a strange file makes of the code that converts it into a ValueError."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError("holds networks of another kind, or arrays of other shapes than theirs") from error
 
 

@@ -136,7 +136,7 @@ def _settings(net: Record, what: str) -> dict:
     """Returns the settings that a network was given; a ValueError names one that jaxgan's has not."""
     given = as_dict(attributes(net).get("static_kwargs"))
     for name, value in given.items():
-        if name not in FREE and not (name in FIXED and value == FIXED[name]):
+        if name not in FREE and not (name in FIXED and np.array_equal(value, FIXED[name])):
             raise ValueError(f"its {what} has the setting {name}={_short(value)}, which jaxgan's net has not")
     return given
 

@@ -62,7 +62,8 @@ def as_path(value, setting: str = "path", *, local: bool = False, new: bool = Fa
     if ".." in path.parts:  # so that one place has one name; behind a link, only the system knows where `..` leads
         path = path.resolve()
     if new:
-        there = next((parent for parent in path.parents if parent.exists()), path.parent)
+        parent = next((parent for parent in path.parents if parent.exists()), path.parent)
+        there = path if os.path.isdir(path) else parent
         require(there.is_dir(), setting, text, f"{there} is a file, no directory")
         require(os.access(there, os.W_OK), setting, text, f"nothing can be written into {there}")
     return path
@@ -146,7 +147,7 @@ def is_held(directory: Path) -> bool:
             return False
     except filelock.Timeout:
         return True
-    except PermissionError:
+    except (OSError, NotImplementedError):  # not ours, a disk that is read-only, or one without locks
         return False
 
 

@@ -45,7 +45,7 @@ def size_in_words(size: ImageSize) -> str:
 def doubled_map(size: ImageSize, squares: Iterable[int]) -> tuple[int, tuple[int, int]] | None:
     """Returns the size of the square that begins from 4x4 and is doubled as often, and the map that is doubled.
 
-    The map is as small as can be, with sides of 3 to 16 pixels; that of a square which there is has 4x4, as published.
+    The map is as small as can be, with sides of 3 to 16 pixels; for the sizes in `squares` it is 4x4, as published.
 
     Args:
       size: of the images.

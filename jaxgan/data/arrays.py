@@ -14,7 +14,7 @@ from jaxgan.core.files import as_path
 from jaxgan.data.image_file import check_colour, laid_on
 
 LARGEST_LABEL = 2**31 - 2  # labels are int32, and so is their number
-LEAST_MANY_CLASSES = 1000  # so many, ImageNet's, are no mistake, however few images there are
+ALWAYS_ALLOWED = 1000  # classes, as many as ImageNet has, however few images there are
 
 
 class ArrayDataset:
@@ -66,7 +66,7 @@ class ArrayDataset:
         low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
         require(high <= LARGEST_LABEL, "labels", f"{low}..{high}", f"must be at most {LARGEST_LABEL}")
         if num_classes is None:
-            check_largest_label(high, len(labels), f"labels={low}..{high}")
+            check_largest_label(high, len(labels), f"labels={low}..{high}", "number them from 0, or give num_classes")
         self.num_classes = high + 1 if num_classes is None else num_classes
         if low < 0 or high >= max(self.num_classes, 1):
             allowed = f"in 0..{num_classes - 1}, num_classes={num_classes}" if num_classes else "0 or more"
@@ -109,7 +109,7 @@ class ArrayDataset:
         return np.take(self.images, indices, axis=0), np.take(self.labels, indices)
 
 
-def check_largest_label(label: int, images: int, what: str) -> None:
+def check_largest_label(label: int, images: int, what: str, right: str) -> None:
     """Raises a ConfigError where a label, which makes classes of all numbers below it, is no number of a class.
 
     Such are the numbers of people or of products: nets and tables of so many classes would fill the memory.
@@ -118,9 +118,9 @@ def check_largest_label(label: int, images: int, what: str) -> None:
       label: the largest one.
       images: how many there are.
       what: begins the message of the error.
+      right: ends it: what to do instead.
     """
-    if label >= max(LEAST_MANY_CLASSES, 10 * images):
-        right = "number the classes from 0, or name them in a labels.csv, such as id_7"
+    if label >= max(ALWAYS_ALLOWED, 10 * images):
         raise ConfigError(f"{what}: makes {label + 1:,} classes of {images:,} images; {right}")
 
 

@@ -85,7 +85,8 @@ def _numbered(labels: dict[str, int | str], path: Path) -> tuple[dict[str, int],
                 raise ConfigError(f"{path}: the label of {printable(name)} is {_shortened(text)!r}: {right}")
         numbers = {name: int(text) for name, text in texts.items()}
         name = max(numbers, key=numbers.get)
-        check_largest_label(numbers[name], len(numbers), f"{path}: the label of {printable(name)} is {numbers[name]}")
+        what = f"{path}: the label of {printable(name)} is {numbers[name]}"
+        check_largest_label(numbers[name], len(numbers), what, "number them from 0; names of classes need a letter")
         return numbers, ()
     names = sorted(set(texts.values()), key=natural)
     number = {name: i for i, name in enumerate(names)}

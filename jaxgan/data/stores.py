@@ -69,7 +69,7 @@ class Archives:
         common = _common_directory([entry.name for entry in unique.values()])
         stamps = [os.stat(file) for file in files]
         chosen, self._label_entries, words = {}, {}, {}
-        counts = {"of the name of a later member": len(entries) - len(unique), "a link or no file": no_files}
+        counts = {"replaced by a later member of its name": len(entries) - len(unique), "no regular file": no_files}
         passed_over = collections.Counter({reason: count for reason, count in counts.items() if count})
         suffixes = readable_suffixes()
         for entry in unique.values():

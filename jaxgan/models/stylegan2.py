@@ -39,7 +39,7 @@ class Generator(BaseGenerator):
     In training a mutable collection `w_avg` follows the mean w, for truncation. Without `keys` there is no noise.
 
     Attributes:
-      image_size: 8 .. 1024, a power of two, or other sides of as many doublings.
+      image_size: 8 .. 1024, a power of two, or others, see `BaseGenerator.square_size`.
       channels: widths at 4, 8, .., image_size; if empty, the rule of `channel_base` and `channel_max`.
       dtype: compute type of the `low_precision` largest resolutions, but 4x4; all else is float32.
       axis_name: axis of the devices that share a batch, for the mean w in training.

@@ -55,8 +55,8 @@ def invert(
     """
     images = np.asarray(images)
     wanted = [None] * len(images) if labels is None else np.broadcast_to(labels, len(images))
-    options = dict(features=features, seed=seed, starts=starts, learning_rate=learning_rate, every=max(steps, 1))
     _check(generator, images, steps, starts, learning_rate)
+    options = dict(features=features, seed=seed, starts=starts, learning_rate=learning_rate, every=max(steps, 1))
     ends = []
     for image, label in zip(images, wanted, strict=True):
         *_, (_, end) = approach(generator, image, steps, label=label, **options)

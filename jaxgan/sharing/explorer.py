@@ -159,6 +159,7 @@ class Explorer:
                     self._found.append(start)
                     number = len(self._found)
                 self._found[number - 1] = start
+                self._kept = {point: kept for point, kept in self._kept.items() if point.start != number}
             yield number, step, found
 
     def prepare(self) -> None:

@@ -92,9 +92,9 @@ def page(sheets: Sheets, name: str):
             yield None, str(error).replace(f"path={path!r}:", Path(path).name), 0  # its directory is nobody's business
 
     def start_from(number, known):
-        if not number:  # nothing was found
+        if not number or number in known:  # nothing was found, or nothing new
             return gradio.skip()
-        known = [*known, number] if number not in known else known
+        known = [*known, number]
         choices = [(f"uploaded picture {i}", number) for i, number in enumerate(known, 1)]
         return known, gradio.Dropdown([FROM_SEED, *choices], value=number), *[0] * len(movers)
 

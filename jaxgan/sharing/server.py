@@ -39,7 +39,7 @@ def explore(path, step="newest", port: int | None = None, host: str | None = Non
     _require_address(host)
     generator = load(path, step)
     settings, reals = generator.config.data, None
-    if settings.name != "custom" and _is_run(path):
+    if settings.name not in ("", "custom") and _is_run(path):
         reals = TrainingImages(functools.partial(data.load, settings))
     explorer = Explorer(generator)
     print("drawing the first pictures ...", flush=True)
@@ -92,7 +92,7 @@ def serve(sheets: Sheets, name: str, port: int | None = None, host: str = HERE):
         raise ConfigError(f"port={port}: is taken, or not for everyone; name another, or none") from error
     if not token:
         return blocks, blocks.local_url
-    there = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    there = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return blocks, f"http://{there}:{blocks.server_port}/?token={token}"
 
 
@@ -123,7 +123,7 @@ def guard(app, token: str):
         response = PlainTextResponse("Open the address, with its token, that jaxgan explore has printed.", 401)
         if is_right(request.query_params.get("token")):
             response = RedirectResponse(request.url.remove_query_params("token"))
-            response.set_cookie(cookie, token, httponly=True, samesite="strict")
+            response.set_cookie(cookie, token, httponly=True, samesite="lax")
         return await response(scope, receive, send)
 
     return answer

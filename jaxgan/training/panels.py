@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,20 @@ class Panel:
     reals: float | None = None  # what held-out real images reach
     num_reals: int = 0  # how many these are
 
+
+class HeldOut(NamedTuple):
+    """What held-out real images reach, {"eval/...": score}, and by what protocol."""
+
+    scores: dict[str, float]
+    protocol: dict
+
+    @property
+    def count(self) -> int:
+        """How many of them were scored."""
+        return self.protocol["held_out"]["images"] if self.protocol else 0
+
+
+NOT_KNOWN = HeldOut({}, {})
 
 # By the beginning of a score's name.
 _BOUNDS = {
@@ -62,9 +77,7 @@ _RATES = Panel("Learning rates", {"lr/d": ("D", BLUE), "lr/g": ("G", ORANGE)}, b
 _SPEED = Panel("Images per second", {"perf/images_per_second": ("", GREY)}, limits=(0.0, None))
 
 
-def panels(
-    records: list[dict], held_out: dict[str, float] | None = None, num_held_out: int = 0
-) -> list[tuple[Panel, dict[str, np.ndarray]]]:
+def panels(records: list[dict], held_out: HeldOut = NOT_KNOWN) -> list[tuple[Panel, dict[str, np.ndarray]]]:
     """Returns each panel that has something to show, and its series as arrays [2, n]: kimg, value.
 
     A panel each for losses, logits and accuracy of D, gradient norms, penalties, health, the strength of an adaptive
@@ -72,15 +85,14 @@ def panels(
 
     Args:
       records: what `log.read_metrics` or `History.lines` returns.
-      held_out: {"eval/...": score of held-out real images}.
-      num_held_out: how many of these were scored.
+      held_out: what held-out real images reach.
     """
     names = sorted({name for record in records for name in record})
     penalties = [name for name in names if name.startswith("penalty/")]
     labels = {name: (name.removeprefix("penalty/"), PALETTE[i % len(PALETTE)]) for i, name in enumerate(penalties)}
     # The scores of single classes would bury all else.
     better = directions()
-    reals = {name: dict(reals=value, num_reals=num_held_out) for name, value in (held_out or {}).items()}
+    reals = {name: dict(reals=value, num_reals=held_out.count) for name, value in held_out.scores.items()}
     evaluations = [_evaluation(name, better[name], reals.get(name, {})) for name in names if name in better]
     found = []
     for panel in (*_PANELS, Panel("Penalties", labels, log=True), _STRENGTH, _RATES, *evaluations, _SPEED):

@@ -6,7 +6,8 @@ import os
 import numpy as np
 
 from jaxgan.core.files import atomic_write
-from jaxgan.training.panels import GREY, INK, MAX_POINTS, Panel, panels
+from jaxgan.core.words import counted
+from jaxgan.training.panels import GREY, INK, MAX_POINTS, NOT_KNOWN, HeldOut, Panel, panels
 
 RULE = "#E4E4E4"
 
@@ -16,18 +17,17 @@ def curves(
     path: str | os.PathLike,
     *,
     title: str,
-    held_out: dict[str, float] | None = None,
-    num_held_out: int = 0,
+    held_out: HeldOut = NOT_KNOWN,
 ) -> None:
     """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
-    The panels are those of `panels`, and so are `held_out` and `num_held_out`. Raw values faint, their moving average
+    The panels are those of `panels`, and so is `held_out`. Raw values faint, their moving average
     bold; the y axis leaves out the wildest 1% of the raw values rather than flatten the rest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = panels(records, held_out, num_held_out)
+    drawn = panels(records, held_out)
     if not drawn:
         return
     columns = min((3, 4), key=lambda columns: -len(drawn) % columns)  # the fewer empty places
@@ -111,7 +111,7 @@ def _draw_reals(axis, value: float, count: int) -> None:
     low, high = axis.get_ylim()
     below = value > (low + high) / 2
     axis.annotate(
-        f"{count:,} held-out reals: {value:.3g}",
+        f"{counted(count, 'held-out real')}: {value:.3g}",
         (0.02, value),
         xycoords=axis.get_yaxis_transform(),
         xytext=(0, -2 if below else 2),

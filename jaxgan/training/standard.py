@@ -172,9 +172,7 @@ def draw_curves(run: Run, step, state, metrics, generator) -> None:
         lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
         config = run.config
         title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
-        held_out = read_held_out(run.workdir)
-        reals = dict(held_out=held_out.scores, num_held_out=held_out.count)
-        plots.curves(lines, run.workdir / "curves.png", title=title, **reals)
+        plots.curves(lines, run.workdir / "curves.png", title=title, held_out=read_held_out(run.workdir))
 
 
 def draw_grid(run: Run, step: int, generator: Generator) -> None:

@@ -8,7 +8,6 @@ import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -156,33 +155,21 @@ def _measured(workdir: Path) -> list[dict]:
     return [{key: record[key] for key in ("step", "kimg", "scores", "protocol")} for record in records]
 
 
-class HeldOut(NamedTuple):
-    """What held-out real images reach, {"eval/...": score}, and by what protocol."""
-
-    scores: dict[str, float]
-    protocol: dict
-
-    @property
-    def count(self) -> int:
-        """How many of them were scored."""
-        return self.protocol["held_out"]["images"] if self.protocol else 0
-
-
-def read_held_out(workdir: Path) -> HeldOut:
+def read_held_out(workdir: Path) -> panels.HeldOut:
     """Returns what is known of held-out real images, which may be nothing."""
     path, advice = workdir / HELD_OUT, "the next evaluation in the run writes it anew"
     try:
         if path.exists():
             read_json(path, "protocol", "held_out", "images", advice=advice)
-            return HeldOut(*(read_json(path, part, advice=advice) for part in HeldOut._fields))
+            return panels.HeldOut(*(read_json(path, part, advice=advice) for part in panels.HeldOut._fields))
     except RunFailed as error:  # the run and its report need none of it
         announce(f"warning: {error}")
-    return HeldOut({}, {})
+    return panels.NOT_KNOWN
 
 
-def _panels(lines: list[dict], held_out: HeldOut) -> list[dict]:
+def _panels(lines: list[dict], held_out: panels.HeldOut) -> list[dict]:
     """Returns the curves, and each number of a user's own hooks as a curve of its own."""
-    found = panels.panels(lines, held_out.scores, held_out.count)
+    found = panels.panels(lines, held_out)
     known = {"eval", "health", "perf", "loss", "logits", "acc", "norm", "penalty", "ada", "lr"}
     own = {name for line in lines for name in line if name not in ("step", "kimg") and name.split("/")[0] not in known}
     for name in sorted(own):
