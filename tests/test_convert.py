@@ -11,6 +11,7 @@ import pytest
 
 import jaxgan
 from jaxgan.commands import convert as command
+from jaxgan.conversion import run  # noqa: F401  before tests forbid to run anything
 from jaxgan.conversion.objects import PERSISTENT
 from jaxgan.core.checkpoint import restore_items
 from jaxgan.core.errors import ConfigError
