@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import jaxgan
+import jaxgan.conversion.run  # before tests forbid to run anything
 from jaxgan.commands import convert as command
-from jaxgan.conversion import run  # noqa: F401  before tests forbid to run anything
 from jaxgan.conversion.objects import PERSISTENT
 from jaxgan.core.checkpoint import restore_items
 from jaxgan.core.errors import ConfigError
