@@ -97,7 +97,7 @@ BAD = {
     ),
     "labels that are no classes": (
         dict(images=pixels(2, 8, 8, 3), labels=np.array([0, 10**6])),
-        r"labels=0\.\.1000000: makes 1,000,001 classes of 2 images; number the classes from 0",
+        r"labels=0\.\.1000000: makes 1,000,001 classes of 2 images; number them from 0, or give num_classes",
     ),
     "labels not whole": (dict(images=pixels(2, 8, 8, 3), labels=np.array([0.5, 1])), "give integers"),
     "labels one-hot": (dict(images=pixels(4, 8, 8, 3), labels=np.eye(4)), r"labels=float64\[4, 4\]: give integers"),

@@ -63,7 +63,7 @@ def test_a_generator_is_loaded_as_it_was_saved(tmp_path):
         np.testing.assert_array_equal(generator.sample(3), expected)
     first = jaxgan.load(tmp_path / "run", step=1)
     jax.tree.map(np.testing.assert_array_equal, first.variables, variables)
-    with pytest.raises(ConfigError, match=r"^step=7: .*run has 1, 2$"):
+    with pytest.raises(ConfigError, match=r"^step=7: .*run has the checkpoints 1, 2$"):
         jaxgan.load(tmp_path / "run", step=7)
     with pytest.raises(ValueError, match=r"sigma_rel=0.1: .* train with config.ema.sigma_rel above 0"):
         jaxgan.load(tmp_path / "run", sigma_rel=0.1)

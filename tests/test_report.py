@@ -92,7 +92,7 @@ def test_reals_and_the_picture_of_neighbours(tmp_path, monkeypatch, capsys):
     ("arguments", "expected"),
     [
         (["--step=last"], "--step='last': give a number, newest, best or all"),
-        (["--step=7"], "no checkpoint of step 7"),
+        (["--step=7"], "has the checkpoints 1, 2, 3"),
         (["--sigma_rel=0.1"], "sigma_rel=0.1: the EMA of this run is no power function"),
         (["--metrics=fidd"], "--metrics='fidd': choose one of fid"),
         (["--metrics=prdc_cifar", "--reals=mnistt"], "mnistt"),

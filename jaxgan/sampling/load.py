@@ -101,7 +101,7 @@ def load(path: str | os.PathLike, step: int | str | None = None, sigma_rel: floa
     if sigma_rel is not None:
         ema.power_exponent(sigma_rel)  # or an error, before anything is read
     steps = _find(path)
-    require(step is None or step in steps, "step", step, f"{path} has {', '.join(map(str, steps))}")
+    require(step is None or step in steps, "step", step, f"{path} has the checkpoints {', '.join(map(str, steps))}")
     path = locate(path)
     items, run, step = checkpoint.restore_items(path, step, ["ema"])
     config, data = from_dict(run["config"]), DataSpec(**run["data"])
