@@ -359,7 +359,7 @@ sample --workdir={run} --out=x.png --num=1000000000000
 sample --workdir={run} --out=x.png --num=2000000000
     --num=2000000000: the latents and images take 477
 sample --workdir={run} --out=x.png --step=7
-    --step=7: {run} has 1
+    --step=7: {run} has the checkpoints 1
 sample --workdir={run} --out=x.png --step=last
     --step='last': give a number, newest, best or all
 sample --workdir={run} --out=x.png --step=all
@@ -445,7 +445,7 @@ evaluate --workdir=. --num=50
 evaluate --workdir={run} --step=last
     --step='last': give a number, newest, best or all
 evaluate --workdir={run} --step=7
-    --step=7: {run} has 1
+    --step=7: {run} has the checkpoints 1
 evaluate --workdir={classes} --step=best
     --step='best': the run has no config.checkpoint.best_metric to say which is
 evaluate --workdir={run} --metrics=fidd
