@@ -196,6 +196,13 @@ def test_wrong_requests(arguments, line, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_grid_that_cannot_be_read_is_named(run, capsys):
+    *_, last = sorted((run / "samples").glob("*kimg.png"))
+    last.write_bytes(last.read_bytes()[:100])
+    assert sample.main([f"--workdir={run}", "--timelapse", f"--out={run}/t.gif"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {last}: is no picture that can be read: ")
+
+
 @pytest.mark.parametrize("flag", ["--step=1", "--sigma_rel=0.1"])
 def test_a_timelapse_loads_no_generator(run, flag, capsys):
     assert sample.main([f"--workdir={run}", "--timelapse", f"--out={run}/t.gif", flag]) == 2

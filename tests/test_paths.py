@@ -3,13 +3,15 @@
 import json
 import os
 import pathlib
+import threading
 
+import filelock
 import numpy as np
 import pytest
 
 from jaxgan.config_files import config as load_config
 from jaxgan.core.errors import ConfigError, RunFailed
-from jaxgan.core.files import as_path, is_remote, locked, read_json, same_place, sole_user
+from jaxgan.core.files import as_path, is_held, is_remote, locked, read_json, same_place, sole_user
 from jaxgan.sampling.load import locate
 from jaxgan.sampling.pictures import save_images
 from jaxgan.settings import default_config, make_paths_absolute
@@ -189,6 +191,10 @@ def test_one_process_at_a_time(tmp_path):
     finish(process, status=-9)
     with sole_user(directories), sole_user({}):
         pass
+    with filelock.FileLock(tmp_path / ".lock", thread_local=False) as looking:  # for a moment, as `is_held` does
+        threading.Timer(0.2, looking.release).start()
+        with sole_user(directories):
+            assert is_held(tmp_path)
     with sole_user({"a": tmp_path, "b": tmp_path / "w/.."}):  # the same directory twice is no quarrel
         pass
     with locked(tmp_path / "made"):

@@ -11,6 +11,7 @@ import jaxgan
 from jaxgan.commands import evaluate, sample
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.data import DataSpec
+from jaxgan.evaluation import PROTOCOLS
 from jaxgan.evaluation.report import Report
 from tests.helpers import tiny_generator
 
@@ -102,6 +103,10 @@ def test_reals_and_the_picture_of_neighbours(tmp_path, monkeypatch, capsys):
 def test_what_a_run_cannot_be_asked(run, arguments, expected, capsys):
     assert evaluate.main([f"--workdir={run}", "--num=50", *arguments]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_the_help_names_the_protocols():
+    assert all(name in evaluate.FLAGS["protocol"].help for name in PROTOCOLS)
 
 
 def test_table():

@@ -94,7 +94,7 @@ def test_a_picture_that_cannot_be_read_is_left_out(tmp_path, capsys, content):
     run = contents(workdir)
     assert [when for when, _ in run["grid"]["frames"]] == [0.0, 64.0, 192.0, 256.0]
     assert run["neighbours"] is None
-    assert capsys.readouterr().err.count("cannot be read and is left out") == 2
+    assert capsys.readouterr().err.count("; the report leaves it out") == 2
 
 
 def test_frames_keep_within_their_budget_and_have_the_last(tmp_path):

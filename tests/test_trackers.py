@@ -60,6 +60,11 @@ def test_missing_packages_are_one_line_and_touch_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"trackers=\('wandb',\): wandb needs pip install 'jaxgan\[wandb\]'"):
         MetricsLog(tmp_path / "run", trackers=("wandb",))
+    found = types.SimpleNamespace  # mlflow's client without a database, and no address of a server
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: found() if name == "mlflow" else None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError, match=r"trackers=\('mlflow',\): mlflow needs a server's address in MLFLOW_"):
+        MetricsLog(tmp_path / "run", trackers=("mlflow",))
     assert not (tmp_path / "run").exists()
 
 

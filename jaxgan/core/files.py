@@ -18,6 +18,8 @@ from etils import epath
 
 from jaxgan.core.errors import ConfigError, RunFailed, require
 
+LOOKING = 1.0  # seconds that `sole_user` waits for who only looks, as `is_held` does
+
 
 def as_path(value, setting: str = "path", *, local: bool = False, new: bool = False) -> Path | epath.Path:
     """Returns the place that a flag, a setting or an argument names, absolute as seen from the current directory.
@@ -133,7 +135,7 @@ def sole_user(directories: Mapping[str, Path | epath.Path]) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for place, setting in places.items():
             try:
-                held.enter_context(filelock.FileLock(place / ".lock", blocking=False))
+                held.enter_context(filelock.FileLock(place / ".lock", timeout=LOOKING))
             except filelock.Timeout:
                 raise ConfigError(f"{setting}={str(place)!r}: another process is training there") from None
         yield

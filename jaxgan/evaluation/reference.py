@@ -40,8 +40,10 @@ class Statistics(NamedTuple):
 
 
 def read_statistics(path, setting: str = "reals") -> Statistics | None:
-    """Returns the statistics in an .npz, or None where it holds no mu; `setting` is where the path comes from."""
+    """Returns the statistics in a file, or None where it is no .npz with a mu; `setting` is where the path is from."""
     file = as_path(path, setting, local=True)
+    if file.suffix.lower() != ".npz":
+        return None
     try:
         with np.load(file) as saved:
             if "mu" not in saved and "mu_s" not in saved:

@@ -193,7 +193,7 @@ def open_reals(name: str | None, own, split: str, changes: dict | None = None) -
       split: of a named data set.
       changes: settings of config.data to change; a value of None changes nothing.
     """
-    if name and name.lower().endswith(".npz") and (statistics := read_statistics(name, "--reals")):
+    if name and (statistics := read_statistics(name, "--reals")):
         return statistics, name
     if name and data.names_images(name, "--reals"):
         return data.open_images(name, "--reals"), name

@@ -19,7 +19,7 @@ from jaxgan.core.errors import ConfigError, require, require_finite, require_who
 from jaxgan.core.files import as_path
 from jaxgan.sampling.generator import Generator
 from jaxgan.sampling.interpolation import lerp, slerp
-from jaxgan.sampling.pictures import show_grid
+from jaxgan.sampling.pictures import read_picture, show_grid
 
 SUFFIXES = (".mp4", ".webp", ".gif")
 MOST_FRAMES = 100_000  # an hour at 28 a second
@@ -171,8 +171,7 @@ def _labelled(path: Path, text: str) -> np.ndarray:
     """Returns a picture with a text in its lower right corner."""
     from PIL import Image, ImageDraw, ImageFont
 
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = Image.fromarray(read_picture(path))
     font = ImageFont.load_default(max(12, image.height // 32))
     draw = ImageDraw.Draw(image)
     left, top, right, _ = draw.textbbox((image.width - 6, image.height - 6), text, font=font, anchor="rs")

@@ -1,5 +1,6 @@
 """Pictures: grids of images, and image files to arrays and back."""
 
+import contextlib
 import io
 import os
 import unicodedata
@@ -162,15 +163,29 @@ def read_images(path: str | os.PathLike, size: ImageSize, channels: int) -> np.n
     suffixes = readable_suffixes()
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes) if path.is_dir() else [path]
     require(bool(files), "path", str(path), f"holds no image ({', '.join(SUFFIXES)})")
-    return np.stack([_read(file, Form(*height_width(size), channels)) for file in files])
+    form, images = Form(*height_width(size), channels), []
+    for file in files:
+        with _reading(f"path={str(file)!r}"):
+            images.append(decode_image(file, form))
+    return np.stack(images)
 
 
-def _read(file: Path, form: Form) -> np.ndarray:
+def read_picture(path: Path) -> np.ndarray:
+    """Returns a picture as it is, uint8 [H, W, 3]; raises a ConfigError where it cannot be read."""
+    from PIL import Image
+
+    with _reading(str(path)), Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@contextlib.contextmanager
+def _reading(what: str):
+    """Turns whatever goes wrong with a picture into a ConfigError that begins with `what`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-            return decode_image(file, form)
+            yield
     except Exception as error:  # Pillow's decoders raise many types
         reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
-        raise ConfigError(f"path={str(file)!r}: is no picture that can be read: {reason}") from error
+        raise ConfigError(f"{what}: is no picture that can be read: {reason}") from error

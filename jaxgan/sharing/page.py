@@ -37,6 +37,8 @@ KINDS = {
     "Walk (WebP)": ".webp",
     "Walk (MP4)": ".mp4",
 }
+PLAIN = Point._fields[:-1]  # what has a control each
+FROM_SEED = ("the seed", 0)  # the first choice of what to start from
 
 
 def page(sheets: Sheets, name: str):
@@ -164,9 +166,6 @@ def page(sheets: Sheets, name: str):
     return blocks
 
 
-FROM_SEED = ("the seed", 0)
-
-
 def _controls(gradio, explorer: Explorer) -> dict:
     """Returns the controls of the page by the names of a `Point`, and those of its moves."""
     found, no_truncation, wide = {}, explorer.no_truncation, dict(min_width=200)
@@ -218,9 +217,6 @@ def _controls(gradio, explorer: Explorer) -> dict:
     return found
 
 
-PLAIN = Point._fields[:-1]
-
-
 def _names(explorer: Explorer) -> list[str]:
     """Returns the names of the controls in the order of a `Point`."""
     return [*PLAIN, *(f"move {i + 1}" for i in range(explorer.num_directions))]
@@ -243,7 +239,8 @@ def _save(sheets: Sheets, suffix: str, name: str, point: Point) -> Path:
         (image,) = explorer.draw([point])
         save_png(path, explorer.enlarged(image, LARGE))
     elif suffix == ".npz":
-        goals = [tile.point for tile in sheets.make(name, point).tiles if tile.point]
+        tiles = [] if sheets.needs_reading(name) else sheets.make(name, point).tiles
+        goals = [tile.point for tile in tiles if tile.point]
         np.savez(path, **explorer.arrays([point, *goals]))
     else:
         check_suffix(path)

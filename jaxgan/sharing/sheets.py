@@ -10,7 +10,7 @@ from jaxgan.core.errors import lookup, require_whole
 from jaxgan.sharing.explorer import BATCH, EXTENT, Explorer, Point
 from jaxgan.sharing.training_images import TrainingImages
 
-STEPS = (-1.0, -0.5, 0.5, 1.0)  # of the extent, in the sheet of directions
+SHARES = (-1.0, -0.5, 0.5, 1.0)  # of the extent, in the sheet of directions
 NEIGHBOURS, MIXED = 5, 6  # training images, and second seeds in the sheet of styles
 SCALES = ("coarse", "middle", "fine")
 
@@ -97,7 +97,7 @@ class Sheets:
         """Shows a direction in each column, from one end to the other, with the other directions as they are."""
         places = range(self.explorer.num_directions)
         now = point.moves or (0.0,) * len(places)
-        moves = [(i, step * EXTENT) for step in STEPS for i in places]
+        moves = [(i, share * EXTENT) for share in SHARES for i in places]
         points = [point._replace(moves=(*now[:i], move, *now[i + 1 :])) for i, move in moves]
         return Sheet(
             self._draw(points, [f"{i + 1}: {move:+g}" for i, move in moves]),

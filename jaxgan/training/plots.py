@@ -12,17 +12,11 @@ from jaxgan.training.panels import GREY, INK, MAX_POINTS, NOT_KNOWN, HeldOut, Pa
 RULE = "#E4E4E4"
 
 
-def curves(
-    records: list[dict],
-    path: str | os.PathLike,
-    *,
-    title: str,
-    held_out: HeldOut = NOT_KNOWN,
-) -> None:
+def curves(records: list[dict], path: str | os.PathLike, *, title: str, held_out: HeldOut = NOT_KNOWN) -> None:
     """Draws what `log.read_metrics` returns against kimg, as a PNG; without a known metric nothing is written.
 
-    The panels are those of `panels`, and so is `held_out`. Raw values faint, their moving average
-    bold; the y axis leaves out the wildest 1% of the raw values rather than flatten the rest.
+    The panels are those of `panels`, and so is `held_out`. Raw values faint, their moving average bold; the y axis
+    leaves out the wildest 1% of the raw values rather than flatten the rest.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

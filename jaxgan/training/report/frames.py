@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgan.core.errors import ConfigError
 from jaxgan.core.files import announce
+from jaxgan.sampling import pictures
 
 PAD = 2  # pixels between the images of a grid, as `pictures.grid` draws it
 MAX_SIDE = 1024  # pixels of a picture; beyond it images are shrunk
@@ -27,13 +29,10 @@ class Cells(NamedTuple):
 
 def read_picture(path: Path) -> np.ndarray | None:
     """Returns a picture, uint8 [H, W, 3]; None, and a warning, where it cannot be read: a report does without it."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow has both for damaged files
-        announce(f"warning: {path} cannot be read and is left out: {error}")
+        return pictures.read_picture(path)
+    except ConfigError as error:
+        announce(f"warning: {error}; the report leaves it out")
         return None
 
 
