@@ -341,7 +341,7 @@ def test_evaluate_takes_arrays_paths_sets_and_generators(generator, tmp_path):
     assert half == evaluator(("fid",), reals, num_reals=24, seed=1).evaluate(generator)
     with pytest.raises(ConfigError, match="protocol='C': choose one of studiogan, mimicry, nvidia, compare_gan"):
         evaluate(fakes, reals, protocol="C")
-    with pytest.raises(ConfigError, match="argument='seeds': choose one of num, "):
+    with pytest.raises(ConfigError, match="seeds=3: choose one of num, "):
         evaluate(fakes, reals, seeds=3)
     with pytest.raises(ConfigError, match="generator_or_images='nowhere': there is no such directory or file"):
         evaluate("nowhere", reals)

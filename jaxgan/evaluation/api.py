@@ -5,9 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxgan.core.errors import lookup, require, require_choice
+from jaxgan.core.errors import lookup, require
 from jaxgan.core.files import as_path
 from jaxgan.core.processes import require_devices
+from jaxgan.core.words import nearest
 from jaxgan.data import ArrayDataset, Dataset, check_dataset, open_images
 from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.evaluation.protocol import PROTOCOLS, Protocol
@@ -53,8 +54,9 @@ def evaluate(
     """
     require_devices()
     whole = lookup(PROTOCOLS, protocol, "protocol")
-    for name in changes:
-        require_choice("argument", name, Protocol._fields)
+    for name, value in changes.items():
+        right = f"choose one of {', '.join(Protocol._fields)}{nearest(name, Protocol._fields)}"
+        require(name in Protocol._fields, name, value, right)
     fakes = generator_or_images
     if not isinstance(fakes, Generator):
         fakes = _as_dataset(fakes, "generator_or_images")
