@@ -21,7 +21,7 @@ import numpy as np
 from jaxgan.core import memory
 from jaxgan.data import ArrayDataset
 from jaxgan.evaluation.features import FeatureExtractor
-from jaxgan.evaluation.networks import FeatureNetwork, inception
+from jaxgan.evaluation.networks import inception
 
 try:
     import torch
@@ -75,7 +75,7 @@ def main():
             return np.concatenate([net(x)[0][:, :, 0, 0].numpy() for x in batches])
 
         functions["pytorch-fid"] = theirs
-    network = FeatureNetwork("inception", inception.apply, variables, weights="random", resize="")
+    network = inception.abstract()._replace(variables=variables, weights="random")
     extractor = FeatureExtractor({"inception": network}, ["inception/pool"])
 
     def ours(images):

@@ -1,7 +1,7 @@
 """Times the update step of each config, full-size nets and real batch: real images a second, and the time to the first.
 
     JAX_PLATFORMS=cpu python benchmarks/step.py [--configs=cifar_dcgan,cifar_sngan] [--set=dtype=float32]
-        [--against=xla|torch] [--repeats=3]
+        [--against xla torch torch.compile] [--repeats=3]
 
 Real images are those that D sees, random here. `--against` alternates with the same step on XLA's own convolutions, or
 with `torch_reference.py` (which knows dcgan, sngan, biggan, stylegan2 and r3gan): each in a process of its own, for its
@@ -134,10 +134,10 @@ def serve(which: str, name: str, changes: dict, pipe) -> None:
     """
     config, operations = load(name, changes), None
     start = time.perf_counter()
-    if which == "torch":
+    if which.startswith("torch"):
         import torch_reference
 
-        run = torch_reference.make_step(config, make_recipe(config))
+        run = torch_reference.make_step(config, make_recipe(config), compiled=which == "torch.compile")
     elif which == "product":
         run = product(config.dtype)
     else:
@@ -176,10 +176,11 @@ def main():
     cifar = ",".join(name for name in config_files.packaged() if name.startswith("cifar"))
     parser.add_argument("--configs", default=cifar)
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config")
-    parser.add_argument("--against", choices=["xla", "torch"], help="what to alternate with")
+    choices = ["xla", "torch", "torch.compile"]
+    parser.add_argument("--against", nargs="*", default=[], choices=choices, help="what to alternate with")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    changes, against = settings(args.set), [args.against] * bool(args.against)
+    changes, against = settings(args.set), args.against
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # PyTorch's threads spin otherwise
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}, {changes}")
     print(

@@ -2,8 +2,9 @@
 
 Each net has the layers and widths of the Flax module that it stands for, the step has the losses, D steps and Adam of
 its config; channels_last, spectral norm by PyTorch's own parametrization, autocast to bfloat16 where the config
-computes in it; penalties share D's pass with the loss, as in R3GAN's own trainer. On a GPU, cuDNN chooses by trying,
-float32 products are rounded as JAX's are (to TF32), and Adam is fused. Augmentation, averages and logs are left out.
+computes in it; penalties share D's pass with the loss, as in R3GAN's own trainer; Adam is fused; both nets may go
+through `torch.compile`. On a GPU, cuDNN chooses by trying, and float32 products are rounded as JAX's are (to TF32).
+Augmentation, averages and logs are left out.
 """
 
 import torch
@@ -392,17 +393,23 @@ MODELS = {
 }
 
 
-def make_step(config, recipe, device="cpu"):
-    """Returns a function that runs one update of a config's recipe, on random reals; on a GPU it only starts it."""
+def make_step(config, recipe, device="cpu", compiled=False):
+    """Returns a function that runs one update of a config's recipe, on random reals; on a GPU it only starts it.
+
+    Args:
+      compiled: whether both nets go through `torch.compile`, which cannot take the second derivative of a penalty.
+    """
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     make_g, make_d = MODELS[config.model.name]
     g = make_g(recipe.generator, recipe.z_dim).to(device, memory_format=torch.channels_last)
     d = make_d(recipe.discriminator).to(device, memory_format=torch.channels_last)
     optimizers = [
-        torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps, fused=device != "cpu")
+        torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps, fused=True)
         for net, o in ((g, config.optim_g), (d, config.optim_d))
     ]
+    if compiled:
+        g, d = torch.compile(g), torch.compile(d)
     loss_d, loss_g = LOSSES[config.loss]
     batch, num_classes, (height, width, channels) = recipe.batch_size, recipe.generator.num_classes, recipe.image_shape
     real = torch.rand(batch, channels, height, width, device=device).mul(2).sub(1)

@@ -166,6 +166,7 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(trained, tmp_path, m
     rows = {words[0]: words[-1].strip() for words in rows}
     assert rows["generator"] == "248,256 parameters"
     assert "GFLOP an image" in rows["operations"]
+    assert "a device: state, networks" in rows["scores"]
     assert re.search(r"at best [\d.e-]+ s a kimg, .* in all, at the [\d.,]+ GFLOP/s", rows["time"])
     assert not trained
     assert not list(tmp_path.iterdir())

@@ -34,7 +34,7 @@ ROOMS = {
         "__init__",
     },
     "conversion": {"core", "data", "gan", "settings"},
-    "planning": {"core", "data", "gan", "ops"},
+    "planning": {"core", "data", "evaluation", "gan", "ops"},
     "sharing": {"core", "data", "sampling", "training"},
     "commands": {
         "core",

@@ -208,3 +208,15 @@ def test_the_batch_is_split_into_as_few_parts_as_fit():
         ConfigError, match=r"^config\.accumulate=0: not even one image at a time fits into the 1000 bytes"
     ):
         size.fit(recipe.replace(batch_size=2), 1, 1000.0)
+
+
+def test_what_scores_take():
+    """Inception's second and third layer are alive at once, for as many images as a step takes."""
+    recipe = tiny_recipe(batch_size=64)
+    pair = 147 * 147 * (32 + 64) * 4  # bytes an image
+    of_64, of_32 = (size.scores_bytes(recipe.replace(accumulate=n), ["fid"]) for n in (1, 2))
+    assert 32 * pair < of_64 - of_32 < 3 * 32 * pair
+    assert size.scores_bytes(recipe, ["fid", "is"], num_devices=2) == of_32
+    assert size.scores_bytes(recipe, ["fid"], on_cpu=True) < of_32  # which takes 4 images at a time
+    dinov2 = size.scores_bytes(recipe, ["fd_dinov2"]) - size.scores_bytes(recipe, [])
+    assert dinov2 > 304e6 * 4  # the parameters of ViT-L/14

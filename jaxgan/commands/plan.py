@@ -35,4 +35,4 @@ def main(flags, config) -> None:
     if planned is None:
         tried = f"config.batch_size={recipe.batch_size}: does not fit into {flags.topology}"
         raise RunFailed(f"{tried}; {largest.batch_size} does" if largest else tried)
-    print(plan.report(planned, largest))
+    print(plan.report(planned, largest, config.eval.metrics))

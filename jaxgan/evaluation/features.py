@@ -49,13 +49,13 @@ class FeatureExtractor:
         self.names = sorted(names)
         self.networks = {network: networks[network] for network in sorted({name.split("/")[0] for name in self.names})}
         self.batch_size = batch_size
-        self._variables = {network: n.variables for network, n in self.networks.items()}
-        self._map_images = DeviceMap(self._features, batch_size)
+        self.variables = {network: n.variables for network, n in self.networks.items()}
+        self._map_images = DeviceMap(self.features, batch_size)
         self._map_samples = {}  # by the generator's module: other variables of it compile nothing
 
     def from_images(self, dataset: Dataset, indices: np.ndarray, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Yields the features {name: float32 [n, width]} of images of a set, see `image_blocks`, in blocks."""
-        return self._map_images(self._variables, image_blocks(dataset, indices, self._map_images.block, start))
+        return self._map_images(self.variables, image_blocks(dataset, indices, self._map_images.block, start))
 
     def from_samples(
         self, generator: Generator, index: np.ndarray, labels: np.ndarray, seed: int
@@ -67,25 +67,26 @@ class FeatureExtractor:
             def features(variables, block):
                 z, _, keys = draw_latents(variables["seed"], z_dim, 0, block["index"])
                 images = generate(module, variables["generator"], z, block["labels"], keys)
-                return self._features(variables["networks"], images)
+                return self.features(variables["networks"], images)
 
             self._map_samples[module, z_dim] = DeviceMap(features, self.batch_size)
         mapped = self._map_samples[module, z_dim]
         starts = range(0, len(index), mapped.block)
         blocks = ({"index": index[i : i + mapped.block], "labels": labels[i : i + mapped.block]} for i in starts)
-        variables = {"networks": self._variables, "generator": generator.variables, "seed": np.int32(seed)}
+        variables = {"networks": self.variables, "generator": generator.variables, "seed": np.int32(seed)}
         return mapped(variables, blocks)
 
     def widths(self, image_shape: tuple[int, ...]) -> dict[str, int]:
         """Returns how many numbers each feature of images of this shape has."""
         images = jax.ShapeDtypeStruct((1, *image_shape), np.uint8)
-        return {name: x.shape[1] for name, x in jax.eval_shape(self._features, self._variables, images).items()}
+        return {name: x.shape[1] for name, x in jax.eval_shape(self.features, self.variables, images).items()}
 
-    def _features(self, variables, images) -> dict[str, jax.Array]:
+    def features(self, variables, images) -> dict[str, jax.Array]:
+        """Returns {name: float32 [B, width]} of images uint8 [B, H, W, C]; pure."""
         rgb = jnp.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs round to fewer bits otherwise
             outputs = {
-                name: network.apply(variables[name], rgb if network.colours else images)
+                name: network(variables[name], rgb if network.colours else images)
                 for name, network in self.networks.items()
             }
         split = {name: name.split("/") for name in self.names}

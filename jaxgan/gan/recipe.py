@@ -137,6 +137,10 @@ class Recipe:
         """Real images that D sees in one update; kimg count these."""
         return self.batch_size * self.d_steps
 
+    def images_at_once(self, num_devices: int) -> int:
+        """Returns how many images each of these devices takes at a time, whatever a run does with them."""
+        return self.batch_size // num_devices // self.accumulate
+
     @property
     def g_needs_reals(self) -> bool:
         """Whether the step of G looks at real images."""

@@ -6,6 +6,7 @@ products and convolutions, before a compiler changes them.
 
 import math
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from jaxgan.gan.step import scan_steps
 from jaxgan.ops import flops
 from jaxgan.planning.chips import GIB, Chip, resolve_topology
 from jaxgan.planning.hlo import HloStats, read_hlo
+from jaxgan.planning.size import scores_bytes
 
 MIB = 2**20
 
@@ -151,15 +153,18 @@ def largest_batch(recipe: Recipe, first: Plan | None, topology: str, thorough: b
     return fits
 
 
-def report(planned: Plan, largest: Plan | None = None) -> str:
-    """Returns a plan as lines to read."""
+def report(planned: Plan, largest: Plan | None = None, metrics: Sequence[str] = ()) -> str:
+    """Returns a plan as lines to read, with the scores of these metrics."""
     hlo, chip, recipe, count = planned.hlo, planned.chip, planned.recipe, planned.num_devices
     images, dtype = recipe.images_per_step, jnp.dtype(recipe.generator.dtype).name
     seconds = planned.roofline_seconds
     lines = {
         "step": f"batch {recipe.batch_size} on {count} x {chip.name}, {recipe.batch_size // count} a device, {dtype}",
         "compiled in": f"{planned.compile_seconds:.0f} s",
-        "memory": f"{planned.peak_bytes / GIB:.2f} of {chip.bytes / GIB:.0f} GiB a device at its peak",
+        "memory": f"{planned.peak_bytes / GIB:.2f} of {chip.bytes / GIB:.0f} GiB a device at the peak of a step",
+        "scores": f"at most {scores_bytes(recipe, metrics, count) / GIB:.2f} GiB a device, by arithmetic"
+        if metrics
+        else "",
         "largest batch": f"{largest.batch_size}, {largest.peak_bytes / GIB:.2f} GiB a device" if largest else "",
         "donation": f"{planned.donated_bytes / MIB:.1f} of the state's {planned.state_bytes / MIB:.1f} MiB in place",
         "FLOPs": f"{planned.flops * count / images / 1e9:.2f} GFLOP an image, "

@@ -1,11 +1,16 @@
 """What a training run takes, by arithmetic alone: nothing is compiled."""
 
+from collections.abc import Iterable, Sequence
+
 import jax
 
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.memory import describe_bytes
 from jaxgan.core.words import format_duration
 from jaxgan.data.batches import batch_spec
+from jaxgan.evaluation.features import FeatureExtractor
+from jaxgan.evaluation.networks import abstract
+from jaxgan.evaluation.registry import METRICS
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.state import init_state, parameter_counts, state_bytes
 from jaxgan.gan.step import train_step
@@ -46,6 +51,25 @@ def step_bytes(recipe: Recipe, num_devices: int = 1) -> int:
     return state_bytes(local) + peak_bytes(train_step, local, *step_shapes(local))
 
 
+def scores_bytes(recipe: Recipe, metrics: Iterable[str], num_devices: int = 1, on_cpu: bool = False) -> int:
+    """Returns about how much memory the scores of a run take on each of these devices; see `peak_bytes`.
+
+    That is the state, the networks of these metrics, and the features of as many samples as a step takes at once. The
+    samples themselves, and what D says of them, take less than a step.
+
+    Args:
+      on_cpu: whether the devices are a CPU, which some networks take fewer images on.
+    """
+    names = {METRICS[metric].features for metric in metrics}
+    networks = {network: abstract(network) for network in {name.partition("/")[0] for name in names}}
+    if not on_cpu:
+        networks = {name: network._replace(cpu_batch=0) for name, network in networks.items()}
+    extractor = FeatureExtractor(networks, names)
+    images = jax.ShapeDtypeStruct((recipe.images_at_once(num_devices), *recipe.image_shape), "uint8")
+    variables = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(extractor.variables))
+    return state_bytes(recipe) + variables + peak_bytes(extractor.features, extractor.variables, images)
+
+
 def fit(recipe: Recipe, num_devices: int, there: float) -> Recipe:
     """Returns the recipe with the smallest `accumulate` whose step takes at most `there` bytes of a device.
 
@@ -61,8 +85,8 @@ def fit(recipe: Recipe, num_devices: int, there: float) -> Recipe:
     raise ConfigError(f"config.accumulate=0: {right}")
 
 
-def report(recipe: Recipe, kimg: float, devices: list) -> str:
-    """Returns in lines what a run of so many kimg takes on these devices."""
+def report(recipe: Recipe, kimg: float, devices: list, metrics: Sequence[str] = ()) -> str:
+    """Returns in lines what a run of so many kimg takes on these devices, with the scores of these metrics."""
     state = step_shapes(recipe)[0]
     g, d = (net.params for net in (state.g, state.d))
     parameters = parameter_counts(recipe)
@@ -75,7 +99,7 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         "discriminator": f"{parameters[1]:,} parameters",
         "state": f"{describe_bytes(size)}: parameters, moments of the optimizers, averages",
         "memory": f"{describe_bytes(size + gradients)} to {describe_bytes(step_bytes(recipe, len(devices)))} a device: "
-        f"state, gradients, and the activations of {recipe.batch_size // len(devices) // recipe.accumulate} images",
+        f"state, gradients, and the activations of {recipe.images_at_once(len(devices))} images",
         "operations": f"{operations / 1e9:,.3g} GFLOP an image, {in_all} in {kimg:,g} kimg",
     }
     if chip:
@@ -86,4 +110,7 @@ def report(recipe: Recipe, kimg: float, devices: list) -> str:
         speed = f"the {flops_a_second / 1e9:,.3g} GFLOP/s that a matrix product of float32 reaches here now"
     seconds = 1e3 * operations / flops_a_second
     lines["time"] = f"at best {seconds:.3g} s a kimg, {format_duration(seconds * kimg)} in all, at {speed}"
+    if metrics:
+        scored = scores_bytes(recipe, metrics, len(devices), devices[0].platform == "cpu")
+        lines["scores"] = f"at most {describe_bytes(scored)} a device: state, networks, features of as many images"
     return "\n".join(f"  {name:14} {text}" for name, text in lines.items())

@@ -85,7 +85,7 @@ def train(
     recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
     if config.accumulate == 0:
         recipe = fit(recipe, len(devices.devices), 0.9 * device_bytes(jax.local_devices()[0]))
-    evaluator = make_evaluator(config, dataset, recipe.batch_size // len(devices.devices) // recipe.accumulate)
+    evaluator = make_evaluator(config, dataset, recipe.images_at_once(len(devices.devices)))
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
 
@@ -262,7 +262,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
             right = f"must divide the {between} {net} steps between two log lines"
             right += f"; config.log.every_kimg={shortest:g} or a multiple would do"
             require(between % penalty.interval == 0, f"config.penalty.{name}.interval", penalty.interval, right)
-            penalty.require_parts(local // recipe.accumulate, f"config.penalty.{name}.fraction")
+            penalty.require_parts(recipe.images_at_once(num_devices), f"config.penalty.{name}.fraction")
     check_metrics(
         config.eval.metrics,
         evaluation_protocol(config),
@@ -285,15 +285,15 @@ def evaluation_setting(name: str) -> str:
     return f"config.{known.get(name, f'eval.{name}')}"
 
 
-def make_evaluator(config, dataset: data.Dataset, per_device: int) -> Evaluator:
-    """Returns what scores the run's samples against its training images, as many at a time as are trained on."""
+def make_evaluator(config, dataset: data.Dataset, batch_size: int) -> Evaluator:
+    """Returns what scores the run's samples against its training images, so many at a time on each device."""
     return Evaluator(
         config.eval.metrics,
         evaluation_protocol(config),
         dataset,
         reals_name=config.data.name,
         weights={"inception": config.eval.inception_weights, "dinov2": config.eval.dinov2_weights},
-        batch_size=per_device,
+        batch_size=batch_size,
         setting=evaluation_setting,
         show_progress=is_primary_process(),
     )

@@ -51,8 +51,9 @@ class Run:
         return self.checkpoints.latest_step() or 0
 
     @property
-    def per_device_batch(self) -> int:
-        return self.recipe.batch_size // len(self.devices.devices)
+    def images_at_once(self) -> int:
+        """Images that a device takes at a time, whatever it does with them."""
+        return self.recipe.images_at_once(len(self.devices.devices))
 
     def grid_file(self, step: int) -> pathlib.Path:
         """Returns where the grid of a step is, such as samples/000064.000kimg.png, which says it to an image."""
@@ -65,7 +66,7 @@ class Run:
             first_replica(state.ema),
             z_dim=self.recipe.z_dim,
             step=step,
-            batch_size=self.per_device_batch,
+            batch_size=self.images_at_once,
             config=self.config,
             data=self.data,
         )

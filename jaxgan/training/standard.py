@@ -94,7 +94,7 @@ def check_health(run: Run, monitor: HealthMonitor, reals, held_out, step, state,
     """Measures the health of the run and prints warnings; see jaxgan/training/health.py."""
     if not is_primary_process():
         return None
-    values = health_metrics(run.recipe, state, generator, reals, held_out, run.per_device_batch)
+    values = health_metrics(run.recipe, state, generator, reals, held_out, run.images_at_once)
     for warning in monitor.check([*run.log.history.lines(), metrics | values]):
         run.console.note(f"warning: {warning}")
         run.log.warning(step, metrics["kimg"], str(warning))

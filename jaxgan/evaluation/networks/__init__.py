@@ -8,7 +8,7 @@ trained: what makes the weights that the package ships is in tools/.
 from jaxgan.evaluation.networks import cifar, digits, dinov2, inception, numerals, patches
 from jaxgan.evaluation.networks.network import FeatureNetwork
 
-__all__ = ["NETWORKS", "FeatureNetwork"]
+__all__ = ["NETWORKS", "FeatureNetwork", "abstract"]
 
 # The functions that load a network, given a weight file or None for its usual weights; add your own.
 NETWORKS = {
@@ -20,3 +20,10 @@ NETWORKS = {
     "patches": lambda file: patches.load_patches(),
     "pixels": lambda file: patches.load_pixels(),
 }
+
+_DOWNLOADED = {"inception": inception.abstract, "dinov2": dinov2.abstract}
+
+
+def abstract(name: str) -> FeatureNetwork:
+    """Returns a network for arithmetic: one that would have to be downloaded has the shapes of its variables alone."""
+    return _DOWNLOADED[name]() if name in _DOWNLOADED else NETWORKS[name](None)

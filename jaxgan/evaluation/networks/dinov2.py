@@ -107,7 +107,19 @@ def load(file: str | None = None) -> FeatureNetwork:
     """
     path = weights.fetch("dinov2_vitl14_pretrain.pth", URL, SHA256, file)
     net, variables = from_arrays(torch_file.load(path), path)
+    return _network(net, variables, weights.sha256(path))
 
+
+def abstract() -> FeatureNetwork:
+    """Returns ViT-L/14 with the shapes of its variables, for arithmetic; nothing is read."""
+    return _network(net := DINOv2(), _shapes(net), "")
+
+
+def _shapes(net: DINOv2) -> dict:
+    return jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 14, 14, 3), jnp.float32))
+
+
+def _network(net: DINOv2, variables: dict, sha256: str) -> FeatureNetwork:
     def apply(variables, images):
         pixels = preprocess(images)
         with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
@@ -117,7 +129,7 @@ def load(file: str | None = None) -> FeatureNetwork:
         name="dinov2_" + SIZES.get((net.width, net.depth), f"{net.depth}x{net.width}"),
         apply=apply,
         variables=variables,
-        weights=weights.sha256(path),
+        weights=sha256,
         resize=f"bicubic to {IMAGE_SIZE} as PIL resizes 8-bit images",
     )
 
@@ -137,8 +149,7 @@ def from_arrays(arrays: dict[str, np.ndarray], source: object) -> tuple[DINOv2, 
             " pos_embed [1, 1 + a square, the same] and blocks"
         )
     net = DINOv2(tokens.shape[-1], depth, grid=math.isqrt(positions.shape[1] - 1))
-    shapes = jax.eval_shape(net.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 14, 14, 3), jnp.float32))
-    params = traverse_util.flatten_dict(shapes["params"])
+    params = traverse_util.flatten_dict(_shapes(net)["params"])
     names = {path: _file_names(path, depth) for path in params}
     # A block's array has the stacked parameter's shape without its first axis.
     expected = {name: params[path].shape[path[0] == "blocks" :] for path in params for name in names[path]}

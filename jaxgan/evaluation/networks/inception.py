@@ -209,12 +209,19 @@ def load(file: str | None = None) -> FeatureNetwork:
       OSError: there is no such file, or none in the cache and no network.
     """
     path = weights.fetch(NAME, URL, "6726825d", file)
+    return abstract()._replace(variables=from_arrays(torch_file.load(path), path), weights=weights.sha256(path))
+
+
+def abstract() -> FeatureNetwork:
+    """Returns the network with the shapes of its variables, for arithmetic; nothing is read."""
+    image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
     return FeatureNetwork(
         name="inception",
         apply=apply,
-        variables=from_arrays(torch_file.load(path), path),
-        weights=weights.sha256(path),
+        variables=jax.eval_shape(Inception().init, jax.random.key(0), image),
+        weights="",
         resize="299x299 bilinear, TF1",
+        cpu_batch=CPU_BATCH,
     )
 
 
@@ -225,15 +232,8 @@ def apply(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
 
 def describe(variables: dict, images: jax.Array) -> dict[str, jax.Array]:
     """Returns the features of resized images, float32 [B, 299, 299, 3] in 0..255."""
-
-    def features(images):
-        with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
-            return Inception().apply(variables, (images - 128.0) / 128.0)
-
-    if jax.default_backend() == "cpu":
-        single = lambda image: jax.tree.map(lambda x: x[0], features(image[None]))  # noqa: E731
-        return lax.map(single, images, batch_size=CPU_BATCH)
-    return features(images)
+    with jax.default_matmul_precision("highest"):  # GPUs and TPUs would round what they multiply to 10 or 7 bits
+        return Inception().apply(variables, (images - 128.0) / 128.0)
 
 
 def from_arrays(arrays: dict[str, np.ndarray], source: object) -> dict:
@@ -249,8 +249,7 @@ def from_arrays(arrays: dict[str, np.ndarray], source: object) -> dict:
         scale = gain / np.sqrt(var + EPSILON)
         return {"kernel": kernel.transpose(2, 3, 1, 0) * scale, "bias": bias - mean * scale}
 
-    image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
-    params = traverse_util.flatten_dict(jax.eval_shape(Inception().init, jax.random.key(0), image)["params"])
+    params = traverse_util.flatten_dict(abstract().variables["params"])
     try:
         for (*module, names, leaf), shape in params.items():
             if names == "fc":
