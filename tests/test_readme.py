@@ -336,10 +336,12 @@ def test_example_of_a_report(cwd, capsys):
 
 def test_example_of_a_plan():
     (example,) = [block for block in blocks("").values() if "all-reduces" in block]
-    recipe = jaxgan.recipe_from_config(jaxgan.config("cifar_sngan"))
+    config = jaxgan.config("cifar_sngan")
+    recipe = jaxgan.recipe_from_config(config)
     chip, hlo = chips.CHIPS["v5e"], HloStats(2.5e9, 55, 2**20, 0, 247, 247)
     planned = plan.Plan(recipe, 8, chip, hlo, 2**27, 2**26, 2**26, 2e11, 15.0)
-    lines = plan.report(planned, planned)
+    lines = plan.report(planned, planned, config.eval.metrics)
+    assert re.search("scores .*", example)[0] == re.search("scores .*", lines)[0]
     assert row_names(example) == row_names(lines)
     gflop = size.operations_per_image(recipe) / 1e9
     assert float(re.search(r"([\d.]+) GFLOP an image", example)[1]) == pytest.approx(gflop, abs=0.02)

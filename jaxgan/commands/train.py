@@ -75,6 +75,5 @@ def main(flags, config) -> int | None:
             recipe = recipe_from_config(config)
             loop.check(config, recipe, jax.device_count())
             changed = changes_on_resume(config, as_path(flags.workdir, "workdir", local=True))
-            unseen = "The images were not looked at; classes are those that the config knows of."
-            taken = size.report(recipe, config.train_kimg, jax.devices(), config.eval.metrics)
-            return print(*changed, taken, unseen, sep="\n")
+            print(*changed, size.report(recipe, config.train_kimg, jax.devices(), config.eval.metrics), sep="\n")
+            return print("The images were not looked at; classes are those that the config knows of.")
