@@ -3,9 +3,9 @@
     JAX_PLATFORMS=cpu python benchmarks/cores.py [--config=laptop] [--set KEY=VALUE ...] [--rounds=8] [--seconds=3]
 
 The contenders live side by side, in processes of their own, and take turns of some seconds, as the speed of a shared
-machine varies by more than what is compared. "half a batch a core" are separate runs again, whose batch is divided by
-the number of cores: what a division of the batch could reach at most. Figures are medians of the rounds; CPU time is
-that of all threads.
+machine varies by more than what is compared. "a part of a batch a core" are separate runs again, whose batch is divided
+by the number of cores: what a division of the batch could reach at most. Figures are medians of the rounds; CPU time is
+that of all threads. On Linux alone, where processes can be kept on a core.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main():
         "one device": start(*what, [None]),
         "a device a core": start(*what, [None], devices=len(cores)),
         "a run a core": start(*what, cores),
-        "half a batch a core": start(*what, cores, share=len(cores)),
+        "a part of a batch a core": start(*what, cores, share=len(cores)),
     }
     rates = {name: [] for name in contenders}
     for _ in range(args.rounds):
@@ -85,12 +85,12 @@ def main():
     for pipe in itertools.chain.from_iterable(contenders.values()):
         pipe.send(0)
     first = [sum(speed for speed, _ in turn) for turn in rates["one device"]]
-    print(f"{args.config:20} {'images/s':>9} {'to one device':>14} {'CPU ms an image':>16}")
+    print(f"{args.config:24} {'images/s':>9} {'to one device':>14} {'CPU ms an image':>16}")
     for name, turns in rates.items():
         speeds = [sum(speed for speed, _ in turn) for turn in turns]
         ratio = statistics.median(speed / one for speed, one in zip(speeds, first))
         cpu = statistics.median(statistics.mean(seconds for _, seconds in turn) for turn in turns)
-        print(f"{name:20} {statistics.median(speeds):9.0f} {ratio:14.2f} {1e3 * cpu:16.2f}")
+        print(f"{name:24} {statistics.median(speeds):9.0f} {ratio:14.2f} {1e3 * cpu:16.2f}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     JAX_PLATFORMS=cpu python benchmarks/hooks.py [--config=numerals] [--set KEY=VALUE ...] [--times=5]
 
-`jaxgan.train` runs until everything that the config asks for was due so many times, all at the same steps. Medians of
-all times but the first, which compiles; what happens at the end only, or in other threads, is not in them.
+`jaxgan.train` runs until everything that the config asks for was due once more than so many times, all at the same
+steps. Medians of all calls of a hook but the first, which compiles; what other threads do is not in them.
 """
 
 import argparse
@@ -53,7 +53,8 @@ def main():
         start = time.perf_counter()
         jaxgan.train(config, workdir)
         whole = time.perf_counter() - start
-    print(f"| what, every {every:g} kimg of {args.config} on {jax.device_count()} x cpu | seconds |\n|---|---|")
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    print(f"| what, every {every:g} kimg of {args.config} on {devices} | seconds |\n|---|---|")
     for name, taken in seconds.items():
         if len(taken) > 1:  # what comes before the first step or after the last comes once
             print(f"| {name} | {statistics.median(taken[1:]):.3f} |")

@@ -397,7 +397,7 @@ def make_step(config, recipe, device="cpu", compiled=False):
     """Returns a function that runs one update of a config's recipe, on random reals; on a GPU it only starts it.
 
     Args:
-      compiled: whether both nets go through `torch.compile`, which cannot take the second derivative of a penalty.
+      compiled: whether both nets go through `torch.compile`.
     """
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

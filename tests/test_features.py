@@ -51,6 +51,19 @@ def compute(dataset=None, indices=range(50), **changes):
     )
 
 
+def test_a_network_that_takes_few_images_at_a_time_on_a_cpu_has_the_same_features():
+    images, counts = Counted().images[:10], []
+
+    def apply(variables, images):
+        counts.append(len(images))
+        return network().apply(variables, images)
+
+    simple = network()._replace(apply=apply, cpu_batch=4)
+    few, all_at_once = simple(simple.variables, images), network().apply(simple.variables, images)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), few, all_at_once)
+    assert set(counts) == {1}  # each image is one, of which JAX joins four
+
+
 def test_features_are_those_of_one_device():
     dataset = Counted()
     features = compute(dataset)

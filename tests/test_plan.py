@@ -13,6 +13,7 @@ from jaxgan.core.parallel import AXIS, Devices
 from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats, read_hlo
 from jaxgan.planning.liveness import peak_bytes
+from jaxgan.training.run import Run
 from tests.helpers import tiny_recipe
 
 KNOWN = ', backend_config={"known_trip_count":{"n":"5"}}'
@@ -220,3 +221,11 @@ def test_what_scores_take():
     assert size.scores_bytes(recipe, ["fid"], on_cpu=True) < of_32  # which takes 4 images at a time
     dinov2 = size.scores_bytes(recipe, ["fd_dinov2"]) - size.scores_bytes(recipe, [])
     assert dinov2 > 304e6 * 4  # the parameters of ViT-L/14
+
+
+def test_whatever_a_run_does_takes_as_many_images_at_once_as_a_step():
+    recipe = tiny_recipe(batch_size=64, accumulate=4)
+    parts = dict.fromkeys(("config", "data", "workdir", "checkpoints", "log", "console", "speed", "mirror"))
+    run = Run(recipe=recipe, total_steps=1, devices=Devices(devices=jax.devices()[:2]), **parts)
+    state = jax.eval_shape(jaxgan.init_state, recipe, jax.random.key(0))
+    assert run.images_at_once == run.ema_generator(state, 0).batch_size == 8

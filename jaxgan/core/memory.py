@@ -26,6 +26,16 @@ def device_bytes(device: jax.Device) -> float:
     return (device.memory_stats() or {}).get("bytes_limit") or host_bytes()
 
 
+def tree_bytes(tree) -> int:
+    """Returns how many bytes the arrays of a tree take, or would take: `jax.ShapeDtypeStruct`s count as arrays.
+
+    Example:
+      >>> tree_bytes({"a": jax.ShapeDtypeStruct((2, 3), "float32")})
+      24
+    """
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
 def describe_bytes(count: float) -> str:
     """Returns a number of bytes as people say it.
 

@@ -100,7 +100,7 @@ def parameter_counts(recipe: Recipe) -> tuple[int, int]:
 def state_bytes(recipe: Recipe) -> int:
     """Returns how much memory a state takes: parameters, moments of the optimizers, averages; computes nothing."""
     state = jax.eval_shape(init_state, recipe, jax.eval_shape(lambda: jax.random.key(0)))
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    return memory.tree_bytes(state)
 
 
 def check_memory(recipe: Recipe, devices: list) -> None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxgan.core.memory import tree_bytes
 from jaxgan.core.parallel import AXIS, Devices
 from jaxgan.data.batches import batch_spec
 from jaxgan.gan.recipe import Recipe
@@ -107,7 +108,7 @@ def plan(recipe: Recipe, topology: str, thorough: bool = False) -> Plan | None:
         target.chip,
         read_hlo(compiled.as_text()),
         peak_bytes=memory.peak_memory_in_bytes or memory.argument_size_in_bytes + memory.temp_size_in_bytes,
-        state_bytes=sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arguments[1])),
+        state_bytes=tree_bytes(arguments[1]),
         donated_bytes=memory.alias_size_in_bytes,
         flops=flops.count(step, *arguments),
         compile_seconds=seconds,
@@ -162,9 +163,7 @@ def report(planned: Plan, largest: Plan | None = None, metrics: Sequence[str] = 
         "step": f"batch {recipe.batch_size} on {count} x {chip.name}, {recipe.batch_size // count} a device, {dtype}",
         "compiled in": f"{planned.compile_seconds:.0f} s",
         "memory": f"{planned.peak_bytes / GIB:.2f} of {chip.bytes / GIB:.0f} GiB a device at the peak of a step",
-        "scores": f"at most {scores_bytes(recipe, metrics, count) / GIB:.2f} GiB a device, by arithmetic"
-        if metrics
-        else "",
+        "scores": f"about {scores_bytes(recipe, metrics, count) / GIB:.2f} GiB a device, by arithmetic" * bool(metrics),
         "largest batch": f"{largest.batch_size}, {largest.peak_bytes / GIB:.2f} GiB a device" if largest else "",
         "donation": f"{planned.donated_bytes / MIB:.1f} of the state's {planned.state_bytes / MIB:.1f} MiB in place",
         "FLOPs": f"{planned.flops * count / images / 1e9:.2f} GFLOP an image, "

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import jax
 
 from jaxgan.core.errors import ConfigError
-from jaxgan.core.memory import describe_bytes
+from jaxgan.core.memory import describe_bytes, tree_bytes
 from jaxgan.core.words import format_duration
 from jaxgan.data.batches import batch_spec
 from jaxgan.evaluation.features import FeatureExtractor
@@ -54,8 +54,8 @@ def step_bytes(recipe: Recipe, num_devices: int = 1) -> int:
 def scores_bytes(recipe: Recipe, metrics: Iterable[str], num_devices: int = 1, on_cpu: bool = False) -> int:
     """Returns about how much memory the scores of a run take on each of these devices; see `peak_bytes`.
 
-    That is the state, the networks of these metrics, and the features of as many samples as a step takes at once. The
-    samples themselves, and what D says of them, take less than a step.
+    That is the state, the networks of these metrics, and the features of as many samples as a step takes at once. To
+    make the samples, and what D says of them, are parts of a step.
 
     Args:
       on_cpu: whether the devices are a CPU, which some networks take fewer images on.
@@ -66,8 +66,8 @@ def scores_bytes(recipe: Recipe, metrics: Iterable[str], num_devices: int = 1, o
         networks = {name: network._replace(cpu_batch=0) for name, network in networks.items()}
     extractor = FeatureExtractor(networks, names)
     images = jax.ShapeDtypeStruct((recipe.images_at_once(num_devices), *recipe.image_shape), "uint8")
-    variables = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(extractor.variables))
-    return state_bytes(recipe) + variables + peak_bytes(extractor.features, extractor.variables, images)
+    peak = peak_bytes(extractor.features, extractor.variables, images)
+    return state_bytes(recipe) + tree_bytes(extractor.variables) + peak
 
 
 def fit(recipe: Recipe, num_devices: int, there: float) -> Recipe:
@@ -90,7 +90,7 @@ def report(recipe: Recipe, kimg: float, devices: list, metrics: Sequence[str] = 
     state = step_shapes(recipe)[0]
     g, d = (net.params for net in (state.g, state.d))
     parameters = parameter_counts(recipe)
-    gradients = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((g, d)))
+    gradients = tree_bytes((g, d))
     size, operations, chip = state_bytes(recipe), operations_per_image(recipe), chip_of(devices[0].device_kind)
     total = 1e3 * kimg * operations
     in_all = f"{total / 1e18:,.3g} EFLOP" if total > 1e17 else f"{total / 1e12:,.0f} TFLOP"
@@ -112,5 +112,5 @@ def report(recipe: Recipe, kimg: float, devices: list, metrics: Sequence[str] = 
     lines["time"] = f"at best {seconds:.3g} s a kimg, {format_duration(seconds * kimg)} in all, at {speed}"
     if metrics:
         scored = scores_bytes(recipe, metrics, len(devices), devices[0].platform == "cpu")
-        lines["scores"] = f"at most {describe_bytes(scored)} a device: state, networks, features of as many images"
+        lines["scores"] = f"about {describe_bytes(scored)} a device: state, networks, features of as many images"
     return "\n".join(f"  {name:14} {text}" for name, text in lines.items())
