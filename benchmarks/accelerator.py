@@ -6,7 +6,7 @@ First what must be right: convolutions and their gradients beside float64, five 
 interrupted beside one that is not, and that the state of a step takes over the memory of the one before. Then the
 update step of the main configs at full size, on random images on all devices, each in a process of its own; a batch
 that does not fit is halved until it does. Where PyTorch is installed, `torch_reference.py` takes the same step on one
-GPU.
+GPU, eagerly or (`--against torch.compile`) compiled.
 
 images/s are reals that D sees, at the median call; "of peak" is the algorithm's matrix products and convolutions over
 the published bfloat16 peak of the chips; memory is the most that arrays took on one device, with what the compiled
@@ -217,15 +217,15 @@ def ours(pipe, name: str, changes: dict, seconds: float, start: float) -> None:
     pipe.send([*figures, f"{first:.0f} ({dispatch.seconds:.0f})"])
 
 
-def theirs(pipe, name: str, changes: dict, seconds: float) -> None:
-    """Sends images/s and memory of PyTorch on one GPU."""
+def theirs(pipe, which: str, name: str, changes: dict, seconds: float) -> None:
+    """Sends images/s and memory of "torch" or "torch.compile" on one GPU."""
     jax.config.update("jax_platforms", "cpu")
     import torch
     import torch_reference
 
     config = step.load(name, changes)
     recipe = step.make_recipe(config)
-    run = torch_reference.make_step(config, recipe, "cuda")
+    run = torch_reference.make_step(config, recipe, "cuda", compiled=which == "torch.compile")
 
     def dispatch():
         for _ in range(config.steps_per_dispatch):
@@ -282,6 +282,7 @@ def print_checks(names: list[str], cache: str) -> None:
 
 
 def main():
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # before this process, too, looks at the devices
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", default=CONFIGS)
     parser.add_argument("--dtypes", default="bfloat16,float32")
@@ -289,8 +290,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each step is timed")
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE for every config that is timed")
     parser.add_argument("--only", choices=["checks", "speed"])
+    there = importlib.util.find_spec("torch") is not None and jax.default_backend() == "gpu"
+    choices = dict(nargs="*", choices=["torch", "torch.compile"], default=["torch"] if there else [])
+    parser.add_argument("--against", **choices, help="what else takes the same step; torch, where it is installed")
     args = parser.parse_args()
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     names = args.configs.split(",")
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}\n", flush=True)
     if args.only != "speed":
@@ -300,15 +303,18 @@ def main():
     if args.only == "checks":
         return
     columns = ["config", "type", "batch", "images/s", "ms a step", "TFLOP/s", "of peak", "memory, GiB"]
-    print_row(*columns, "first step, s (compiling)", "PyTorch's images/s", "its memory")
-    print_row(*["---"] * 11)
-    with_torch = jax.default_backend() == "gpu" and importlib.util.find_spec("torch") is not None
+    columns.append("first step, s (compiling)")
+    for which in args.against:
+        columns += [f"images/s of {which}", "its memory"]
+    print_row(*columns)
+    print_row(*["---"] * len(columns))
     for name in names:
         for dtype in args.dtypes.split(","):
             changes = {"dtype": dtype, "steps_per_dispatch": args.steps_per_dispatch} | step.settings(args.set)
             row = next(in_process(ours, name, changes, args.seconds, time.time()), ["failed"] + [""] * 6)
-            other = next(in_process(theirs, name, changes, args.seconds), ["failed", ""]) if with_torch else ["", ""]
-            print_row(name, dtype, *row, *other)
+            for which in args.against:
+                row += next(in_process(theirs, which, name, changes, args.seconds), ["failed", ""])
+            print_row(name, dtype, *row)
 
 
 if __name__ == "__main__":

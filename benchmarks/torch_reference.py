@@ -408,6 +408,7 @@ def make_step(config, recipe, device="cpu", compiled=False):
         torch.optim.Adam(net.parameters(), o.lr, (o.b1, o.b2), o.eps, fused=True)
         for net, o in ((g, config.optim_g), (d, config.optim_d))
     ]
+    eager = d  # a compiled net has no gradient of a gradient
     if compiled:
         g, d = torch.compile(g), torch.compile(d)
     loss_d, loss_g = LOSSES[config.loss]
@@ -420,9 +421,9 @@ def make_step(config, recipe, device="cpu", compiled=False):
     penalties, relativistic = (config.penalty.r1, config.penalty.r2), recipe.loss.relativistic
     count = 0
 
-    def discriminate(real, fake):
+    def discriminate(d, real, fake):
         """Returns the logits of reals and of fakes."""
-        if not d.together:
+        if not eager.together:
             return d(real, labels), d(fake, labels)
         return d(torch.cat([real, fake]), None if labels is None else labels.repeat(2)).chunk(2)
 
@@ -443,7 +444,8 @@ def make_step(config, recipe, device="cpu", compiled=False):
                 due = [term.weight * term.interval if count % term.interval == 0 else 0 for term in penalties]
                 images = [x.detach().requires_grad_() if w else x for x, w in zip((real, fake), due)]
                 # A penalty at one side alone costs no pass back through the other.
-                logits = discriminate(*images) if all(due) or not any(due) else [d(x, labels) for x in images]
+                net = eager if any(due) else d
+                logits = discriminate(net, *images) if all(due) or not any(due) else [net(x, labels) for x in images]
                 loss = loss_d(*logits).mean()
                 if any(due):
                     loss = loss + add_penalties(images, logits, due)
@@ -452,7 +454,7 @@ def make_step(config, recipe, device="cpu", compiled=False):
                 optimizers[1].step()
             d.requires_grad_(False)
             fake = g(torch.randn(batch, recipe.z_dim, device=device), labels)
-            loss = loss_g(*(discriminate(real, fake) if relativistic else (None, d(fake, labels)))).mean()
+            loss = loss_g(*(discriminate(d, real, fake) if relativistic else (None, d(fake, labels)))).mean()
             optimizers[0].zero_grad()
             loss.backward()
             optimizers[0].step()
