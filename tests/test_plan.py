@@ -10,6 +10,7 @@ from jax import lax
 import jaxgan
 from jaxgan.core.errors import ConfigError
 from jaxgan.core.parallel import AXIS, Devices
+from jaxgan.gan.nets import rematerialise
 from jaxgan.planning import chips, plan, size
 from jaxgan.planning.hlo import HloStats, read_hlo
 from jaxgan.planning.liveness import peak_bytes
@@ -196,6 +197,22 @@ def test_arrays_alive_at_once():
     assert 3 * 4000 <= peak_bytes(jax.grad(chain), x) <= 6 * 4000
     scan = lambda x: jax.lax.scan(lambda total, y: (total + jnp.sum(jnp.cos(y * x)), None), 0.0, x)[0]  # noqa: E731
     assert 2 * 4000 <= peak_bytes(scan, x) <= 2 * 4000 + 100
+    # A function inside returns what it has made: nothing is there twice.
+    assert peak_bytes(jax.jit(chain), x) == peak_bytes(chain, x)
+
+
+def test_what_is_computed_anew_is_there_one_at_a_time():
+    """Of a chain of products with a ReLU before each, a pass back that takes the ReLUs anew keeps the products alone."""
+    depth, size, x = 16, 4000, jax.ShapeDtypeStruct((1000, 1), jnp.float32)
+
+    def chain(weights, x):
+        for weight in weights:
+            x = jnp.maximum(x, 0.0) @ weight
+        return jnp.sum(x)
+
+    weights = [jax.ShapeDtypeStruct((1, 1), jnp.float32)] * depth
+    kept, anew = (peak_bytes(jax.grad(rematerialise(chain, on)), weights, x) for on in (False, True))
+    assert anew < (depth + 6) * size < 2 * depth * size < kept
 
 
 def test_the_batch_is_split_into_as_few_parts_as_fit():
