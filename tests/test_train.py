@@ -613,6 +613,25 @@ def test_a_bucket_is_no_workdir():
         train(tiny_config(), "gs://bucket/run", images())
 
 
+def test_the_run_goes_on_while_curves_are_drawn(tmp_path, monkeypatch, capsys):
+    """The curves of step 6 wait for step 8; those of the last step are there when the run ends, or why they are not."""
+    drawn, later = [], threading.Event()
+
+    def draw(records, path, **options):
+        drawn.append(later.wait(60))
+        if len(drawn) == 2:
+            raise OSError(28, "No space left on device")
+
+    def tell(step, state, metrics, generator):
+        if step == 8:
+            later.set()
+
+    monkeypatch.setattr("jaxgan.training.plots.curves", draw)
+    assert train(tiny_config(), tmp_path, images(), hooks=[tell]) == 0
+    assert drawn == [True, True]
+    assert "warning: await_curves failed at step 12, the run goes on: OSError: [Errno 28]" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_what_is_due_at_a_checkpoint_is_made_by_the_next_start(tmp_path, undisturbed):
     """A death after the save and before the line costs nothing, wherever between them it comes."""

@@ -15,7 +15,7 @@ calls the hook, in the same order. A hook is called at every log line, or as oft
 The state comes first: a checkpoint that is due is saved before anything else is made, and what goes wrong in another
 hook is a warning, the first time that it does, while the run goes on. A hook that wants to end the run raises
 `RunFailed`. What a signal or a kill left undone at the step of the checkpoint is made by the next start, before the
-next step; the line comes last and says that all is done.
+next step; the line comes last and says that all is done, but for the curves, which are drawn on a thread meanwhile.
 
 Example:
   def weight_norm(step, state, metrics, generator):
@@ -164,9 +164,9 @@ class HookCaller:
             for hook in hooks:
                 values = values | self._attempt(hook, step, state, dict(values), generator)
 
-    def finish(self, step: int, last: Hook) -> None:
-        """Calls one more hook and keeps the past of a run once its last checkpoint is on the disk."""
-        for hook in (last, self._hooks[-1][0]):
+    def finish(self, step: int, *last: Hook) -> None:
+        """Calls the last hooks and keeps the past of a run once its last checkpoint is on the disk."""
+        for hook in (*last, self._hooks[-1][0]):
             self._attempt(hook, step, None, {}, None)
 
     def _attempt(self, hook: Hook, step: int, *arguments) -> dict[str, float]:

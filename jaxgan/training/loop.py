@@ -40,7 +40,7 @@ from jaxgan.training.log import Mark, MetricsLog
 from jaxgan.training.mirror import Mirror
 from jaxgan.training.resume import checkpoint_directory, compare_with_saved, require_checkpoints, restore_or_init
 from jaxgan.training.run import Run, TrainingDiverged
-from jaxgan.training.standard import all_hooks, draw_first, save_checkpoint, write_report
+from jaxgan.training.standard import all_hooks, await_curves, draw_first, save_checkpoint, write_report
 from jaxgan.training.start import read_start
 from jaxgan.training.trackers import check_trackers
 
@@ -205,7 +205,7 @@ def loop(run: Run, state: TrainState, step: int, dataset: data.Dataset, call_hoo
         except StopRequested:
             return save_and_exit(interrupt.status or 128 + signal.SIGTERM, run, step, state, metrics, call_hooks)
         run.checkpoints.wait()
-    call_hooks.finish(step, partial(write_report, run, status="finished"))
+    call_hooks.finish(step, partial(await_curves, run), partial(write_report, run, status="finished"))
     print_summary(run, step)
     return 0
 
@@ -355,7 +355,7 @@ def save_and_exit(status: int, run: Run, step: int, state: TrainState, metrics: 
         save_checkpoint(run, step, state, call_hooks.means(step, metrics))
     run.checkpoints.wait()
     name = signal.Signals(status - 128).name
-    call_hooks.finish(step, partial(write_report, run, status=f"stopped by {name}"))
+    call_hooks.finish(step, partial(await_curves, run), partial(write_report, run, status=f"stopped by {name}"))
     done = f"saved step {step}" if step else "no step was done yet"
     run.console.note(f"stopped by {name}; {done}, run again to go on")
     return status

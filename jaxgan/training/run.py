@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxgan.core.aside import Aside
 from jaxgan.core.checkpoint import Checkpoints
 from jaxgan.core.errors import RunFailed, summary
 from jaxgan.core.failures import write_traceback
@@ -36,6 +37,7 @@ class Run:
     speed: Throughput
     mirror: Mirror
     rollbacks: int = 0  # times that the run went back to a checkpoint after a divergence
+    aside: Aside = field(default_factory=Aside)  # for what need not hold up the next step
     about: dict = field(default_factory=dict)  # what is in about.json, as far as this start wrote it
     told: set = field(default_factory=set)  # kinds of failures that `warn` told of
 

@@ -167,12 +167,18 @@ def draw_samples(run: Run, step, state, metrics, generator) -> None:
 
 
 def draw_curves(run: Run, step, state, metrics, generator) -> None:
-    """Draws the curves so far."""
+    """Draws the curves so far, while the run goes on."""
     if is_primary_process():
         lines = [*run.log.history.lines(even=True), {"step": step} | metrics]
         config = run.config
         title = f"{run.workdir.name}: {config.model.name}, {config.loss} loss, on {config.data.name}"
-        plots.curves(lines, run.workdir / "curves.png", title=title, held_out=read_held_out(run.workdir))
+        options = dict(title=title, held_out=read_held_out(run.workdir))
+        run.aside(partial(plots.curves, lines, run.workdir / "curves.png", **options))
+
+
+def await_curves(run: Run, step, state, metrics, generator) -> None:
+    """Waits until the last curves are drawn."""
+    run.aside.wait()
 
 
 def draw_grid(run: Run, step: int, generator: Generator) -> None:
