@@ -161,7 +161,7 @@ def test_weights_start_orthogonal(name, monkeypatch):
         np.testing.assert_allclose(gram, np.eye(min(w.shape)), atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gradients_reach_every_weight_of_g_in_bfloat16():
     g, _, variables, _ = tiny("biggan")
     g, z, labels = g.clone(dtype=jnp.bfloat16), normal(4, Z), jnp.array([0, 1, 2, 1])

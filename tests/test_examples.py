@@ -16,9 +16,9 @@ SCRIPT = ROOT / "examples" / "own_gan.py"
 @pytest.mark.slow
 def test_own_gan_trains_and_draws(tmp_path, monkeypatch):
     picture = tmp_path / "own_gan.png"
-    monkeypatch.setattr("sys.argv", [str(SCRIPT), "--steps=20", f"--out={picture}"])
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), "--steps=10", f"--out={picture}"])
     names = runpy.run_path(str(SCRIPT))
-    assert int(names["state"].step) == 20
+    assert int(names["state"].step) == 10
     assert np.isfinite([float(value) for value in names["metrics"].values()]).all()
     with Image.open(picture) as image:
         pixels = np.asarray(image)

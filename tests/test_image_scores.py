@@ -81,7 +81,7 @@ def test_patches_are_normalised_by_channel():
 @pytest.mark.slow
 def test_swd_orders_what_is_done_to_images():
     """Images against others of their kind, less and more blurred, and with more and more noise."""
-    images, others = pictures(128), pictures(128, seed=1)
+    images, others = pictures(64), pictures(64, seed=1)
     draw = np.random.default_rng(2)
 
     def value(changed):
