@@ -17,7 +17,9 @@ import jaxgan
 from jaxgan import config_files
 from jaxgan.__main__ import COMMANDS
 from jaxgan.commands import app
+from jaxgan.core import memory
 from jaxgan.core.errors import ConfigError, RunFailed
+from jaxgan.planning import size
 from jaxgan.settings import meanings, to_json
 from tests.helpers import environment
 
@@ -170,6 +172,20 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(trained, tmp_path, m
     assert re.search(r"at best [\d.e-]+ s a kimg, .* in all, at the [\d.,]+ GFLOP/s", rows["time"])
     assert not trained
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_dry_run_chooses_as_many_parts_as_the_run_would(monkeypatch, capsys):
+    """The CPU's devices share the memory of the host, of which each has room for half of its batch here."""
+    config = jaxgan.config("digits")
+    recipe = jaxgan.recipe_from_config(config)
+    whole, half = (size.step_bytes(recipe.replace(accumulate=n), jax.device_count()) for n in (1, 2))
+    share = (0.2 * whole + 0.8 * half) / 0.9
+    monkeypatch.setattr(memory, "host_bytes", lambda: jax.device_count() * share)
+    assert memory.device_bytes(jax.devices()[0]) == share
+    assert command("train")(["--config=digits", "--config.accumulate=0", "--dry_run"]) == 0
+    images = config.batch_size // jax.device_count() // 2
+    assert f"activations of {images} images" in capsys.readouterr().out
 
 
 def test_train_needs_a_config_or_a_run(fails):

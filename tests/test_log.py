@@ -146,3 +146,10 @@ def test_atomic_write_replaces_and_leaves_no_temporary_file(tmp_path):
     atomic_write(tmp_path / "a", b"old")
     atomic_write(tmp_path / "a", b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
+
+
+def test_atomic_write_leaves_nothing_of_what_it_could_not_write(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        atomic_write(tmp_path / "a", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

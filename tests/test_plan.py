@@ -202,7 +202,7 @@ def test_arrays_alive_at_once():
 
 
 def test_what_is_computed_anew_is_there_one_at_a_time():
-    """Of a chain of products with a ReLU before each, a pass back that takes the ReLUs anew keeps the products alone."""
+    """Of products with a ReLU before each, a pass back that takes the ReLUs anew keeps the products alone."""
     depth, size, x = 16, 4000, jax.ShapeDtypeStruct((1000, 1), jnp.float32)
 
     def chain(weights, x):
@@ -219,13 +219,13 @@ def test_the_batch_is_split_into_as_few_parts_as_fit():
     recipe = tiny_recipe(batch_size=64)
     whole, halves = (size.step_bytes(recipe.replace(accumulate=n)) for n in (1, 2))
     assert halves < whole
-    assert size.fit(recipe, 1, whole).accumulate == 1
-    assert size.fit(recipe, 1, halves).accumulate == 2
-    assert size.fit(recipe, 2, size.step_bytes(recipe, 2)).accumulate == 1
+    assert size.divide(recipe, 0, 1, whole / 0.89).accumulate == 1
+    assert size.divide(recipe, 0, 1, halves / 0.89).accumulate == 2
+    assert size.divide(recipe, 0, 2, size.step_bytes(recipe, 2) / 0.89).accumulate == 1
     with pytest.raises(
         ConfigError, match=r"^config\.accumulate=0: not even one image at a time fits into the 1000 bytes"
     ):
-        size.fit(recipe.replace(batch_size=2), 1, 1000.0)
+        size.divide(recipe.replace(batch_size=2), 0, 1, 1000.0)
 
 
 def test_what_scores_take():

@@ -22,12 +22,15 @@ def main(flags, config) -> None:
     import jax
 
     from jaxgan.gan.recipe import recipe_from_config
-    from jaxgan.planning import plan
+    from jaxgan.planning import plan, size
+    from jaxgan.planning.chips import resolve_topology
 
     jax.config.update("jax_platforms", "cpu")  # where the compiler runs, not what it compiles for
     jax.config.update("jax_enable_compilation_cache", False)  # programs for absent hardware cannot be read back
     recipe = recipe_from_config(config)
     with app.naming_flags(["topology"]):
+        target = resolve_topology(flags.topology)
+        recipe = size.divide(recipe, config.accumulate, len(target.devices), target.chip.bytes)
         planned = plan.plan(recipe, flags.topology, flags.thorough)
     largest = None
     if flags.search:

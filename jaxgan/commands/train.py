@@ -58,7 +58,7 @@ def saved_config(flags):
 def main(flags, config) -> int | None:
     import jax
 
-    from jaxgan.core import processes
+    from jaxgan.core import memory, processes
 
     with processes.joined(flags.coordinator, flags.processes, flags.process_id, flags.heartbeat):
         processes.require_devices()
@@ -66,14 +66,14 @@ def main(flags, config) -> int | None:
             print(processes.describe_devices(), flush=True)
         from jaxgan.gan.recipe import recipe_from_config
         from jaxgan.planning import size
-        from jaxgan.training import loop
-        from jaxgan.training.resume import changes_on_resume
+        from jaxgan.training import loop, resume
 
         with app.naming_flags(FLAGS):
             if not flags.dry_run:
                 return loop.train(config, flags.workdir)
-            recipe = recipe_from_config(config)
-            loop.check(config, recipe, jax.device_count())
-            changed = changes_on_resume(config, as_path(flags.workdir, "workdir", local=True))
-            print(*changed, size.report(recipe, config.train_kimg, jax.devices(), config.eval.metrics), sep="\n")
+            recipe, devices = recipe_from_config(config), jax.devices()
+            loop.check(config, recipe, len(devices))
+            recipe = size.divide(recipe, config.accumulate, len(devices), memory.device_bytes(jax.local_devices()[0]))
+            changed = resume.changes_on_resume(config, as_path(flags.workdir, "workdir", local=True))
+            print(*changed, size.report(recipe, config.train_kimg, devices, config.eval.metrics), sep="\n")
             return print("The images were not looked at; classes are those that the config knows of.")

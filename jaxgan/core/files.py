@@ -91,10 +91,12 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.replace(temporary, path)
     except OSError as error:  # a full disk does not say which
         error.filename = error.filename or str(path)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
-    os.replace(temporary, path)
 
 
 def read_json(path: Path | epath.Path, *keys: str, advice: str = "remove it"):

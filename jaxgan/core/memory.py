@@ -22,8 +22,9 @@ def host_bytes() -> float:
 
 
 def device_bytes(device: jax.Device) -> float:
-    """Returns the memory that a device has for arrays; that of the host where the device is its CPU."""
-    return (device.memory_stats() or {}).get("bytes_limit") or host_bytes()
+    """Returns the memory that a device has for arrays; the CPU devices of a process share that of the host."""
+    known = (device.memory_stats() or {}).get("bytes_limit")
+    return known or host_bytes() / (len(device.client.local_devices()) if device.platform == "cpu" else 1)
 
 
 def tree_bytes(tree) -> int:

@@ -4,7 +4,8 @@ To add one, write a function of `PenaltyInputs` and a line in `PENALTIES` (then 
 or put a `Penalty` into a recipe.
 
 A gradient penalty on a discriminator whose logits depend on the batch (batch norm in D) has no gradient of one example;
-its value is then that of the sum of the logits.
+its value is then that of the sum of the logits. What looks at several images at once (the means of `fm` and `path`)
+sees those that a device takes at once, fewer with `Recipe.accumulate`.
 """
 
 import math
@@ -24,6 +25,7 @@ from jaxgan.gan.augment import diffaugment
 from jaxgan.gan.losses import explain_absent_reals, per_example
 from jaxgan.gan.schedules import Schedule, as_schedule, require_range
 from jaxgan.gan.views import PenaltyInputs
+from jaxgan.models.layers import BaseDiscriminator
 
 LECAM_DECAY = 0.99  # of the averages, a D step (Tseng et al. 2021)
 DIFFERENCE = 0.01  # standard deviation of the step of a finite difference, in units of images in [-1, 1]
@@ -46,6 +48,9 @@ class Penalty:
       gradients: at which images ("real", "fake") it looks at the gradient of D's logits, `inputs.real.gradient`; the
         forward pass is shared with the loss.
       needs_reals: a penalty on G that looks at `inputs.real`, so that the step of G needs a real batch.
+      compares: whether it compares logits of images of its own with those of the batch. With a D whose logits depend on
+        the batch it then looks at all of it.
+      fine: whether the differences that it compares are so small that D must be float32 and take each image by itself.
 
     Example:
       >>> centred = Penalty(lambda inputs: (inputs.real.logits + inputs.fake.logits) ** 2, weight=0.01)
@@ -59,6 +64,8 @@ class Penalty:
     net: str = flax.struct.field(pytree_node=False, default="d")
     gradients: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
     needs_reals: bool = flax.struct.field(pytree_node=False, default=False)
+    compares: bool = flax.struct.field(pytree_node=False, default=False)
+    fine: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __post_init__(self):
         object.__setattr__(self, "weight", as_schedule(self.weight))
@@ -84,6 +91,17 @@ class Penalty:
         """Raises a ConfigError unless the images that a device takes at once have such a fraction."""
         right = f"must be one over a divisor of the {size} images that a device takes at once"
         require(size % self.nth == 0, setting, self.fraction, right)
+
+    def require_discriminator(self, discriminator: BaseDiscriminator, setting: str = "Penalty") -> None:
+        """Raises a ConfigError unless this D is one that the penalty can be told of."""
+        if self.fine:
+            right = "takes small differences of logits, which D has in float32 only"
+            require(jnp.dtype(discriminator.dtype) == jnp.float32, setting, str(jnp.dtype(discriminator.dtype)), right)
+            right = "moves all images at once, and D's logits depend on the rest of the batch; take r1 or r2"
+            require(not discriminator.batch_dependent, setting, type(discriminator).__module__, right)
+        if self.compares and discriminator.batch_dependent:
+            right = "must be 1, as D's logits depend on the rest of the batch"
+            require(self.nth == 1, f"{setting}.fraction", self.fraction, right)
 
     def see(self, inputs: PenaltyInputs) -> PenaltyInputs:
         """Returns what it sees of a step: all, or its fraction of the examples."""
@@ -259,12 +277,12 @@ def path_length(inputs: PenaltyInputs) -> tuple[jax.Array, dict]:
 PENALTIES = {
     "r1": Penalty(r1, gradients=("real",)),
     "r2": Penalty(r2, gradients=("fake",)),
-    "r1_difference": Penalty(r1_difference),
-    "r2_difference": Penalty(r2_difference),
+    "r1_difference": Penalty(r1_difference, compares=True, fine=True),
+    "r2_difference": Penalty(r2_difference, compares=True, fine=True),
     "gp": Penalty(wgan_gp),
     "dragan": Penalty(dragan),
-    "cr": Penalty(consistency),
-    "bcr": Penalty(balanced_consistency),
+    "cr": Penalty(consistency, compares=True),
+    "bcr": Penalty(balanced_consistency, compares=True),
     "lecam": Penalty(lecam, running={"real": 0.0, "fake": 0.0}),
     "fm": Penalty(feature_matching, net="g", needs_reals=True),
     "path": Penalty(path_length, net="g", running={"length": 0.0}),

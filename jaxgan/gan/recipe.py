@@ -122,6 +122,7 @@ class Recipe:
                 right = f"give a Penalty with net={net!r}"
                 good = isinstance(penalty, Penalty) and penalty.net == net
                 require(good, f"Recipe.penalties_{net}[{key!r}]", penalty, right)
+                penalty.require_discriminator(self.discriminator, f"Recipe.penalties_{net}[{key!r}]")
         for key in self.penalties_g:
             right = "penalties_d has this name too; each penalty has one of its own"
             require(key not in self.penalties_d, "Recipe.penalties_g", key, right)
@@ -201,6 +202,8 @@ def recipe_from_config(config: ConfigDict, data: DataSpec | None = None) -> Reci
     loss = lookup(LOSSES, config.loss, "config.loss")
     require(isinstance(loss, Loss), f"LOSSES[{config.loss!r}]", loss, "give a Loss")
     penalties = _penalties(config, generator)
+    for name, penalty in penalties.items():
+        penalty.require_discriminator(discriminator, f"config.penalty.{name}")
     top_k = _schedule(config, "top_k_fraction", config, limit=1.0)
     key = "top_k_fraction" if config.top_k_fraction <= 0 else "top_k_fraction_schedule"
     require(min(top_k.values) > 0, f"config.{key}", config[key], "must stay above 0")

@@ -105,14 +105,12 @@ def state_bytes(recipe: Recipe) -> int:
 
 def check_memory(recipe: Recipe, devices: list) -> None:
     """Raises a ConfigError where the memory of one of these devices of this process cannot even hold the state."""
-    device, size = devices[0], state_bytes(recipe)
-    there = memory.device_bytes(device)
-    copies = len(devices) if device.platform == "cpu" else 1  # they share the memory of the host
+    there, size = memory.device_bytes(devices[0]), state_bytes(recipe)
     nets = {"g": recipe.generator, "d": recipe.discriminator}
     widths = ", ".join(f"config.model.{name}.channels={net.widths}" for name, net in nets.items())
-    taken = memory.describe_bytes(copies * size)
+    taken = memory.describe_bytes(size)
     right = f"a state (parameters, moments, averages) of {taken} cannot be in {memory.describe_bytes(there)} of memory"
-    if copies * size > there:
+    if size > there:
         raise ConfigError(f"{widths}: {right}; narrower nets need less")
 
 

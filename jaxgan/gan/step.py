@@ -222,7 +222,8 @@ def over_microbatches(function, count: int, context: StepContext, images, labels
     """Returns the mean of function(context, images, labels) over `count` parts of this device's examples, one by one.
 
     Every draw belongs to its example, so the mean of gradients is that of the whole batch, up to rounding; only what
-    looks at several examples at once (batch statistics, minibatch standard deviation, top-k) sees those of its part.
+    looks at several examples at once (batch statistics, minibatch standard deviation, top-k, means in a penalty or a
+    class loss) sees those of its part.
     Each part begins with the same model state: where a forward pass moves an average, it moves by the mean of all.
     """
     if count == 1:

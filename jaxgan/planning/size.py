@@ -1,10 +1,11 @@
 """What a training run takes, by arithmetic alone: nothing is compiled."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import jax
 
-from jaxgan.core.errors import ConfigError
+from jaxgan.core.errors import ConfigError, require
 from jaxgan.core.memory import describe_bytes, tree_bytes
 from jaxgan.core.words import format_duration
 from jaxgan.data.batches import batch_spec
@@ -70,16 +71,23 @@ def scores_bytes(recipe: Recipe, metrics: Iterable[str], num_devices: int = 1, o
     return state_bytes(recipe) + tree_bytes(extractor.variables) + peak
 
 
-def fit(recipe: Recipe, num_devices: int, there: float) -> Recipe:
-    """Returns the recipe with the smallest `accumulate` whose step takes at most `there` bytes of a device.
+def divide(recipe: Recipe, accumulate: int, num_devices: int, there: float = math.inf) -> Recipe:
+    """Returns the recipe whose step takes a device's share of the batch in `accumulate` parts.
+
+    Args:
+      accumulate: config.accumulate; 0: as few parts as take at most nine tenths of a device's memory.
+      there: that memory in bytes, such as `jaxgan.core.memory.device_bytes` says.
 
     Raises:
-      ConfigError: one image at a time does not fit.
+      ConfigError: the share has no such parts, or not even one image at a time fits.
     """
     local = recipe.batch_size // num_devices
+    if accumulate:
+        require(local % accumulate == 0, "config.accumulate", accumulate, f"must divide the {local} images of a device")
+        return recipe.replace(accumulate=accumulate)
     for parts in (n for n in range(1, local + 1) if local % n == 0):
         smaller = recipe.replace(accumulate=parts)
-        if step_bytes(smaller, num_devices) <= there:
+        if step_bytes(smaller, num_devices) <= 0.9 * there:
             return smaller
     right = f"not even one image at a time fits into the {describe_bytes(there)} of a device; choose narrower nets"
     raise ConfigError(f"config.accumulate=0: {right}")

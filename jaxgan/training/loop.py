@@ -29,7 +29,7 @@ from jaxgan.evaluation import Evaluator, Protocol, check_metrics, higher_is_bett
 from jaxgan.gan.recipe import Recipe, recipe_from_config
 from jaxgan.gan.state import TrainState, check_memory
 from jaxgan.gan.step import parallelize
-from jaxgan.planning.size import fit
+from jaxgan.planning.size import divide
 from jaxgan.sampling.generator import Generator
 from jaxgan.settings import flatten, make_paths_absolute, require_settings, steps, to_json
 from jaxgan.training.console import Progress, Throughput
@@ -83,8 +83,7 @@ def train(
     console.note("opening the data ...")  # which some sets are decoded or drawn for
     dataset, held_out, spec = open_data(config, dataset)
     recipe, devices = recipe_from_config(config, spec), Devices(config.parallel)
-    if config.accumulate == 0:
-        recipe = fit(recipe, len(devices.devices), 0.9 * device_bytes(jax.local_devices()[0]))
+    recipe = divide(recipe, config.accumulate, len(devices.devices), device_bytes(jax.local_devices()[0]))
     evaluator = make_evaluator(config, dataset, recipe.images_at_once(len(devices.devices)))
     if evaluator.metrics:  # what they need of labels, and the sizes of images
         evaluator.check(Generator(recipe.generator, {}, z_dim=recipe.z_dim))
@@ -239,9 +238,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     require(total < 2**31, "config.train_kimg", config.train_kimg, right)
     right = f"must be a multiple of the {num_devices} devices"
     require(config.batch_size % num_devices == 0, "config.batch_size", config.batch_size, right)
-    local = config.batch_size // num_devices
-    right = f"must divide the {local} images of a device"
-    require(local % recipe.accumulate == 0, "config.accumulate", config.accumulate, right)
+    divide(recipe, config.accumulate or 1, num_devices)  # or an error
     right = "choose stop or rollback"
     require(config.on_divergence in ("stop", "rollback"), "config.on_divergence", config.on_divergence, right)
     require(config.max_rollbacks >= 0, "config.max_rollbacks", config.max_rollbacks, "must be 0 or above")
