@@ -125,10 +125,8 @@ def default_config() -> Settings:
     config = Settings()
     config.seed = 0
     config.batch_size = 64  # global: real images in one D step, over all devices
-    config.accumulate = (
-        1  # parts that a device's share of the batch is split into, to take less memory (0: as few as fit):
-    )
-    # the same step, but for what looks at several images at once, such as batch norm
+    config.accumulate = 1  # parts of a device's share of the batch, one after the other; 0: as few as its memory takes
+    # (the same step, but for what looks at several images at once, such as batch norm)
     config.remat = False  # compute activations anew in the pass back, keep products and convolutions: less memory
     config.train_kimg = 6400.0  # length of the run
     config.steps_per_dispatch = 1  # update steps in one call of the compiled program (lax.scan)

@@ -93,7 +93,7 @@ class Penalty:
         require(size % self.nth == 0, setting, self.fraction, right)
 
     def require_discriminator(self, discriminator: BaseDiscriminator, setting: str = "Penalty") -> None:
-        """Raises a ConfigError unless this D is one that the penalty can be told of."""
+        """Raises a ConfigError unless the penalty means something with this D."""
         if self.fine:
             right = "takes small differences of logits, which D has in float32 only"
             require(jnp.dtype(discriminator.dtype) == jnp.float32, setting, str(jnp.dtype(discriminator.dtype)), right)
