@@ -92,9 +92,8 @@ OFFICIAL = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("biggan", marks=pytest.mark.slow), pytest.param("sagan", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["biggan", "sagan"])
 def test_the_numbers_are_studiogans(name):
     case = official_case(name)
     images, labels = case["images"], case["labels"]

@@ -151,7 +151,7 @@ def test_augmentation_flips_every_other_epoch(images):
     assert np.array_equal(augment(images[::-1], index[::-1], 0, 7, key), first[::-1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_learns():
     """Ten flat colours, a class each."""
     colours = np.random.default_rng(1).integers(0, 256, (10, 1, 1, 3))

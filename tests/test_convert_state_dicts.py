@@ -22,7 +22,7 @@ from tests.golden.torch_writer import Call
     "case",
     [
         pytest.param("mimicry/sngan", marks=pytest.mark.long),
-        pytest.param("mimicry/sagan", marks=pytest.mark.slow),
+        pytest.param("mimicry/sagan", marks=pytest.mark.long),
         pytest.param("biggan_pytorch/biggan", marks=pytest.mark.slow),
         pytest.param("studiogan/sagan", marks=pytest.mark.long),
         "studiogan/dcgan",

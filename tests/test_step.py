@@ -155,7 +155,7 @@ BATCH_NORM_IN_D = dict(
     [
         pytest.param(EVERYTHING, [("pmap", 2)], marks=pytest.mark.slow, id="everything that looks at D"),
         pytest.param(RELATIVISTIC, [("shard_map", 1)], id="relativistic"),
-        pytest.param(BATCH_NORM_IN_D, [("pmap", 1), ("shard_map", 2)], marks=pytest.mark.slow, id="batch norm in D"),
+        pytest.param(BATCH_NORM_IN_D, [("pmap", 1), ("shard_map", 2)], marks=pytest.mark.long, id="batch norm in D"),
     ],
 )
 def test_two_devices_agree_with_one(parts, kinds):
