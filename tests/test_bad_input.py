@@ -191,9 +191,9 @@ train --config=digits --config.model.g.channels=(16,16
 train --config=digits --config.penalty.r1.fraction=0.3
     config.penalty.r1.fraction=0.3: give 1, or one over a whole number
 train --config=digits --config.penalty.r1_difference.weight=1 --config.dtype=bfloat16
-    config.penalty.r1_difference='bfloat16': takes small differences of logits, which D has in float32 only
+    config.penalty.r1_difference: takes small differences of logits, which need a D in float32, not bfloat16
 train --config=laptop_dcgan --config.penalty.r2_difference.weight=1
-    config.penalty.r2_difference='jaxgan.models.dcgan_strided': moves all images at once, and D's logits depend on
+    config.penalty.r2_difference: needs a D that takes each image by itself, which that of jaxgan.models.dcgan_strided
 train --config=laptop_dcgan --config.penalty.cr.weight=10 --config.penalty.cr.fraction=0.5
     config.penalty.cr.fraction=0.5: must be 1, as D's logits depend on the rest of the batch
 train --config=digits --config.penalty.r1.weight=1 --config.penalty.r1.fraction=0.2

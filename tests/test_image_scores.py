@@ -94,7 +94,7 @@ def test_swd_orders_what_is_done_to_images():
         return images + draw.normal(0, deviation, images.shape)
 
     assert set(value(images)) == {"swd", "swd_at_32", "swd_at_16"}
-    for worse in ((images, blur(0.5), blur(2.0)), (images, noisy(5), noisy(80))):
+    for worse in ((images, blur(0.5), blur(1.0), blur(2.0)), (images, noisy(5), noisy(20), noisy(80))):
         scores = [value(changed)["swd"] for changed in worse]
         assert scores == sorted(scores)
         assert scores[-1] > 1.5 * scores[0]

@@ -125,8 +125,8 @@ def recipe():
     return jaxgan.recipe_from_config(config)
 
 
-@pytest.mark.parametrize("start", [64, 4096, 100_000])
-def test_the_largest_batch_is_found_within_four_per_cent(start, recipe, monkeypatch):
+@pytest.mark.parametrize(("start", "accumulate"), [(64, 1), (4096, 1), (100_000, 1), (64, 4), (100_000, 4)])
+def test_the_largest_batch_is_found_within_four_per_cent(start, accumulate, recipe, monkeypatch):
     """The memory of this step is linear in its batch, as a real one's nearly is."""
     chip, tried = chips.CHIPS["v5e"], []
 
@@ -139,10 +139,10 @@ def test_the_largest_batch_is_found_within_four_per_cent(start, recipe, monkeypa
     monkeypatch.setattr(plan, "plan", pretend)
     monkeypatch.setattr(plan, "resolve_topology", lambda topology: chips.Target(chip, [None] * 8, {}))
     most = (chip.bytes - 1e9) / 3.7e6
-    recipe = recipe.replace(batch_size=start)
+    recipe = recipe.replace(batch_size=start, accumulate=accumulate)
     found = plan.largest_batch(recipe, pretend(recipe, "", False), "v5e:2x4")
     assert 0.96 * most <= found.batch_size <= most
-    assert found.batch_size % 8 == 0
+    assert all(batch % (8 * accumulate) == 0 for batch in tried)
     assert len(tried) <= 11
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgan.core import rng
-from jaxgan.core.errors import function_name, require, require_function, require_whole
+from jaxgan.core.errors import ConfigError, function_name, require, require_function, require_whole
 from jaxgan.core.parallel import pmean
 from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import random_flip
@@ -94,11 +94,12 @@ class Penalty:
 
     def require_discriminator(self, discriminator: BaseDiscriminator, setting: str = "Penalty") -> None:
         """Raises a ConfigError unless the penalty means something with this D."""
-        if self.fine:
-            right = "takes small differences of logits, which D has in float32 only"
-            require(jnp.dtype(discriminator.dtype) == jnp.float32, setting, str(jnp.dtype(discriminator.dtype)), right)
-            right = "moves all images at once, and D's logits depend on the rest of the batch; take r1 or r2"
-            require(not discriminator.batch_dependent, setting, type(discriminator).__module__, right)
+        if self.fine and jnp.dtype(discriminator.dtype) != jnp.float32:
+            dtype = jnp.dtype(discriminator.dtype).name
+            raise ConfigError(f"{setting}: takes small differences of logits, which need a D in float32, not {dtype}")
+        if self.fine and discriminator.batch_dependent:
+            net = type(discriminator).__module__
+            raise ConfigError(f"{setting}: needs a D that takes each image by itself, which that of {net} does not")
         if self.compares and discriminator.batch_dependent:
             right = "must be 1, as D's logits depend on the rest of the batch"
             require(self.nth == 1, f"{setting}.fraction", self.fraction, right)

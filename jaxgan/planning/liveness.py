@@ -9,7 +9,7 @@ from jax.extend.core import Literal
 def peak_bytes(function, *args) -> int:
     """Returns about how many bytes arrays take at once in function(*args), beside its arguments, and rather too many.
 
-    Equations run in the order of the trace, but those that only one result needs wait for it, so that what a pass back
+    Equations run in the order of the trace, but each waits for the first result that needs it, so that what a pass back
     computes anew is made where it is taken. Each array lives from the equation that makes it to the last that takes it.
     A compiler merges elementwise operations and needs less: five steps on an H200 took, with the state, 55 to 93 per
     cent of this, one that computes activations anew under gradient penalties 40. Arguments may be

@@ -127,7 +127,7 @@ def largest_batch(recipe: Recipe, first: Plan | None, topology: str, thorough: b
       topology: see `plan`.
       thorough: see `plan`.
     """
-    count = len(resolve_topology(topology).devices)
+    count = len(resolve_topology(topology).devices) * recipe.accumulate  # that batches are multiples of
 
     def at(batch: int) -> Plan | None:
         return plan(recipe.replace(batch_size=batch), topology, thorough)
@@ -163,7 +163,9 @@ def report(planned: Plan, largest: Plan | None = None, metrics: Sequence[str] = 
         "step": f"batch {recipe.batch_size} on {count} x {chip.name}, {recipe.batch_size // count} a device, {dtype}",
         "compiled in": f"{planned.compile_seconds:.0f} s",
         "memory": f"{planned.peak_bytes / GIB:.2f} of {chip.bytes / GIB:.0f} GiB a device at the peak of a step",
-        "scores": f"about {scores_bytes(recipe, metrics, count) / GIB:.2f} GiB a device, by arithmetic" * bool(metrics),
+        "scores": f"about {scores_bytes(recipe, metrics, count) / GIB:.2f} GiB a device, by arithmetic"
+        if metrics
+        else "",
         "largest batch": f"{largest.batch_size}, {largest.peak_bytes / GIB:.2f} GiB a device" if largest else "",
         "donation": f"{planned.donated_bytes / MIB:.1f} of the state's {planned.state_bytes / MIB:.1f} MiB in place",
         "FLOPs": f"{planned.flops * count / images / 1e9:.2f} GFLOP an image, "
