@@ -131,6 +131,7 @@ def default_config() -> Settings:
     config.train_kimg = 6400.0  # length of the run
     config.steps_per_dispatch = 1  # update steps in one call of the compiled program (lax.scan)
     config.parallel = "pmap"  # pmap or shard_map: the same step, equal results
+    config.cpu_devices = 1  # into how many devices that share the batch a CPU is divided, at most its cores
     config.dtype = "float32"  # compute type of the nets, float32 or bfloat16; parameters are float32
 
     config.data = Settings()

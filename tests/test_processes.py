@@ -19,7 +19,7 @@ import jaxgan
 from jaxgan.commands import train
 from jaxgan.core import processes
 from jaxgan.core.errors import ConfigError
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT, environment, run_snippet
 
 CLUSTERS = ROOT / "examples" / "clusters"
 one_line = pytest.mark.skipif(jax.__version_info__ < (0, 9, 2), reason="this JAX ends the process with its own log")
@@ -180,6 +180,26 @@ def test_devices_that_do_not_start(monkeypatch, error, words):
     for function in (jaxgan.load, jaxgan.evaluate):
         with pytest.raises(ConfigError, match=re.escape(words)):
             function("runs/absent")
+
+
+DIVIDED = "import jax; from jaxgan.core import processes; processes.require_devices({}); print(jax.device_count())"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be kept on one core here")
+def test_a_cpu_is_as_many_devices_as_wanted_but_no_more_than_it_has_cores():
+    cores = len(os.sched_getaffinity(0))
+    assert run_snippet(DIVIDED.format(2), devices=1) == f"{min(2, cores)}\n"
+    assert run_snippet(DIVIDED.format(99), devices=1) == f"{cores}\n"
+    one_core = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    assert run_snippet(one_core + DIVIDED.format(2), devices=1) == "1\n"
+
+
+def test_a_cpu_stays_as_the_environment_says_or_as_it_was_started():
+    told = "import os; os.environ['JAX_NUM_CPU_DEVICES'] = '3'; "
+    assert run_snippet(told + DIVIDED.format(2), devices=1) == "3\n"
+    before = jax.device_count()
+    processes.require_devices(7)
+    assert jax.device_count() == before
 
 
 LOG = """E1126 01:46:39.519051 17103 coordination_service.cc:1893] These are unhealthy (stopped sending heartbeats):

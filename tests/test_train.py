@@ -485,6 +485,7 @@ def test_a_source_of_images_is_named_before_what_depends_on_it(tmp_path):
         ("seed", -1, "must be in 0 .. 2147483647"),
         ("batch_size", 15, "must be a multiple of the 2 devices"),
         ("steps_per_dispatch", 0, "must be above 0"),
+        ("cpu_devices", 0, "must be above 0"),
         ("train_kimg", 1e30, r"at most 2\^31 - 1"),
         ("checkpoint.dir", "/proc/self/status/x", "cannot be made: "),
         ("checkpoint.dir", __file__, "cannot be made: File exists"),

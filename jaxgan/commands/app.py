@@ -243,15 +243,12 @@ def _prepare_process(cpu_devices: int) -> None:
     """Sets what holds for the whole of a process: the compilation cache, the allocator, the devices of a CPU."""
     if not cpu_devices:
         return
-    import jax
-
-    from jaxgan.core import compilation_cache, memory
+    from jaxgan.core import compilation_cache, memory, processes
 
     logging.getLogger("jax").handlers.clear()  # JAX 0.7 has one of its own, which would say everything twice
     compilation_cache.keep_compiled()
     memory.retain_freed()
-    if cpu_devices > 1 and jax.config.jax_num_cpu_devices < 0:  # JAX_NUM_CPU_DEVICES is not set
-        jax.config.update("jax_num_cpu_devices", cpu_devices)
+    processes.divide_cpu(cpu_devices)
     ctrl_c_raises()
 
 

@@ -61,7 +61,7 @@ def main(flags, config) -> int | None:
     from jaxgan.core import memory, processes
 
     with processes.joined(flags.coordinator, flags.processes, flags.process_id, flags.heartbeat):
-        processes.require_devices()
+        processes.require_devices(config.cpu_devices)
         if jax.process_index() == 0:
             print(processes.describe_devices(), flush=True)
         from jaxgan.gan.recipe import recipe_from_config

@@ -339,8 +339,25 @@ def may_follow_a_loss(error: BaseException) -> bool:
     return any(isinstance(cause, kinds) for cause in causes)
 
 
-def require_devices() -> None:
-    """Raises a ConfigError in one line if JAX cannot start the devices that it is told or installed to use."""
+def divide_cpu(count: int) -> None:
+    """Makes the CPU so many devices, or one for each core that this process may use where these are fewer.
+
+    It stays as it is where JAX_NUM_CPU_DEVICES says otherwise, or JAX has started its devices before.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = min(count, cores)  # XLA has a thread a core, and a collective of more devices than that may wait forever
+    if count > 1 and jax.config.jax_num_cpu_devices < 0:  # the variable is not set
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", count)
+
+
+def require_devices(cpu_devices: int = 1) -> None:
+    """Starts JAX's devices; a CPU is divided into `cpu_devices` of them, see `divide_cpu`.
+
+    Raises:
+      ConfigError: JAX cannot start what it is told or installed to use; the message is one line.
+    """
+    divide_cpu(cpu_devices)
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an AssertionError without words: JAX_PLATFORMS=cuda, no plug-in

@@ -74,7 +74,7 @@ def train(
     """
     workdir = as_path(workdir, "workdir", local=True)
     require_settings(config)
-    require_devices()
+    require_devices(config.cpu_devices)
     hooks, config = own_hooks(hooks), config.copy_and_resolve_references()
     make_paths_absolute(config)
     directory, primary = checkpoint_directory(config, workdir), is_primary_process()
@@ -227,7 +227,7 @@ def check(config, recipe: Recipe, num_devices: int) -> None:
     """Raises a ConfigError for the first setting of the loop that cannot work; those of the step are in the recipe."""
     flat = flatten(config)
     require(config.parallel in ("pmap", "shard_map"), "config.parallel", config.parallel, "choose pmap or shard_map")
-    for key in ("steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
+    for key in ("cpu_devices", "steps_per_dispatch", "sample.grid", "checkpoint.keep_last"):
         require(flat[key] > 0, f"config.{key}", flat[key], "must be above 0")
     for key, value in flat.items():
         if "_kimg" in key and isinstance(value, float):

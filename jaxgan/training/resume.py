@@ -19,7 +19,7 @@ from jaxgan.training.start import Start
 
 # How long, how often, where and how fast are free to change, but not what the arrays mean.
 _FREE_ON_RESUME = (
-    "train_kimg", "steps_per_dispatch", "accumulate", "remat", "parallel", "data.dir", "data.manual_dir",
+    "train_kimg", "steps_per_dispatch", "accumulate", "remat", "parallel", "cpu_devices", "data.dir", "data.manual_dir",
     "data.cache_gb", "data.eval_split", "log.", "sample.", "eval.", "health.", "checkpoint.", "on_divergence",
     "max_rollbacks", "stop.",
 )  # fmt: skip
