@@ -110,7 +110,7 @@ def main():
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
     memory.retain_freed()
-    dataset = open_images(args.images)
+    dataset = open_images(args.images, "--images")
     evaluator = Evaluator(args.metrics, Protocol(num=args.num), dataset, show_progress=False)
     for name, changes in iter(lambda: read_next(args.list, args.out), None):
         for row in train(name, changes, args, dataset, evaluator):
