@@ -67,7 +67,7 @@ def retain_freed() -> None:
     """Lets the process keep freed memory from now on instead of returning it to the system.
 
     Otherwise XLA on the CPU spends much of its time on the page faults of new buffers. Threads keep heaps of their own:
-    in a single one (M_ARENA_MAX) malloc takes a quarter of the time of a step, after a compilation in this process.
+    in a single one (M_ARENA_MAX) malloc takes a quarter of a step's CPU time, after a compilation in this process.
     """
     with contextlib.suppress(OSError):
         libc = ctypes.CDLL("libc.so.6")
