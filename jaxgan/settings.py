@@ -164,7 +164,7 @@ def default_config() -> Settings:
     config.model.name = "sngan"  # see jaxgan/models/__init__.py
     config.model.z_dim = 128
     config.model.conditional = False  # class-conditional G and D
-    config.model.conditioning = "projection"  # how D is conditioned: projection, ac, multi_hinge, d2dce
+    config.model.conditioning = "projection"  # how D is conditioned: projection, ac, multi_hinge, adc, d2dce
     config.model.fake_labels = (
         "uniform"  # classes of fakes in training: uniform (drawn anew), or real (the batch's own)
     )
@@ -189,7 +189,7 @@ def default_config() -> Settings:
     config.class_loss = Settings()  # where model.conditioning is not projection
     config.class_loss.weight_d = 1.0  # in D's loss, on reals (ReACGAN: 0.5)
     config.class_loss.weight_g = 1.0  # in G's loss, on its fakes
-    config.class_loss.fakes = False  # True: in D's loss on fakes too (Odena et al. 2017)
+    config.class_loss.fakes = False  # True: in D's loss on fakes too (Odena et al. 2017), as that of adc is in any case
     config.augment = Settings()
     config.augment.name = ""  # what all images pass before D sees them: see AUGMENTATIONS in gan/augment.py; "": none
     config.augment.p = 1.0  # strength; where it starts if it is adaptive

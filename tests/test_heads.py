@@ -70,7 +70,8 @@ def test_gradients_of_san_in_closed_form():
 
 def test_parameter_counts_of_conditionings():
     """Beside the 1,053,825 of SNGAN's D: K (F + 1) of a classifier, K F of the projection, (F + K) E of embeddings."""
-    for conditioning, more in {"ac": 1290, "multi_hinge": 1290 + 1280, "d2dce": (128 + 10) * 512}.items():
+    more_parameters = {"ac": 1290, "multi_hinge": 1290 + 1280, "adc": 2 * 1290 + 1280, "d2dce": (128 + 10) * 512}
+    for conditioning, more in more_parameters.items():
         d = MODELS["sngan"][1](num_classes=10, conditioning=conditioning)
         images, labels = np.zeros((1, 32, 32, 3), np.float32), np.zeros(1, int)
         variables = jax.eval_shape(lambda d=d, x=images, y=labels: d.init(jax.random.key(0), x, y, False))

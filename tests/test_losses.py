@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxgan.gan.losses import LOSSES, class_cross_entropy, d2d_cross_entropy, multi_hinge, top_k_weights
+from jaxgan.gan.losses import (
+    LOSSES,
+    class_cross_entropy,
+    class_of_fakes,
+    d2d_cross_entropy,
+    discriminative_class_g,
+    multi_hinge,
+    top_k_weights,
+)
 
 REAL = np.array([-2.0, -0.3, 0.0, 0.7, 3.0])
 FAKE = np.array([1.5, -1.1, 0.0, 0.2, -4.0])
@@ -102,6 +110,26 @@ def test_class_cross_entropy_of_an_undecided_classifier_is_log_k():
     sure = 1e4 * jax.nn.one_hot(labels, 7)
     np.testing.assert_array_equal(class_cross_entropy(sure, labels), 0.0)
     np.testing.assert_allclose(class_cross_entropy(sure, (labels + 1) % 7), 1e4)
+
+
+def test_discriminative_classifier_measures_the_divergence_of_joint_distributions():
+    """Of five images in three classes, D's best classifier knows both distributions; G's loss is KL(fakes || reals).
+
+    An auxiliary classifier's loss of the same fakes is least where each class has its most typical image alone.
+    """
+    rng = np.random.default_rng(0)
+    real, fake = (p / p.sum() for p in rng.uniform(0.1, 1.0, (2, 5, 3)))
+    image, label = (x.ravel() for x in np.indices((5, 3)))
+    logits = jnp.log(jnp.concatenate([real, fake], axis=1))[image]
+    losses = discriminative_class_g(logits, jnp.asarray(label))
+    divergence = np.sum(fake * np.log(fake / real))
+    np.testing.assert_allclose(np.sum(fake.ravel() * losses), divergence, rtol=1e-5)
+    # The same classifier is where the loss of D has no slope: it is the posterior of class and origin.
+    d_loss = lambda x: jnp.sum(  # noqa: E731
+        real.ravel() * class_cross_entropy(x[image], label) + fake.ravel() * class_of_fakes(x[image], label)
+    )
+    slope = jax.grad(d_loss)(jnp.log(jnp.concatenate([real, fake], axis=1)))
+    np.testing.assert_allclose(slope, 0.0, atol=1e-6)
 
 
 def test_multi_hinge_by_hand():

@@ -297,11 +297,27 @@ def test_latents_enter_affine_layers(name):
         np.testing.assert_allclose(middle, (a + b) / 2, atol=1e-4)
 
 
+def test_blocks_of_sngan_that_halve():
+    """A block of as many channels as the one before it has a skip of its own where it halves the size."""
+    images = jnp.zeros((1, 32, 32, 3))
+
+    def skips(**fields):
+        d = MODELS["sngan"][1](channels=(8,) * 4, **fields)
+        params = jax.eval_shape(lambda: d.init(KEYS[0], images, None, False))["params"]
+        return [name for name in sorted(params) if name.startswith("skip")]
+
+    assert skips() == skips(halvings=2) == ["skip_0", "skip_1"]
+    assert skips(halvings=3) == ["skip_0", "skip_1", "skip_2"]
+    for halvings in (-1, 5):
+        with pytest.raises(ValueError, match=rf"^halvings={halvings}: must be in 0 \.\. 4, the number of blocks"):
+            skips(halvings=halvings)
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_mistakes_are_named(name):
     size = TINY[name][0]
     number = len(TINY[name][1]["channels"])
-    lacking = {"ac", "multi_hinge", "d2dce"} - set(MODELS[name][1].conditionings)
+    lacking = {"ac", "multi_hinge", "adc", "d2dce"} - set(MODELS[name][1].conditionings)
     for net, z in ((MODELS[name][0], True), (MODELS[name][1], False)):
         for fields, message in [
             (dict(image_size=7), f"^image_size=7: {name} works at "),

@@ -128,7 +128,7 @@ TOGETHER = [  # settings that do not go together, and what is said of the one to
     ),
     (
         {"model.conditional": True, "model.conditioning": "acgan"},
-        "config.model.conditioning='acgan': choose one of projection, ac, multi_hinge, d2dce",
+        "config.model.conditioning='acgan': choose one of projection, ac, multi_hinge, adc, d2dce",
     ),
     (
         {"model.conditional": True, "model.conditioning": "ac", "class_loss.weight_g": -1.0},

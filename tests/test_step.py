@@ -15,7 +15,7 @@ from jaxgan.core.rng import Stream
 from jaxgan.data.pixels import to_float
 from jaxgan.gan.augment import Augmentation
 from jaxgan.gan.ema import ExponentialEma, PowerEma
-from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, ClassLoss, Loss
+from jaxgan.gan.losses import CLASS_LOSSES, LOSSES, Loss
 from jaxgan.gan.metrics import Mean, logit_metrics
 from jaxgan.gan.penalties import PENALTIES, Penalty
 from jaxgan.gan.recipe import Recipe
@@ -127,7 +127,7 @@ EVERYTHING = dict(
     num_classes=4,
     penalties_d=penalties("bcr", "dragan", "lecam"),
     penalties_g=penalties("fm", "path"),
-    class_loss=ClassLoss(CLASS_LOSSES["d2dce"], on_fakes=True),
+    class_loss=CLASS_LOSSES["d2dce"].replace(on_fakes=True),
     augment=Augmentation(dim, Schedule(0.7), adaptive=True, target=0.3, speed_kimg=0.5),
     top_k_fraction=Schedule(0.5),
     flip=True,
@@ -505,7 +505,7 @@ def test_class_loss_in_closed_form():
             logits, outputs = super().__call__(images, labels, train, keys)
             return logits, outputs | {"classes": jnp.tile(jnp.array([5.0, 0.0, 0.0, 0.0]), (len(images), 1))}
 
-    class_loss = ClassLoss(CLASS_LOSSES["ac"], on_fakes=True)
+    class_loss = CLASS_LOSSES["ac"].replace(on_fakes=True)
     state, (metrics,) = run(remembering(discriminator=Fixed(), class_loss=class_loss))
 
     def mean(labels):
@@ -516,13 +516,28 @@ def test_class_loss_in_closed_form():
     np.testing.assert_allclose(float(metrics["classes/g"]), mean(state.running["seen_g"]["fake"]), rtol=1e-5)
 
 
+def test_discriminative_class_loss_in_closed_form():
+    """D's classifier tells reals of its 4 classes from fakes of them: here it always says class 0, and real."""
+
+    class Fixed(DenseDiscriminator):
+        def __call__(self, images, labels, train, keys=None):
+            logits, outputs = super().__call__(images, labels, train, keys)
+            return logits, outputs | {"classes": jnp.tile(5.0 * jax.nn.one_hot(0, 8), (len(images), 1))}
+
+    state, (metrics,) = run(remembering(discriminator=Fixed(), class_loss=CLASS_LOSSES["adc"]))
+    real, fake_g = state.running["seen"]["real"], state.running["seen_g"]["fake"]
+    of_reals = np.mean(np.log(np.exp(5) + 7) - 5 * (real == 0))
+    np.testing.assert_allclose(float(metrics["classes/d"]), of_reals + np.log(np.exp(5) + 7), rtol=1e-5)
+    np.testing.assert_allclose(float(metrics["classes/g"]), -5 * np.mean(fake_g == 0), rtol=1e-5)
+
+
 def test_class_loss_is_weighed():
     """Where the game is worth nothing, D and G learn from it alone."""
     nothing = Loss(lambda real, fake: 0.0 * real, lambda real, fake: 0.0 * fake)
     net = DenseDiscriminator(conditioning="ac", smooth=True)
 
     def learnt(weight_d, weight_g):
-        class_loss = ClassLoss(CLASS_LOSSES["ac"], weight_d, weight_g)
+        class_loss = CLASS_LOSSES["ac"].replace(weight_d=weight_d, weight_g=weight_g)
         recipe = tiny_recipe(discriminator=net, num_classes=4, loss=nothing, class_loss=class_loss)
         return gradients(recipe, first(random_batches(recipe, 1)))[2:4]
 

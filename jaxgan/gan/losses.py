@@ -144,6 +144,24 @@ def multi_hinge(class_logits, labels) -> jax.Array:
     return relu(1.0 - jnp.sum(jnp.where(own, class_logits, 0.0), axis=-1) + others)
 
 
+def class_of_fakes(class_logits, labels) -> jax.Array:
+    """Returns -log P(y, fake | x), P the softmax of D's class logits [B, 2 K], reals first, [B] (ADC-GAN)."""
+    return class_cross_entropy(class_logits, labels + class_logits.shape[-1] // 2)
+
+
+def discriminative_class_g(class_logits, labels) -> jax.Array:
+    """Returns log P(y, fake | x) - log P(y, real | x), [B]: G's side of ADC-GAN (Hou et al. 2022, section 3).
+
+    With the best such classifier its mean over fakes is the Kullback-Leibler divergence of G's joint distribution of
+    images and classes from that of the data, which wants all images of a class; log P(y | x) wants the typical ones.
+
+    Example:
+      >>> bool(discriminative_class_g(jnp.array([[2.0, 0.0, 0.5, 0.0]]), jnp.array([0]))[0] == 0.5 - 2.0)
+      True
+    """
+    return class_cross_entropy(class_logits, labels) - class_of_fakes(class_logits, labels)
+
+
 def d2d_cross_entropy(
     embedding, proxy, labels, all_embeddings, all_labels, temperature=0.5, margin_own=0.98, margin_other=0.02
 ) -> jax.Array:
@@ -167,32 +185,61 @@ def d2d_cross_entropy(
     return jax.nn.logsumexp(jnp.concatenate([own[:, None], others], axis=-1), axis=-1) - own
 
 
-# What config.model.conditioning adds to both players' losses: (outputs of D, labels [b], gather) -> [b], where
-# gather(x) puts the examples of all devices together.
-CLASS_LOSSES = {
-    "ac": lambda outputs, labels, gather: class_cross_entropy(outputs["classes"], labels),
-    "multi_hinge": lambda outputs, labels, gather: multi_hinge(outputs["classes"], labels),
-    "d2dce": lambda outputs, labels, gather: d2d_cross_entropy(
-        outputs["embedding"], outputs["proxy"], labels, gather(outputs["embedding"]), gather(labels)
-    ),
-}
-
-
 @flax.struct.dataclass
 class ClassLoss:
     """A loss between D's outputs for the classes and the labels.
 
+    Its functions are (outputs of D, labels [b], gather) -> [b], where gather(x) puts the examples of all devices
+    together.
+
     Attributes:
-      fn: one of `CLASS_LOSSES` or of its kind.
-      weight_d: its weight in D's loss, on reals.
-      weight_g: its weight in G's loss, on fakes.
-      on_fakes: whether D's loss has it on fakes too (Odena et al. 2017).
+      fn: what D minimises on reals, and G on its fakes.
+      weight_d: the weight in D's loss.
+      weight_g: the weight in G's loss.
+      on_fakes: whether D minimises it on fakes too (Odena et al. 2017).
+      fn_fakes: what D minimises on fakes with `on_fakes`; None: fn.
+      fn_g: what G minimises; None: fn.
     """
 
     fn: Callable = flax.struct.field(pytree_node=False)
     weight_d: float = 1.0
     weight_g: float = 1.0
     on_fakes: bool = flax.struct.field(pytree_node=False, default=False)
+    fn_fakes: Callable | None = flax.struct.field(pytree_node=False, default=None)
+    fn_g: Callable | None = flax.struct.field(pytree_node=False, default=None)
+
+    def d(self, real, fake, gather) -> jax.Array:
+        """Returns the mean of what D minimises, of its views of reals and fakes."""
+        loss = jnp.mean(self.fn(real.outputs, real.labels, gather))
+        if self.on_fakes:
+            loss += jnp.mean((self.fn_fakes or self.fn)(fake.outputs, fake.labels, gather))
+        return loss
+
+    def g(self, fake, gather) -> jax.Array:
+        """Returns the mean of what G minimises, of D's view of its fakes."""
+        return jnp.mean((self.fn_g or self.fn)(fake.outputs, fake.labels, gather))
+
+
+def _of_classes(loss: Callable) -> Callable:
+    return lambda outputs, labels, gather: loss(outputs["classes"], labels)
+
+
+# What each value of config.model.conditioning but "projection" adds to both players' losses.
+CLASS_LOSSES = {
+    "ac": ClassLoss(_of_classes(class_cross_entropy)),
+    "multi_hinge": ClassLoss(_of_classes(multi_hinge)),
+    "adc": ClassLoss(
+        _of_classes(class_cross_entropy),
+        on_fakes=True,
+        fn_fakes=_of_classes(class_of_fakes),
+        fn_g=_of_classes(discriminative_class_g),
+    ),
+    "d2dce": ClassLoss(
+        lambda outputs, labels, gather: d2d_cross_entropy(
+            outputs["embedding"], outputs["proxy"], labels, gather(outputs["embedding"]), gather(labels)
+        )
+    ),
+}
 
 
 def top_k_weights(logits, all_logits, fraction) -> jax.Array:

@@ -75,7 +75,7 @@ def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> N
     if getattr(logits, "shape", None) != (batch_size,) or not isinstance(outputs, dict):
         right = f"it must return logits [{batch_size}], or (logits, a dict) as self.head does"
         raise ValueError(f"the discriminator returns {_describe(returned)}; {right}")
-    wanted = {"ac": ["classes"], "multi_hinge": ["classes"], "d2dce": ["embedding", "proxy"]}
+    wanted = {"d2dce": ["embedding", "proxy"]} | dict.fromkeys(("ac", "multi_hinge", "adc"), ["classes"])
     wanted = wanted.get(net.conditioning, []) * (net.num_classes > 0) + ["direction"] * net.san
     if missing := [name for name in wanted if name not in outputs]:
         lacks = f"the discriminator returns no {' and no '.join(missing)} beside its logits"

@@ -347,7 +347,10 @@ def _class_loss(config) -> ClassLoss | None:
         require(0 <= section[key] < math.inf, f"config.class_loss.{key}", section[key], right)
     if not config.model.conditional or config.model.conditioning == "projection":
         return None
-    return ClassLoss(CLASS_LOSSES[config.model.conditioning], section.weight_d, section.weight_g, section.fakes)
+    loss = CLASS_LOSSES[config.model.conditioning]
+    return loss.replace(
+        weight_d=section.weight_d, weight_g=section.weight_g, on_fakes=loss.on_fakes or section.fakes
+    )
 
 
 def _augmentation(config, loss: Loss) -> Augmentation | None:

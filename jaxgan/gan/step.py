@@ -141,11 +141,8 @@ def d_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
                 metrics["san/direction"] = jnp.mean(direction)
                 total += metrics["san/direction"]
             if recipe.class_loss is not None:
-                class_loss = jnp.mean(recipe.class_loss.fn(real.outputs, real.labels, context.gather))
-                if recipe.class_loss.on_fakes:
-                    class_loss += jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
-                metrics["classes/d"] = class_loss
-                total += recipe.class_loss.weight_d * class_loss
+                metrics["classes/d"] = recipe.class_loss.d(real, fake, context.gather)
+                total += recipe.class_loss.weight_d * metrics["classes/d"]
             penalty, running, penalty_metrics = add_up_penalties(groups, views, image_gradients, state.running, context)
             return total + penalty, (model_state, running, as_means(metrics) | penalty_metrics)
 
@@ -185,7 +182,7 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             loss = jnp.mean(values)
             metrics, total = {"loss/g": loss}, loss
             if recipe.class_loss is not None:
-                metrics["classes/g"] = jnp.mean(recipe.class_loss.fn(fake.outputs, fake.labels, context.gather))
+                metrics["classes/g"] = recipe.class_loss.g(fake, context.gather)
                 total += recipe.class_loss.weight_g * metrics["classes/g"]
             bound = bind_generator(recipe, params, state.g.model_state)
             added = add_up_penalties(groups, views, image_gradients, state.running, context, bound)

@@ -127,12 +127,13 @@ class BaseDiscriminator(_Net):
     with one of the two methods that `head` is made of. All of them work in float32 and return `(logits, outputs)`.
     A logit is <w, h> + b for features h. With classes w is their projection w + e_y (Miyato & Koyama 2018), and
     `conditioning` may ask more of h: "ac" for an auxiliary classifier (Odena et al. 2017) and "d2dce" for an
-    embedding on the unit sphere (ReACGAN, Kang et al. 2021), both instead of the projection, and "multi_hinge" for a
-    classifier beside it (Kavalerov et al. 2021). `outputs` holds, where there are such,
+    embedding on the unit sphere (ReACGAN, Kang et al. 2021), both instead of the projection, and beside it
+    "multi_hinge" for a classifier (Kavalerov et al. 2021) and "adc" for one that tells fakes of a class from reals of
+    it, too (ADC-GAN, Hou et al. 2022, who have no projection). `outputs` holds, where there are such,
 
       features [B, F]: h, always;
       direction [B]: with `san`, <omega, h>;
-      classes [B, K]: the classifier's logits;
+      classes [B, K], with "adc" [B, 2 K]: the classifier's logits, reals of each class and then fakes of each;
       embedding, proxy [B, embed_dim]: that of the image and that of its class, both of norm 1.
 
     With `san` the logit is <omega, h> + b, omega = w / |w| (Takida et al. 2024), w that of each class by itself.
@@ -151,7 +152,7 @@ class BaseDiscriminator(_Net):
     embed_dim: int = bounded(512, 1)  # width of the embedding for "d2dce"
     san: bool = False  # the last layer has norm 1 and learns its direction by a loss of its own
 
-    conditionings = ("projection", "ac", "multi_hinge", "d2dce")
+    conditionings = ("projection", "ac", "multi_hinge", "adc", "d2dce")
     batch_dependent = True
 
     def __post_init__(self):
@@ -180,10 +181,11 @@ class BaseDiscriminator(_Net):
             embed = nn.Dense(self.embed_dim, use_bias=False, kernel_init=kernel_init, name="embedding")
             proxies = nn.Embed(self.num_classes, self.embed_dim, embedding_init=table_init, name="proxies")
             outputs |= {"embedding": unit(embed(features)), "proxy": unit(proxies(labels))}
-        if conditioning in ("ac", "multi_hinge"):
-            classifier = nn.Dense(self.num_classes, kernel_init=kernel_init, name="classifier")
+        if conditioning in ("ac", "multi_hinge", "adc"):
+            told_apart = self.num_classes * (2 if conditioning == "adc" else 1)
+            classifier = nn.Dense(told_apart, kernel_init=kernel_init, name="classifier")
             outputs["classes"] = wrap(classifier)(features)
-        if conditioning in ("projection", "multi_hinge"):
+        if conditioning in ("projection", "multi_hinge", "adc"):
             table = nn.Embed(self.num_classes, features.shape[-1], embedding_init=table_init, name="classes")
             vectors = (table if self.san else wrap(table))(labels)
         layer = nn.Dense(1, kernel_init=kernel_init, name="logit")

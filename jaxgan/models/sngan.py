@@ -92,9 +92,10 @@ class Discriminator(BaseDiscriminator):
     orthogonal_init: bool = False
     relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
     spectral: bool = True  # spectral norm on all weights; False: the critic of WGAN-GP
+    halvings: int | None = None  # how many blocks, from the first, halve even sizes; None: 2 at 32 pixels, see HALVINGS
 
     WIDTHS: ClassVar = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
-    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # square_size -> how many blocks, from the first, halve even sizes
+    HALVINGS: ClassVar = {16: 1, 32: 2, 64: 5}  # square_size -> the architecture's own `halvings`
     widens_first = False  # whether a block widens in its first convolution or in its second
     stages = True
     batch_dependent = False
@@ -109,7 +110,10 @@ class Discriminator(BaseDiscriminator):
         def conv(x, width, size, init, name, **options):
             return wrap(Conv(width, (size, size), kernel_init=init, dtype=self.dtype, name=name, **options))(x)
 
-        widths, halvings = self.widths, self.HALVINGS[self.square_size]
+        widths = self.widths
+        halvings = self.HALVINGS[self.square_size] if self.halvings is None else self.halvings
+        if not 0 <= halvings <= len(widths):
+            raise ValueError(f"halvings={halvings}: must be in 0 .. {len(widths)}, the number of blocks")
         ends = [self.square_size >> min(i + 1, halvings) for i in range(len(widths))]
         attending = attention_block(self.attention_size, self.square_size, ends)
         x = images
