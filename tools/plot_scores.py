@@ -17,8 +17,9 @@ def scores_by_minute(workdir: str, metric: str) -> np.ndarray:
     records = read_metrics(f"{workdir}/metrics.jsonl")
     seconds = {record["kimg"]: record["perf/seconds"] for record in records if "perf/seconds" in record}
     kimg = sorted(seconds)
-    scores = [(record["kimg"], record[f"eval/{metric}"]) for record in records if f"eval/{metric}" in record]
-    return np.array([(np.interp(at, kimg, [seconds[k] for k in kimg]) / 60, score) for at, score in scores])
+    scored = [record for record in records if f"eval/{metric}" in record]
+    minutes = np.interp([record["kimg"] for record in scored], kimg, [seconds[at] / 60 for at in kimg])
+    return np.column_stack([minutes, [record[f"eval/{metric}"] for record in scored]])
 
 
 def main(metric: str, file: str, *runs: str):

@@ -75,8 +75,8 @@ def _check_discriminated(net: BaseDiscriminator, returned, batch_size: int) -> N
     if getattr(logits, "shape", None) != (batch_size,) or not isinstance(outputs, dict):
         right = f"it must return logits [{batch_size}], or (logits, a dict) as self.head does"
         raise ValueError(f"the discriminator returns {_describe(returned)}; {right}")
-    wanted = {"d2dce": ["embedding", "proxy"]} | dict.fromkeys(("ac", "multi_hinge", "adc"), ["classes"])
-    wanted = wanted.get(net.conditioning, []) * (net.num_classes > 0) + ["direction"] * net.san
+    made = {key: ["classes"] for key in ("ac", "multi_hinge", "adc")} | {"d2dce": ["embedding", "proxy"]}
+    wanted = made.get(net.conditioning, []) * (net.num_classes > 0) + ["direction"] * net.san
     if missing := [name for name in wanted if name not in outputs]:
         lacks = f"the discriminator returns no {' and no '.join(missing)} beside its logits"
         raise ValueError(f"{lacks}; config.model.conditioning and config.model.san take it, and self.head makes it")
