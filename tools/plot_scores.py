@@ -1,6 +1,6 @@
 """Draws a score of several runs over the minutes that they took, everything included: docs/speedrun.svg.
 
-    python tools/plot_scores.py fd_cifar docs/speedrun.svg LABEL=WORKDIR [LABEL=WORKDIR ...]
+python tools/plot_scores.py fd_cifar docs/speedrun.svg LABEL=WORKDIR [LABEL=WORKDIR ...]
 """
 
 import sys
