@@ -104,14 +104,15 @@ def main():
     parser.add_argument("--kimg", type=float, default=48.0)
     parser.add_argument("--every", type=float, default=24.0, help="kimg between two scores")
     parser.add_argument("--half_lives", type=lambda text: [float(x) for x in text.split(",")], default=[2.0, 10.0])
-    parser.add_argument("--num", type=int, default=5000)
+    parser.add_argument("--num", type=int, default=5000, help="samples")
+    parser.add_argument("--num_reals", type=int, default=0, help="reals to compare with; 0: all")
     parser.add_argument("--metrics", type=lambda text: text.split(","), default=["fd_cifar", "accuracy_cifar"])
     args = parser.parse_args()
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
     memory.retain_freed()
     dataset = open_images(args.images, "--images")
-    evaluator = Evaluator(args.metrics, Protocol(num=args.num), dataset, show_progress=False)
+    evaluator = Evaluator(args.metrics, Protocol(num=args.num, num_reals=args.num_reals), dataset, show_progress=False)
     for name, changes in iter(lambda: read_next(args.list, args.out), None):
         for row in train(name, changes, args, dataset, evaluator):
             with open(args.out, "a") as out:

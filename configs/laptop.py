@@ -7,14 +7,14 @@ Cost: 30 minutes of two CPU cores; score: fd_cifar 6.3.
     --config=laptop:5min             for this time instead, also 15min, 30min (what laptop alone is) and 60min
     --config=laptop:unconditional    without labels, for 30 minutes
 
-This is no published recipe: benchmarks/README.md has what was tried. SNGAN's residual nets at a
-fraction of their width, D down to maps of 4x4, without spectral norm; R3GAN's objective (Huang et al. 2024), a
-relativistic loss with R1 and R2, here on a quarter of the batch; D is conditioned by projection and has ADC-GAN's
-classifier (Hou et al. 2022), which is why classes are learnt early and stay varied. Learning rates are constant and the
-average of G grows with the run, so that a longer run only goes on where a shorter one ends.
+This is no published recipe: benchmarks/README.md has what was tried. It takes SNGAN's residual nets at a fraction of
+their width, without spectral norm in D, which goes down to maps of 4x4. The objective is R3GAN's (Huang et al. 2024), a
+relativistic loss with R1 and R2, here on a quarter of the batch. D is conditioned by projection and has ADC-GAN's
+classifier (Hou et al. 2022). Learning rates are constant and the average of G grows with the run, so that a longer run
+only goes on where a shorter one ends.
 
 One run on a JPEG copy of CIFAR-10 had these scores of 5,000 samples, everything included (two cores with AVX-512, on
-which it made 110 to 145 images a second):
+which it made 102 to 176 images a second):
 
     minutes             7     13     18     24     29     34     38     43     46
     thousand images    40     80    120    160    200    240    280    320    340

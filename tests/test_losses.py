@@ -113,10 +113,7 @@ def test_class_cross_entropy_of_an_undecided_classifier_is_log_k():
 
 
 def test_discriminative_classifier_measures_the_divergence_of_joint_distributions():
-    """Of five images in three classes, D's best classifier knows both distributions; G's loss is KL(fakes || reals).
-
-    An auxiliary classifier's loss of the same fakes is least where each class has its most typical image alone.
-    """
+    """Of five images in three classes, D's best classifier knows both distributions; G's loss is KL(fakes || reals)."""
     rng = np.random.default_rng(0)
     real, fake = (p / p.sum() for p in rng.uniform(0.1, 1.0, (2, 5, 3)))
     image, label = (x.ravel() for x in np.indices((5, 3)))

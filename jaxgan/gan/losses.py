@@ -197,7 +197,7 @@ class ClassLoss:
       weight_d: the weight in D's loss.
       weight_g: the weight in G's loss.
       on_fakes: whether D minimises it on fakes too (Odena et al. 2017).
-      fn_fakes: what D minimises on fakes with `on_fakes`; None: fn.
+      fn_fakes: what D minimises on fakes instead, in any case; None: nothing else.
       fn_g: what G minimises; None: fn.
     """
 
@@ -211,7 +211,7 @@ class ClassLoss:
     def d(self, real, fake, gather) -> jax.Array:
         """Returns the mean of what D minimises, of its views of reals and fakes."""
         loss = jnp.mean(self.fn(real.outputs, real.labels, gather))
-        if self.on_fakes:
+        if self.on_fakes or self.fn_fakes:
             loss += jnp.mean((self.fn_fakes or self.fn)(fake.outputs, fake.labels, gather))
         return loss
 
@@ -230,7 +230,6 @@ CLASS_LOSSES = {
     "multi_hinge": ClassLoss(_of_classes(multi_hinge)),
     "adc": ClassLoss(
         _of_classes(class_cross_entropy),
-        on_fakes=True,
         fn_fakes=_of_classes(class_of_fakes),
         fn_g=_of_classes(discriminative_class_g),
     ),

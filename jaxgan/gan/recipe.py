@@ -348,7 +348,7 @@ def _class_loss(config) -> ClassLoss | None:
     if not config.model.conditional or config.model.conditioning == "projection":
         return None
     loss = CLASS_LOSSES[config.model.conditioning]
-    return loss.replace(weight_d=section.weight_d, weight_g=section.weight_g, on_fakes=loss.on_fakes or section.fakes)
+    return loss.replace(weight_d=section.weight_d, weight_g=section.weight_g, on_fakes=section.fakes)
 
 
 def _augmentation(config, loss: Loss) -> Augmentation | None:
