@@ -322,7 +322,7 @@ def _loss_explains_failures(heartbeat: int):
         yield
     except Exception as error:
         if may_follow_a_loss(error):
-            time.sleep(1.5 * heartbeat + 2)
+            time.sleep(2 * heartbeat + 10)  # it speaks after 1.5 heartbeats, on a busy machine some seconds later
         raise
 
 
