@@ -2,7 +2,7 @@
 
     jaxgan train --config=laptop
 
-Cost: 30 minutes of two CPU cores; score: fd_cifar 6.1.
+Cost: 30 minutes of two CPU cores; score: fd_cifar 6.0 to 6.5.
 
     --config=laptop:5min             for this time instead, also 15min, 30min (what laptop alone is) and 60min
     --config=laptop:unconditional    without labels, for 30 minutes

@@ -239,7 +239,8 @@ def free_port(first: int, last: int) -> int:
 def launch(variables, code: str, *arguments: str, count: int = 2) -> list[subprocess.Popen]:
     """Starts processes with a launcher's `variables(index, count, JAX_COORDINATOR_PORT=...)` and pipes.
 
-    The workers of a suite, whose numbers are neighbours, look for ports 50 apart: theirs are taken seconds later only.
+    A port stays free until its process listens, seconds later, so the workers of a suite, whose numbers are neighbours,
+    begin to look 50 apart.
     """
     port = str(free_port(20000 + os.getpid() * 50 % 9950, 30000))
     return [
