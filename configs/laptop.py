@@ -44,6 +44,7 @@ def get_config(variant="30min"):
         config.model.conditioning = "adc"
         config.model.fake_labels = "real"
         config.class_loss.weight_g = 0.5
+        config.class_loss.weight_clear = 0.5
     config.model.g.channels = (128, 64, 32, 32)
     config.model.d.channels = (32, 64, 128, 128)
     config.model.d.halvings = 3

@@ -189,6 +189,8 @@ def default_config() -> Settings:
     config.class_loss = Settings()  # where model.conditioning is not projection
     config.class_loss.weight_d = 1.0  # in D's loss, on reals (ReACGAN: 0.5)
     config.class_loss.weight_g = 1.0  # in G's loss, on its fakes
+    config.class_loss.weight_clear = 0.0  # ac, adc: in G's loss: of max(0, log confidence - log P(y | x))
+    config.class_loss.confidence = 0.8  # the probability from which on a fake is clearly of its class, and left alone
     config.class_loss.fakes = False  # True: in D's loss on fakes too (Odena et al. 2017), as that of adc is in any case
     config.augment = Settings()
     config.augment.name = ""  # what all images pass before D sees them: see AUGMENTATIONS in gan/augment.py; "": none

@@ -78,6 +78,8 @@ BAD = [  # setting, value, what is right
     ("optim_d.b2", 1.0, "in [0, 1)"),
     ("optim_d.lr", -1.0, "finite number, 0 or above"),
     ("class_loss.weight_d", -1.0, "finite number, 0 or above"),  # although there is no class loss
+    ("class_loss.weight_clear", math.inf, "finite number, 0 or above"),
+    ("class_loss.confidence", 0.0, "in (0, 1]"),
     ("optim_g.momentum", 0.9, "adam has none; config.optim_g.name='sgd' has"),
     ("optim_d.weight_decay", 0.1, "adam has none; config.optim_d.name='adamw' has"),
     ("penalty.r1.weight", -0.1, "finite number, 0 or above"),
@@ -133,6 +135,10 @@ TOGETHER = [  # settings that do not go together, and what is said of the one to
     (
         {"model.conditional": True, "model.conditioning": "ac", "class_loss.weight_g": -1.0},
         "config.class_loss.weight_g=-1.0: must be a finite number, 0 or above",
+    ),
+    (
+        {"model.conditional": True, "model.conditioning": "d2dce", "class_loss.weight_clear": 0.5},
+        "config.class_loss.weight_clear=0.5: must be 0 with config.model.conditioning='d2dce'",
     ),
 ]
 

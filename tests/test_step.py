@@ -531,6 +531,40 @@ def test_discriminative_class_loss_in_closed_form():
     np.testing.assert_allclose(float(metrics["classes/g"]), -5 * np.mean(fake_g == 0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("conditioning", ["ac", "adc"])
+def test_fakes_of_no_clear_class_in_closed_form(conditioning):
+    """A D that gives every image class 0 with probability 0.9 and the others 1/30 finds the fakes of class 0 clear."""
+    probabilities = jnp.array([0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3])
+
+    class Fixed(DenseDiscriminator):
+        def __call__(self, images, labels, train, keys=None):
+            logits, outputs = super().__call__(images, labels, train, keys)
+            classes = jnp.log(probabilities)
+            if conditioning == "adc":  # what it says of fakes does not count
+                classes = jnp.concatenate([classes - 7.0, jnp.arange(4.0)])
+            return logits, outputs | {"classes": jnp.tile(classes, (len(images), 1))}
+
+    class_loss = CLASS_LOSSES[conditioning].replace(weight_clear=0.5, confidence=0.6)
+    state, (metrics,) = run(remembering(discriminator=Fixed(), class_loss=class_loss))
+    expected = np.log(0.6 * 30) * np.mean(state.running["seen_g"]["fake"] != 0)
+    np.testing.assert_allclose(float(metrics["classes/unclear"]), expected, rtol=1e-5)
+
+
+def test_g_learns_from_fakes_of_no_clear_class():
+    """Where nothing else counts, a weight of it and a confidence of 1 is AC-GAN's loss, and one near 0 no loss."""
+    nothing = Loss(lambda real, fake: 0.0 * real, lambda real, fake: 0.0 * fake)
+    net = DenseDiscriminator(conditioning="ac", smooth=True)
+
+    def learnt(**changes):
+        class_loss = CLASS_LOSSES["ac"].replace(**changes)
+        recipe = tiny_recipe(discriminator=net, num_classes=4, loss=nothing, class_loss=class_loss)
+        return gradients(recipe, first(random_batches(recipe, 1)))[3]
+
+    plain = learnt(weight_g=0.3)
+    assert relative_distance(plain, learnt(weight_g=0.0, weight_clear=0.3, confidence=1.0)) <= 1e-5
+    assert optax.tree.norm(learnt(weight_g=0.0, weight_clear=0.3, confidence=1e-3)) == 0
+
+
 def test_class_loss_is_weighed():
     """Where the game is worth nothing, D and G learn from it alone."""
     nothing = Loss(lambda real, fake: 0.0 * real, lambda real, fake: 0.0 * fake)

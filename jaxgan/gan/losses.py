@@ -162,6 +162,25 @@ def discriminative_class_g(class_logits, labels) -> jax.Array:
     return class_cross_entropy(class_logits, labels) - class_of_fakes(class_logits, labels)
 
 
+def unclear_class(class_logits, labels, confidence) -> jax.Array:
+    """Returns max(0, log confidence - log P(y | x)), [B]: how far D is from giving an image's class that probability.
+
+    G minimises log P(y | x) itself in AC-GAN, whose optimum has the typical images of a class only (Shu et al. 2017);
+    with the bound an image that is clear already is left alone, as ReACGAN's margins leave it (Kang et al. 2021).
+
+    Args:
+      class_logits: [B, K]; of ADC-GAN's those of reals, so that P(y | x) is P(y | x, real).
+      labels: [B].
+      confidence: in (0, 1]; may be traced.
+
+    Example:
+      >>> logits = jnp.log(jnp.array([[0.9, 0.1], [0.4, 0.6]]))
+      >>> unclear_class(logits, jnp.array([0, 0]), 0.8).round(4).tolist()  # 0.6931 is log(0.8 / 0.4)
+      [0.0, 0.6931]
+    """
+    return relu(jnp.log(confidence) + class_cross_entropy(class_logits, labels))
+
+
 def d2d_cross_entropy(
     embedding, proxy, labels, all_embeddings, all_labels, temperature=0.5, margin_own=0.98, margin_other=0.02
 ) -> jax.Array:
@@ -199,6 +218,10 @@ class ClassLoss:
       on_fakes: whether D minimises it on fakes too (Odena et al. 2017).
       fn_fakes: what D minimises on fakes instead, in any case; None: nothing else.
       fn_g: what G minimises; None: fn.
+      fn_unclear: what G minimises beside it with weight `weight_clear`, a function of (outputs of D, labels [b],
+        confidence) -> [b]; None: there is no such loss.
+      weight_clear: its weight; None: G does not minimise it.
+      confidence: the probability of its class from which on D finds a fake clear, in (0, 1].
     """
 
     fn: Callable = flax.struct.field(pytree_node=False)
@@ -207,6 +230,9 @@ class ClassLoss:
     on_fakes: bool = flax.struct.field(pytree_node=False, default=False)
     fn_fakes: Callable | None = flax.struct.field(pytree_node=False, default=None)
     fn_g: Callable | None = flax.struct.field(pytree_node=False, default=None)
+    fn_unclear: Callable | None = flax.struct.field(pytree_node=False, default=None)
+    weight_clear: float | None = None
+    confidence: float = 0.8
 
     def d(self, real, fake, gather) -> jax.Array:
         """Returns the mean of what D minimises, of its views of reals and fakes."""
@@ -219,6 +245,10 @@ class ClassLoss:
         """Returns the mean of what G minimises, of D's view of its fakes."""
         return jnp.mean((self.fn_g or self.fn)(fake.outputs, fake.labels, gather))
 
+    def unclear(self, fake) -> jax.Array:
+        """Returns the mean of how far fakes are from being clearly of their class, of D's view of them."""
+        return jnp.mean(self.fn_unclear(fake.outputs, fake.labels, self.confidence))
+
 
 def _of_classes(loss: Callable) -> Callable:
     return lambda outputs, labels, gather: loss(outputs["classes"], labels)
@@ -226,12 +256,18 @@ def _of_classes(loss: Callable) -> Callable:
 
 # What each value of config.model.conditioning but "projection" adds to both players' losses.
 CLASS_LOSSES = {
-    "ac": ClassLoss(_of_classes(class_cross_entropy)),
+    "ac": ClassLoss(
+        _of_classes(class_cross_entropy),
+        fn_unclear=lambda outputs, labels, confidence: unclear_class(outputs["classes"], labels, confidence),
+    ),
     "multi_hinge": ClassLoss(_of_classes(multi_hinge)),
     "adc": ClassLoss(
         _of_classes(class_cross_entropy),
         fn_fakes=_of_classes(class_of_fakes),
         fn_g=_of_classes(discriminative_class_g),
+        fn_unclear=lambda outputs, labels, confidence: unclear_class(
+            jnp.split(outputs["classes"], 2, axis=-1)[0], labels, confidence
+        ),
     ),
     "d2dce": ClassLoss(
         lambda outputs, labels, gather: d2d_cross_entropy(

@@ -341,14 +341,18 @@ def _penalties(config, generator: nn.Module) -> dict[str, Penalty]:
 
 
 def _class_loss(config) -> ClassLoss | None:
-    section = config.class_loss
-    for key in ("weight_d", "weight_g"):
+    section, conditioning = config.class_loss, config.model.conditioning
+    for key in ("weight_d", "weight_g", "weight_clear"):
         right = "must be a finite number, 0 or above"
         require(0 <= section[key] < math.inf, f"config.class_loss.{key}", section[key], right)
-    if not config.model.conditional or config.model.conditioning == "projection":
+    require(0 < section.confidence <= 1, "config.class_loss.confidence", section.confidence, "must be in (0, 1]")
+    if not config.model.conditional or conditioning == "projection":
         return None
-    loss = CLASS_LOSSES[config.model.conditioning]
-    return loss.replace(weight_d=section.weight_d, weight_g=section.weight_g, on_fakes=section.fakes)
+    loss, weight = CLASS_LOSSES[conditioning], section.weight_clear
+    right = f"must be 0 with config.model.conditioning={conditioning!r}; ac and adc have such a loss"
+    require(not weight or loss.fn_unclear is not None, "config.class_loss.weight_clear", weight, right)
+    scalars = {key: section[key] for key in ("weight_d", "weight_g", "confidence")}
+    return loss.replace(**scalars, weight_clear=weight or None, on_fakes=section.fakes)
 
 
 def _augmentation(config, loss: Loss) -> Augmentation | None:
@@ -357,12 +361,8 @@ def _augmentation(config, loss: Loss) -> Augmentation | None:
     require(0 <= target < 1, "config.augment.target", target, "must be in [0, 1)")
     if target:
         wants = f"config.augment.target={target}"
-        require(
-            bool(section.name),
-            "config.augment.name",
-            section.name,
-            f"must name an augmentation, since {wants} adapts its strength",
-        )
+        right = f"must name an augmentation, since {wants} adapts its strength"
+        require(bool(section.name), "config.augment.name", section.name, right)
         right = f"p follows the sign of logits, of which {config.loss} compares only differences; set it to 0"
         require(loss.decision_threshold is not None, "config.augment.target", target, right)
         right = f"an adaptive p has none, and {wants} makes it adaptive"

@@ -184,6 +184,9 @@ def g_step(recipe: Recipe, state: TrainState, images, labels, context: StepConte
             if recipe.class_loss is not None:
                 metrics["classes/g"] = recipe.class_loss.g(fake, context.gather)
                 total += recipe.class_loss.weight_g * metrics["classes/g"]
+                if recipe.class_loss.weight_clear is not None:
+                    metrics["classes/unclear"] = recipe.class_loss.unclear(fake)
+                    total += recipe.class_loss.weight_clear * metrics["classes/unclear"]
             bound = bind_generator(recipe, params, state.g.model_state)
             added = add_up_penalties(groups, views, image_gradients, state.running, context, bound)
             penalty, running, penalty_metrics = added
