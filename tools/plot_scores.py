@@ -37,7 +37,7 @@ def draw(curves: dict[str, np.ndarray], label: str) -> Figure:
         axis.annotate(text, points[-1], (6, 0), textcoords="offset points", va="center", color=colour, size=9)
     axis.set_xlim(0, 1.25 * max(points[-1, 0] for points in curves.values()))
     values = np.concatenate([points[:, 1] for points in curves.values()])
-    ticks = [t for t in (4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200) if values.min() / 1.2 < t]
+    ticks = [t for t in (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200) if values.min() / 1.2 < t]
     ticks = [t for t in ticks if t < 1.2 * values.max()]
     axis.set_yticks(ticks, map(str, ticks))
     axis.minorticks_off()

@@ -175,8 +175,8 @@ def unclear_class(class_logits, labels, confidence) -> jax.Array:
 
     Example:
       >>> logits = jnp.log(jnp.array([[0.9, 0.1], [0.4, 0.6]]))
-      >>> unclear_class(logits, jnp.array([0, 0]), 0.8).round(4).tolist()  # 0.6931 is log(0.8 / 0.4)
-      [0.0, 0.6931]
+      >>> [f"{far:.4f}" for far in unclear_class(logits, jnp.array([0, 0]), 0.8)]  # 0, and log(0.8 / 0.4)
+      ['0.0000', '0.6931']
     """
     return relu(jnp.log(confidence) + class_cross_entropy(class_logits, labels))
 
