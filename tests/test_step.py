@@ -563,6 +563,8 @@ def test_g_learns_from_fakes_of_no_clear_class():
     plain = learnt(weight_g=0.3)
     assert relative_distance(plain, learnt(weight_g=0.0, weight_clear=0.3, confidence=1.0)) <= 1e-5
     assert optax.tree.norm(learnt(weight_g=0.0, weight_clear=0.3, confidence=1e-3)) == 0
+    with pytest.raises(ConfigError, match=r"^ClassLoss\.weight_clear=0\.3: needs a fn_unclear"):
+        CLASS_LOSSES["d2dce"].replace(weight_clear=0.3)
 
 
 def test_class_loss_is_weighed():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxgan.training.log import read_metrics
 
-INK, GREY, RULE = "#333333", "#777777", "#E4E4E4"
+INK, RULE = "#333333", "#E4E4E4"
 COLOURS = ("#0B6E99", "#C05621", "#6B46C1", "#2F855A")
 
 

@@ -165,7 +165,7 @@ def discriminative_class_g(class_logits, labels) -> jax.Array:
 def unclear_class(class_logits, labels, confidence) -> jax.Array:
     """Returns max(0, log confidence - log P(y | x)), [B]: how far D is from giving an image's class that probability.
 
-    G minimises log P(y | x) itself in AC-GAN, whose optimum has the typical images of a class only (Shu et al. 2017);
+    G minimises -log P(y | x) itself in AC-GAN, whose optimum has the typical images of a class only (Shu et al. 2017);
     with the bound an image that is clear already is left alone, as ReACGAN's margins leave it (Kang et al. 2021).
 
     Args:
@@ -222,6 +222,9 @@ class ClassLoss:
         confidence) -> [b]; None: there is no such loss.
       weight_clear: its weight; None: G does not minimise it.
       confidence: the probability of its class from which on D finds a fake clear, in (0, 1].
+
+    Raises:
+      ConfigError: where `weight_clear` is given and `fn_unclear` is not.
     """
 
     fn: Callable = flax.struct.field(pytree_node=False)
@@ -233,6 +236,10 @@ class ClassLoss:
     fn_unclear: Callable | None = flax.struct.field(pytree_node=False, default=None)
     weight_clear: float | None = None
     confidence: float = 0.8
+
+    def __post_init__(self):
+        right = "needs a fn_unclear, as ac and adc have it in CLASS_LOSSES"
+        require(self.weight_clear is None or bool(self.fn_unclear), "ClassLoss.weight_clear", self.weight_clear, right)
 
     def d(self, real, fake, gather) -> jax.Array:
         """Returns the mean of what D minimises, of its views of reals and fakes."""
