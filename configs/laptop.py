@@ -10,8 +10,9 @@ Cost: 30 minutes of two CPU cores; score: fd_cifar 3.9.
 This is no published recipe: benchmarks/README.md has what was tried. It takes SNGAN's residual nets at a fraction of
 their width, without spectral norm in D, which goes down to maps of 4x4. The objective is R3GAN's (Huang et al. 2024), a
 relativistic loss with R1 and R2, here on a quarter of the batch. D is conditioned by projection and has ADC-GAN's
-classifier (Hou et al. 2022), which asks G also for images that are clearly of their class, and no clearer. Learning
-rates are constant and the average of G grows with the run, so that a longer run only goes on where a shorter one ends.
+classifier (Hou et al. 2022), by which G is also asked for images that are clearly of their class, and no clearer.
+Learning rates are constant and the average of G grows with the run, so that a longer run only goes on where a shorter
+one ends.
 
 One run of laptop:60min on a JPEG copy of CIFAR-10, seed 0, everything included (two cores with AVX-512, 128 to 182
 images a second), scored with 10,000 samples:

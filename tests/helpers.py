@@ -1,6 +1,7 @@
 """What several test files need besides the fixtures of conftest."""
 
 import functools
+import importlib.util
 import os
 import pathlib
 import re
@@ -26,6 +27,14 @@ from jaxgan.models.layers import BaseDiscriminator, BaseGenerator, BatchNorm, dr
 from jaxgan.sampling.generator import Generator
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+def load_tool(name: str):
+    """Returns tools/NAME.py, which is no part of the package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def without_curves(patch) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import importlib.util
 import json
 
 import jax
@@ -12,21 +11,13 @@ import pytest
 
 from jaxgan.core import rng
 from jaxgan.evaluation.networks import cifar
-from tests.helpers import ROOT
+from tests.helpers import load_tool
 
 TINY = cifar.CifarNet(widths=(8, 16))
 apply, apply_folded = jax.jit(TINY.apply), jax.jit(TINY.clone(folded=True).apply)
 
 
-def load_tool():
-    """Returns tools/train_cifar_classifier.py, which is no part of the package, as a module."""
-    spec = importlib.util.spec_from_file_location("train_cifar_classifier", ROOT / "tools/train_cifar_classifier.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
+tool = load_tool("train_cifar_classifier")
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,12 @@
 """The tool that draws scores over minutes."""
 
-import importlib.util
 import json
 
 import numpy as np
 
-from tests.helpers import ROOT
+from tests.helpers import load_tool
 
-
-def load_tool():
-    """Returns tools/plot_scores.py, which is no part of the package, as a module."""
-    spec = importlib.util.spec_from_file_location("plot_scores", ROOT / "tools/plot_scores.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
+tool = load_tool("plot_scores")
 
 
 def test_scores_are_placed_at_the_minutes_of_their_log(tmp_path):

@@ -136,9 +136,12 @@ TOGETHER = [  # settings that do not go together, and what is said of the one to
         {"model.conditional": True, "model.conditioning": "ac", "class_loss.weight_g": -1.0},
         "config.class_loss.weight_g=-1.0: must be a finite number, 0 or above",
     ),
-    (
-        {"model.conditional": True, "model.conditioning": "d2dce", "class_loss.weight_clear": 0.5},
-        "config.class_loss.weight_clear=0.5: must be 0 with config.model.conditioning='d2dce'",
+    *(
+        (
+            {"model.conditional": True, "model.conditioning": conditioning, "class_loss.weight_clear": 0.5},
+            f"config.class_loss.weight_clear=0.5: must be 0 with config.model.conditioning={conditioning!r}",
+        )
+        for conditioning in ("projection", "d2dce")
     ),
 ]
 

@@ -46,15 +46,28 @@ def curves(records: list[dict], path: str | os.PathLike, *, title: str, held_out
     atomic_write(path, buffer.getvalue())
 
 
-def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    axis.set_title(panel.title, loc="left", fontsize=9.5, color=INK)
+def dress(axis, title: str) -> None:
+    """Gives an axis of matplotlib its title and the looks of all curves here."""
+    axis.set_title(title, loc="left", fontsize=9.5, color=INK)
     axis.grid(color=RULE, linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#999999")
     axis.tick_params(labelsize=8, color="#999999", labelcolor=INK, length=3)
+
+
+def scale_by_log(axis, low: float, high: float) -> None:
+    """Makes the y axis logarithmic, with `log_ticks` for what is between `low` and `high`."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
+    dress(axis, panel.title)
     log = panel.log and any((values > 0).any() for _, values in points.values())
     for rule in panel.rules:
         axis.axhline(rule, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
@@ -80,10 +93,7 @@ def _draw(axis, panel: Panel, points: dict[str, np.ndarray]) -> None:
         thin = 0.01 * (limits[1] - limits[0])  # of the line that lies on a bound
         limits = (max(limits[0], low - thin), min(limits[1], high + thin))
     if log:
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(FixedLocator(log_ticks(*limits)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_locator(NullLocator())
+        scale_by_log(axis, *limits)
     axis.set_ylim(limits)
     if panel.reals is not None:
         _draw_reals(axis, panel.reals, panel.num_reals)
