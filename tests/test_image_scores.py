@@ -1,4 +1,4 @@
-"""Scores that need no network: patches of the Laplacian pyramid (swd), and MS-SSIM within a class."""
+"""Scores that need no network: patches of the Laplacian pyramid (swd), MS-SSIM within a class, colourfulness."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from scipy import ndimage, signal
 
 import jaxgan
 from jaxgan.core.errors import ConfigError
+from jaxgan.evaluation.metrics.colourfulness import colourfulness
 from jaxgan.evaluation.metrics.msssim import C1, C2, WEIGHTS, ms_ssim, msssim_within_classes
 from jaxgan.evaluation.metrics.sliced import DIRECTIONS, normalised, sliced_wasserstein, swd
 from jaxgan.evaluation.networks import NETWORKS, patches
@@ -171,6 +172,28 @@ def test_msssim_of_a_set_takes_no_reals_and_any_size():
     assert 0 < values["msssim"] < 0.5
     small = patches.unpack_images(np.asarray(NETWORKS["pixels"](None).apply({}, jnp.zeros((2, 150, 300, 3)))["small"]))
     assert small.shape == (2, 64, 128, 3)
+
+
+def test_colourfulness_in_closed_form():
+    """Half of the pixels are one colour and half its opposite; one colour alone; grey of any texture."""
+    mixed = np.zeros((1, 8, 8, 3))
+    mixed[:, :4, :, 0], mixed[:, 4:, :, 1] = 90, 90  # rg = 90 and -90, yb = 45
+    assert colourfulness(mixed)[0] == pytest.approx(90 + 0.3 * 45)
+    blue = np.full((1, 8, 8, 3), [20, 20, 60])
+    assert colourfulness(blue)[0] == pytest.approx(0.3 * 40)
+    images = np.float64(pictures(5))
+    np.testing.assert_allclose(colourfulness(np.repeat(images[..., :1], 3, axis=-1)), 0, atol=1e-9)
+    np.testing.assert_allclose(colourfulness(images / 3), colourfulness(images) / 3)
+    shuffled = images.reshape(5, -1, 3)[:, np.random.default_rng(0).permutation(32 * 32)].reshape(images.shape)
+    np.testing.assert_allclose(colourfulness(shuffled), colourfulness(images))
+
+
+def test_colourfulness_of_a_set_takes_no_reals_and_grey_images():
+    images = pictures(6)
+    values = jaxgan.evaluate(jaxgan.ArrayDataset(images), metrics=["colourfulness"], show_progress=False)
+    assert values == {"colourfulness": pytest.approx(colourfulness(images).mean())}
+    grey = jaxgan.ArrayDataset(images[..., :1])
+    assert jaxgan.evaluate(grey, metrics=["colourfulness"], show_progress=False) == {"colourfulness": 0.0}
 
 
 def test_networks_without_weights_look_at_some_images_of_a_large_set(monkeypatch):

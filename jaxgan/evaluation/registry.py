@@ -7,6 +7,7 @@ from jaxgan.core.errors import is_whole, lookup, require, require_whole
 from jaxgan.core.words import nearest
 from jaxgan.evaluation.features import FeatureSet
 from jaxgan.evaluation.metrics.classes import check_label_range, class_accuracy, class_balance
+from jaxgan.evaluation.metrics.colourfulness import colourfulness
 from jaxgan.evaluation.metrics.frechet import (
     Gaussian,
     Moments,
@@ -105,6 +106,10 @@ def _swd(fakes, reference, protocol):
 
 def _msssim(fakes, reference, protocol):
     return msssim_within_classes(patches.unpack_images(fakes.features), fakes.labels, protocol.seed)
+
+
+def _colourfulness(fakes, reference, protocol):
+    return [float(colourfulness(patches.unpack_images(fakes.features)).mean())]
 
 
 def _modes(fakes, reference, protocol):
@@ -230,8 +235,9 @@ METRICS = {
         dataset="numerals",
     ),
     "swd": Metric("patches/pyramid", {"swd": LOWER}, _swd, _all, class_key="swd_at_{}", pairs=False),
-    # Alike samples have a high one, but noise has 0; what to be near to is the value of the training images.
+    # Of the next two neither direction is better; what to be near to is the value of the training images.
     "msssim": Metric("pixels/small", {"msssim": None}, _msssim, class_key="msssim_of_class_{}"),
+    "colourfulness": Metric("pixels/small", {"colourfulness": None}, _colourfulness),
     #
     "modes": Metric("digits/logits", {"modes": HIGHER, "kl": LOWER}, _modes, dataset="stacked_digits"),
 }
