@@ -27,6 +27,7 @@ from jaxgan.models.layers import (
     upsample,
     upsample_conv,
 )
+from jaxgan.ops.colour import from_opponent, to_opponent
 from jaxgan.ops.conv import conv
 from tests.helpers import random_keys
 
@@ -311,6 +312,54 @@ def test_blocks_of_sngan_that_halve():
     for halvings in (-1, 5):
         with pytest.raises(ValueError, match=rf"^halvings={halvings}: must be in 0 \.\. 4, the number of blocks"):
             skips(halvings=halvings)
+
+
+# Ohta et al. (1980), I1 = (R + G + B) / 3, I2 = (R - B) / 2, I3 = (2 G - R - B) / 4, of which the nets see 1, 3 and 6.
+OHTA = np.array([[1 / 3, 1 / 2, -1 / 4], [1 / 3, 0, 1 / 2], [1 / 3, -1 / 2, -1 / 4]]) * [1, 3, 6]
+
+
+def test_nets_in_opponent_colours_are_those_in_rgb_with_other_kernels_at_the_image():
+    """An opponent D of kernels K sees RGB through OHTA K; an opponent G of kernels K OHTA paints the RGB of K."""
+    g, d = (net(channels=(8,) * 4) for net in MODELS["sngan"])
+    d = d.clone(spectral=False)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+
+    @jax.jit
+    def answers():
+        variables, seen = g.init(KEYS[0], Z[:2], None, False), d.init(KEYS[0], images, None, False)["params"]
+        params = variables["params"]
+        pixels = {"kernel": params["pixels"]["kernel"], "bias": jnp.array([0.1, 0.3, -0.2])}
+        through = {
+            name: seen[name] | {"kernel": jnp.einsum("rk,hwko->hwro", OHTA, seen[name]["kernel"])}
+            for name in ("conv_0a", "skip_0")
+        }
+        return (
+            g.apply(variables | {"params": params | {"pixels": pixels}}, Z[:2], None, False),
+            g.clone(opponent=True).apply(
+                variables | {"params": params | {"pixels": jax.tree.map(lambda x: x @ OHTA, pixels)}},
+                Z[:2],
+                None,
+                False,
+            ),
+            d.apply({"params": seen | through}, images, None, False)[0],
+            d.clone(opponent=True).apply({"params": seen}, images, None, False)[0],
+        )
+
+    painted, painted_opponent, logits, logits_opponent = answers()
+    np.testing.assert_allclose(painted_opponent, painted, atol=1e-5)
+    np.testing.assert_allclose(logits_opponent, logits, rtol=1e-4)
+    assert np.std(painted) > 0.05
+    for net, inputs in ((g, (Z[:2],)), (d, (images[..., :1],))):
+        with pytest.raises(ValueError, match=r"^opponent=True: takes images of 3 channels, not 1"):
+            net.clone(opponent=True, image_channels=1).init(KEYS[0], *inputs, None, False)
+
+
+def test_opponent_colours_are_ohtas():
+    colours = np.random.default_rng(0).uniform(-1, 1, (4, 5, 3)).astype(np.float32)
+    np.testing.assert_allclose(to_opponent(colours), colours @ OHTA, atol=1e-6)
+    np.testing.assert_allclose(from_opponent(to_opponent(colours)), colours, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^colours have 3 channels, not 1"):
+        to_opponent(colours[..., :1])
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -28,9 +28,16 @@ from jaxgan.models.layers import (
     upsample,
     upsample_conv,
 )
+from jaxgan.ops.colour import from_opponent, to_opponent
 
 GLOROT = nn.initializers.glorot_uniform()
 GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+
+
+def check_colours(net) -> None:
+    """Raises a ValueError where a net is to work in opponent colours and its images have none."""
+    if net.opponent and net.image_channels != 3:
+        raise ValueError(f"opponent=True: takes images of 3 channels, not {net.image_channels}")
 
 
 class Generator(BaseGenerator):
@@ -42,6 +49,7 @@ class Generator(BaseGenerator):
     spectral_tables: bool = True  # where weights have it, on class tables too; False: as mimicry's SAGAN has it
     bilinear: bool = False  # enlarges maps by bilinear interpolation, as mimicry does; False: by repeating pixels
     bn_eps: float = bounded(1e-5)
+    opponent: bool = False  # the last convolution paints opponent colours, see `ops.colour`; False: RGB
 
     WIDTHS: ClassVar = {16: (256,) * 3, 32: (256,) * 4, 64: (1024, 512, 256, 128, 64)}
     stages = True
@@ -49,6 +57,7 @@ class Generator(BaseGenerator):
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
+        check_colours(self)
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
         tables = orthogonal if self.orthogonal_init else nn.initializers.zeros_init()
 
@@ -81,8 +90,8 @@ class Generator(BaseGenerator):
             x = h + enlarge(conv(x, width, 1, glorot, f"skip_{i}"))
             if i == attending:
                 x = wrap(SelfAttention(self.dtype, glorot, name="attention"))(x)
-        x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, glorot, "pixels")
-        return jnp.tanh(x.astype(jnp.float32))
+        x = conv(norm_relu(x, "norm", num_classes=0), self.image_channels, 3, glorot, "pixels").astype(jnp.float32)
+        return jnp.tanh(from_opponent(x) if self.opponent else x)
 
 
 class Discriminator(BaseDiscriminator):
@@ -92,6 +101,7 @@ class Discriminator(BaseDiscriminator):
     orthogonal_init: bool = False
     relu_skips: bool = False  # skips take ReLU(x), as StudioGAN's ReLU in place makes them; False: x, as in the paper
     spectral: bool = True  # spectral norm on all weights; False: the critic of WGAN-GP
+    opponent: bool = False  # the first layers see opponent colours, see `ops.colour`; False: RGB
     halvings: int | None = None  # how many blocks, from the first, halve even sizes; None: 2 at 32 pixels, see HALVINGS
 
     WIDTHS: ClassVar = {16: (128,) * 3, 32: (128,) * 4, 64: (64, 128, 256, 512, 1024)}
@@ -102,6 +112,7 @@ class Discriminator(BaseDiscriminator):
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
+        check_colours(self)
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
 
         def wrap(layer):
@@ -116,7 +127,7 @@ class Discriminator(BaseDiscriminator):
             raise ValueError(f"halvings={halvings}: must be in 0 .. {len(widths)}, the number of blocks")
         ends = [self.square_size >> min(i + 1, halvings) for i in range(len(widths))]
         attending = attention_block(self.attention_size, self.square_size, ends)
-        x = images
+        x = to_opponent(images) if self.opponent else images
         for i, width in enumerate(widths):
             down = i < halvings and not any(side % 2 for side in x.shape[1:3])
             # The first block sees pixels: there is no ReLU before it, and its first convolution widens in any case.
