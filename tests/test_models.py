@@ -349,17 +349,18 @@ def test_nets_in_opponent_colours_are_those_in_rgb_with_other_kernels_at_the_ima
     np.testing.assert_allclose(painted_opponent, painted, atol=1e-5)
     np.testing.assert_allclose(logits_opponent, logits, rtol=1e-4)
     assert np.std(painted) > 0.05
-    for net, inputs in ((g, (Z[:2],)), (d, (images[..., :1],))):
-        with pytest.raises(ValueError, match=r"^opponent=True: takes images of 3 channels, not 1"):
-            net.clone(opponent=True, image_channels=1).init(KEYS[0], *inputs, None, False)
 
 
 def test_opponent_colours_are_ohtas():
-    colours = np.random.default_rng(0).uniform(-1, 1, (4, 5, 3)).astype(np.float32)
-    np.testing.assert_allclose(to_opponent(colours), colours @ OHTA, atol=1e-6)
-    np.testing.assert_allclose(from_opponent(to_opponent(colours)), colours, atol=1e-6)
-    with pytest.raises(ValueError, match=r"^colours have 3 channels, not 1"):
-        to_opponent(colours[..., :1])
+    rgba = np.random.default_rng(0).uniform(-1, 1, (4, 5, 4)).astype(np.float32)
+    rgb, grey = rgba[..., :3], rgba[..., :1]
+    np.testing.assert_allclose(to_opponent(rgb), rgb @ OHTA, atol=1e-6)
+    np.testing.assert_array_equal(to_opponent(rgba)[..., :3], to_opponent(rgb))
+    np.testing.assert_array_equal(to_opponent(rgba)[..., 3], rgba[..., 3])
+    np.testing.assert_array_equal(to_opponent(grey), grey)
+    np.testing.assert_allclose(to_opponent(np.repeat(grey, 3, axis=-1)), grey * [1, 0, 0], atol=1e-6)
+    for images in (rgba, rgb, grey):
+        np.testing.assert_allclose(from_opponent(to_opponent(images)), images, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TINY)

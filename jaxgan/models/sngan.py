@@ -34,12 +34,6 @@ GLOROT = nn.initializers.glorot_uniform()
 GLOROT_RELU = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
-def check_colours(net) -> None:
-    """Raises a ValueError where a net is to work in opponent colours and its images have none."""
-    if net.opponent and net.image_channels != 3:
-        raise ValueError(f"opponent=True: takes images of 3 channels, not {net.image_channels}")
-
-
 class Generator(BaseGenerator):
     """Maps z to 4x4, then has residual blocks that double the size, batch norm, ReLU, a 3x3 convolution and tanh."""
 
@@ -57,7 +51,6 @@ class Generator(BaseGenerator):
 
     @nn.compact
     def __call__(self, z, labels, train, keys=None) -> jax.Array:
-        check_colours(self)
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
         tables = orthogonal if self.orthogonal_init else nn.initializers.zeros_init()
 
@@ -112,7 +105,6 @@ class Discriminator(BaseDiscriminator):
 
     @nn.compact
     def __call__(self, images, labels, train, keys=None) -> tuple[jax.Array, dict]:
-        check_colours(self)
         glorot, glorot_relu = (orthogonal, orthogonal) if self.orthogonal_init else (GLOROT, GLOROT_RELU)
 
         def wrap(layer):
