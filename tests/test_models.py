@@ -314,8 +314,8 @@ def test_blocks_of_sngan_that_halve():
             skips(halvings=halvings)
 
 
-# Ohta et al. (1980), I1 = (R + G + B) / 3, I2 = (R - B) / 2, I3 = (2 G - R - B) / 4, of which the nets see 1, 3 and 6.
-OHTA = np.array([[1 / 3, 1 / 2, -1 / 4], [1 / 3, 0, 1 / 2], [1 / 3, -1 / 2, -1 / 4]]) * [1, 3, 6]
+# Ohta et al. (1980), I1 = (R + G + B) / 3, I2 = (R - B) / 2, I3 = (2 G - R - B) / 4, times sqrt 3, 3 and 6.
+OHTA = np.array([[1 / 3, 1 / 2, -1 / 4], [1 / 3, 0, 1 / 2], [1 / 3, -1 / 2, -1 / 4]]) * [math.sqrt(3), 3, 6]
 
 
 def test_nets_in_opponent_colours_are_those_in_rgb_with_other_kernels_at_the_image():
@@ -358,7 +358,7 @@ def test_opponent_colours_are_ohtas():
     np.testing.assert_array_equal(to_opponent(rgba)[..., :3], to_opponent(rgb))
     np.testing.assert_array_equal(to_opponent(rgba)[..., 3], rgba[..., 3])
     np.testing.assert_array_equal(to_opponent(grey), grey)
-    np.testing.assert_allclose(to_opponent(np.repeat(grey, 3, axis=-1)), grey * [1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(to_opponent(np.repeat(grey, 3, axis=-1)), grey * [math.sqrt(3), 0, 0], atol=1e-6)
     for images in (rgba, rgb, grey):
         np.testing.assert_allclose(from_opponent(to_opponent(images)), images, atol=1e-6)
 
