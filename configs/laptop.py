@@ -9,10 +9,10 @@ Cost: 30 minutes of two CPU cores; score: fd_cifar 4.5.
 
 This is no published recipe: benchmarks/README.md has what was tried. It takes SNGAN's residual nets at a fraction of
 their width, without spectral norm in D, which goes down to maps of 4x4. They see and paint opponent colours (Ohta et
-al. 1980), without which G paints all but grey. The objective is R3GAN's (Huang et al. 2024), a relativistic loss with
-R1 and R2, here on a quarter of the batch. D is conditioned by projection and has ADC-GAN's classifier (Hou et al.
-2022), by which G is also asked for images that are clearly of their class, and no clearer. Learning rates are constant
-and the average of G grows with the run, so that a longer run only goes on where a shorter one ends.
+al. 1980), without which G's fade. The objective is R3GAN's (Huang et al. 2024), a relativistic loss with R1 and R2,
+here on a quarter of the batch. D is conditioned by projection and has ADC-GAN's classifier (Hou et al. 2022), by which
+G is also asked for images that are clearly of their class, and no clearer. Learning rates are constant and the average
+of G grows with the run, so that a longer run only goes on where a shorter one ends.
 
 One run on a JPEG copy of CIFAR-10, seed 0, everything included but for the half minute of an empty compilation cache
 (two cores with AVX-512, 86 to 184 images a second), scored with 10,000 samples; beside it runs in RGB, with a

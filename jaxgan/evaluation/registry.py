@@ -235,7 +235,7 @@ METRICS = {
         dataset="numerals",
     ),
     "swd": Metric("patches/pyramid", {"swd": LOWER}, _swd, _all, class_key="swd_at_{}", pairs=False),
-    # Of the next two neither direction is better; what to be near to is the value of the training images.
+    # What to be near to is the value of the training images: alike samples have a high msssim, but noise has 0.
     "msssim": Metric("pixels/small", {"msssim": None}, _msssim, class_key="msssim_of_class_{}"),
     "colourfulness": Metric("pixels/small", {"colourfulness": None}, _colourfulness),
     #
