@@ -17,6 +17,7 @@ from PIL import Image
 from jaxgan import data
 from jaxgan.core import signals
 from jaxgan.core.errors import ConfigError
+from jaxgan.data import decoding
 from jaxgan.data.decoding import Unreadable, open_source
 from jaxgan.data.digits import StackedDigits, load_digits
 from jaxgan.data.image_file import Form, decode_image
@@ -479,6 +480,37 @@ def test_a_ctrl_c_does_not_wait_for_what_is_being_decoded(tmp_path):
         open_source(Slow(), tmp_path / "decoded")
     assert time.monotonic() - began < 1.0
     assert not list(tmp_path.glob("*decod*"))
+
+
+@pytest.mark.parametrize(("quick", "least", "most"), [(10.0, 2, 2), (0.0, 4, decoding.THREADS + 1)])
+def test_quick_images_are_decoded_by_one_thread_and_others_by_many(monkeypatch, quick, least, most):
+    monkeypatch.setattr(decoding, "QUICK", quick)
+
+    class Images:
+        num_classes, class_names, image_shape, is_checked = 0, (), (1, 1, 1), True
+
+        def __init__(self):
+            self.threads = set()
+
+        def __len__(self):
+            return 320
+
+        def facts(self):
+            return {}
+
+        def read(self, indices):
+            self.threads.add(threading.get_ident())  # the first image is the caller's
+            for i in indices:
+                time.sleep(0.001)
+                yield np.full(self.image_shape, i % 256, np.uint8), i
+
+    source = Images()
+    dataset = data.StreamingDataset(source)
+    pixels, labels = dataset.get(np.arange(320)[::-1])
+    assert labels.tolist() == list(range(320))[::-1]
+    assert pixels.ravel().tolist() == [i % 256 for i in labels]
+    assert least <= len(source.threads) <= most
+    assert [len(x) for x in dataset.get(np.arange(0))] == [0, 0]
 
 
 def test_folder_is_decoded_once_until_a_file_changes(folder, capsys):

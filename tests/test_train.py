@@ -31,7 +31,7 @@ from jaxgan.sampling.load import load
 from jaxgan.settings import default_config, read
 from jaxgan.training import loop as training_loop
 from jaxgan.training import standard
-from jaxgan.training.console import Progress
+from jaxgan.training.console import Progress, Throughput
 from jaxgan.training.hooks import HookCaller, checked, every
 from jaxgan.training.log import MetricsLog, read_metrics
 from jaxgan.training.loop import note_damage, train
@@ -193,6 +193,26 @@ def test_seconds_grow_over_the_starts_of_a_run(reference):
     seconds = [line["perf/seconds"] for line in read_metrics(reference / "metrics.jsonl")]
     assert seconds[0] > 0
     assert seconds == sorted(seconds)
+
+
+def test_the_seconds_of_a_run_begin_before_its_data_are_opened(tmp_path, monkeypatch):
+    before = []
+
+    def open_data(*args):
+        time.sleep(0.3)
+        return opened(*args)
+
+    def throughput(total_images, seconds):
+        before.append(seconds)
+        return Throughput(total_images, seconds)
+
+    opened = training_loop.open_data
+    monkeypatch.setattr(training_loop, "open_data", open_data)
+    monkeypatch.setattr(training_loop, "Throughput", throughput)
+    config = tiny_config()
+    config.train_kimg = 2 * KIMG
+    assert train(config, tmp_path, images()) == 0
+    assert 0.3 <= before[0] < 60
 
 
 def test_a_finished_run_starts_and_ends_at_once(reference, capsys):

@@ -2,8 +2,8 @@
 
     python tools/plot_scores.py --out=docs/speedrun.svg 'laptop=runs/laptop' 'DCGAN=runs/dcgan' [--score=eval/fd_cifar]
 
-Each run is a name and a workdir. Its minutes are those of its log: from the command on, over all starts, compilation,
-samples and scores included.
+Each run is a name and a workdir. Its minutes are those of its log: over all starts, from the opening of the data on,
+compilation, samples and scores included.
 """
 
 import argparse

@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import signal
+import time
 from collections.abc import Iterable
 from functools import partial
 
@@ -72,6 +73,7 @@ def train(
       config.train_kimg = 100.0
       jaxgan.train(config, "runs/mine", jaxgan.ArrayDataset(images))  # images: uint8 [N, 32, 32, 3]
     """
+    began = time.perf_counter()
     workdir = as_path(workdir, "workdir", local=True)
     require_settings(config)
     require_devices(config.cpu_devices)
@@ -115,7 +117,8 @@ def train(
             rollbacks = saved["rollbacks"] if rollbacks is None else rollbacks
             log = open_log(console, config, spec, workdir, step, saved)
             before = [line["perf/seconds"] for line in log.history.lines() if "perf/seconds" in line]
-            speed = Throughput(total * recipe.images_per_step, seconds=max(before, default=0.0))
+            seconds = max(before, default=0.0) + time.perf_counter() - began
+            speed = Throughput(total * recipe.images_per_step, seconds)
             mirror.push(step)  # which removes what is there of later steps
             parts = dict(log=log, console=console, speed=speed, mirror=mirror, rollbacks=rollbacks)
             run = Run(config, recipe, spec, workdir, total, devices, checkpoints, **parts)
@@ -129,6 +132,7 @@ def train(
                     if config.on_divergence != "rollback" or rollbacks == config.max_rollbacks:
                         raise
                     checkpoints.wait()
+                    began = time.perf_counter()
                     rollbacks += 1
                     console.note(f"{error.symptom}: rollback {rollbacks} of {config.max_rollbacks} to step {run.saved}")
 

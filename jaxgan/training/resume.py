@@ -173,8 +173,22 @@ def restore_or_init(checkpoints: Checkpoints, recipe: Recipe, key: jax.Array, st
     """Returns the state of the newest undamaged checkpoint, or the one before the first step, with `start` in it."""
     items = checkpoints.restore(checkpoint_items(jax.eval_shape(init_state, recipe, key)))
     if items is None:
-        state = jax.jit(init_state)(recipe, key)
+        state = _initialise(recipe, key)
         return state if start is None else start.put_into(state, recipe)
     state = items["state"]
     nets = {name: getattr(state, name).with_variables(items[name]) for name in ("g", "d")}
     return state.replace(ema=items["ema"], posthoc_ema=items["posthoc_ema"], **nets)
+
+
+def _initialise(recipe: Recipe, key: jax.Array) -> TrainState:
+    """Returns the state before the first step, computed on the CPU whatever the accelerator is.
+
+    So its bits do not depend on the accelerator, and BigGAN's GPU is not busy for half a minute with compiling hundreds
+    of kernels that run once.
+    """
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
+        return jax.jit(init_state)(recipe, key)
+    with jax.default_device(cpu):
+        return jax.jit(init_state)(recipe, key)
