@@ -482,7 +482,7 @@ def test_a_ctrl_c_does_not_wait_for_what_is_being_decoded(tmp_path):
     assert not list(tmp_path.glob("*decod*"))
 
 
-@pytest.mark.parametrize(("quick", "least", "most"), [(10.0, 2, 2), (0.0, 4, decoding.THREADS + 1)])
+@pytest.mark.parametrize(("quick", "least", "most"), [(10.0, 1, 1), (0.0, 4, decoding.THREADS + 1)])
 def test_quick_images_are_decoded_by_one_thread_and_others_by_many(monkeypatch, quick, least, most):
     monkeypatch.setattr(decoding, "QUICK", quick)
 
@@ -499,7 +499,7 @@ def test_quick_images_are_decoded_by_one_thread_and_others_by_many(monkeypatch, 
             return {}
 
         def read(self, indices):
-            self.threads.add(threading.get_ident())  # the first image is the caller's
+            self.threads.add(threading.get_ident())
             for i in indices:
                 time.sleep(0.001)
                 yield np.full(self.image_shape, i % 256, np.uint8), i
