@@ -196,8 +196,13 @@ def broadcast(values: dict[str, float]) -> dict[str, float]:
     """
     if jax.process_count() == 1 or not values:
         return values
-    numbers = multihost_utils.broadcast_one_to_all(np.array(list(values.values()), np.float32))
+    numbers = broadcast_arrays(np.array(list(values.values()), np.float32))
     return dict(zip(values, map(float, numbers)))
+
+
+def broadcast_arrays(tree):
+    """Returns the primary process's arrays on all processes, which must call this together."""
+    return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(jax.device_get(tree))
 
 
 def any_process(flag: bool) -> bool:

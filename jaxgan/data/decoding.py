@@ -27,8 +27,9 @@ from jaxgan.data.arrays import ArrayDataset
 
 THREADS = 16  # more than cores, as a file may be on a disk far away
 # Images that take less, in seconds, are small and near: most of their time is Python's, which threads only contend for.
-# On two cores, one thread decodes 7,400 JPEGs of 32 pixels a second and sixteen 3,200; from 256 pixels on, they gain.
-QUICK = 4e-4
+# On two cores, one thread decodes 7,400 JPEGs of 32 pixels a second and sixteen 3,200; from 256 pixels on (1.3 ms by
+# one, 0.8 by two or more) they gain.
+QUICK = 7e-4
 DECODING_VERSION = 1  # part of the names of decoded copies: raise it when jaxgan/data/image_file.py makes other pixels
 
 
@@ -69,7 +70,7 @@ class Source(Protocol):
 
 
 class StreamingDataset:
-    """A data set decoded whenever it is read, by threads."""
+    """A data set decoded whenever it is read."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -112,7 +113,7 @@ def _decode(source: Source, indices) -> tuple[np.ndarray, np.ndarray, dict[int, 
         start, quick = 0, True
         while quick and start < len(indices):
             chunk, begin = indices[start : start + (16 if start else 1)], time.perf_counter()
-            some = read(chunk)
+            some = threads.submit(read, chunk).result()  # a Ctrl-C does not wait for it
             quick = time.perf_counter() - begin < QUICK * len(chunk)
             yield from some
             start += len(chunk)

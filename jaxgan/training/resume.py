@@ -10,6 +10,7 @@ from jaxgan import settings
 from jaxgan.core.checkpoint import CheckpointError, Checkpoints, find, restore_items
 from jaxgan.core.errors import ConfigError, RunFailed, summary
 from jaxgan.core.files import as_path, atomic_write, same_place
+from jaxgan.core.parallel import broadcast_arrays
 from jaxgan.data import DataSpec
 from jaxgan.gan.recipe import Recipe
 from jaxgan.gan.schedules import depends_on_run_length
@@ -181,14 +182,15 @@ def restore_or_init(checkpoints: Checkpoints, recipe: Recipe, key: jax.Array, st
 
 
 def _initialise(recipe: Recipe, key: jax.Array) -> TrainState:
-    """Returns the state before the first step, computed on the CPU whatever the accelerator is.
+    """Returns the state before the first step, computed on the CPU, or on the accelerator if JAX was started without.
 
     So its bits do not depend on the accelerator, and BigGAN's GPU is not busy for half a minute with compiling hundreds
-    of kernels that run once.
+    of kernels that run once. Of several processes, whose CPUs may round differently, the primary one's counts.
     """
     try:
-        cpu = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone
-        return jax.jit(init_state)(recipe, key)
-    with jax.default_device(cpu):
-        return jax.jit(init_state)(recipe, key)
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        device = jax.local_devices()[0]
+    with jax.default_device(device):
+        state = jax.jit(init_state)(recipe, key)
+    return broadcast_arrays(state)
