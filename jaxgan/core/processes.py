@@ -352,18 +352,16 @@ def divide_cpu(count: int) -> None:
 
 
 def require_devices(cpu_devices: int = 1) -> None:
-    """Starts JAX's devices, the CPU's too, which is divided into `cpu_devices` of them, see `divide_cpu`.
+    """Starts JAX's devices; a CPU is divided into `cpu_devices` of them, see `divide_cpu`.
 
     Raises:
       ConfigError: JAX cannot start what it is told or installed to use; the message is one line.
     """
     divide_cpu(cpu_devices)
-    platforms = jax.config.jax_platforms or ""
-    if platforms and "cpu" not in platforms.split(","):  # JAX_PLATFORMS=cuda; nets are initialised on the CPU
-        jax.config.update("jax_platforms", f"{platforms},cpu")
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an AssertionError without words: JAX_PLATFORMS=cuda, no plug-in
+        platforms = jax.config.jax_platforms or ""
         reason = str(error).partition("\n")[0].partition(" (set JAX")[0] or "JAX has no plug-in for it"
         right = "install it with pip install 'jaxgan[cuda]' or 'jaxgan[tpu]', or set JAX_PLATFORMS=cpu"
         raise ConfigError(f"JAX_PLATFORMS={platforms!r}: {reason} ({right})") from error
