@@ -6,7 +6,7 @@ Cost: 30 minutes of two CPU cores; score: fd_cifar 30.0 and 24.7, two runs.
 
 Strided convolutions of 64, 128 and 256 channels, batch norm in both nets, unconditional, non-saturating loss, Adam 2e-4
 (0.5, 0.999), batch 128, EMA of G. On a JPEG copy of CIFAR-10 two runs, the second of an earlier revision, reached an
-fd_cifar of 30.0 and 24.7 after 510 thousand images in 29 and 30 minutes (10,000 samples against 50,000 training
+fd_cifar of 30.0 and 24.7 after 510 thousand images, the second in 30 minutes (10,000 samples against 50,000 training
 images).
 """
 

@@ -184,8 +184,8 @@ def restore_or_init(checkpoints: Checkpoints, recipe: Recipe, key: jax.Array, st
 def _initialise(recipe: Recipe, key: jax.Array) -> TrainState:
     """Returns the state before the first step, computed on the CPU, or on the accelerator if JAX was started without.
 
-    So its bits do not depend on the accelerator, and BigGAN's GPU is not busy for half a minute with compiling hundreds
-    of kernels that run once. Of several processes, whose CPUs may round differently, the primary one's counts.
+    So its bits do not depend on the accelerator, which would compile for long what runs once: half a minute for BigGAN
+    on an H200. Of several processes, whose CPUs may round differently, the primary one's counts.
     """
     try:
         device = jax.local_devices(backend="cpu")[0]
