@@ -4,9 +4,11 @@
         [--config=laptop] [--kimg=48] [--every=24] [--half_lives=2,10] [--num=5000] [--metrics=fd_cifar,accuracy_cifar]
 
 Each line of the text file LIST is a name and the settings in which that candidate differs from the config, such as
-"quick optim_g.lr=1e-3 optim_d.lr=1e-3". Several of these processes, each kept on a core of its own, may share LIST and
-FILE.jsonl: each takes the next line that none has begun. A score belongs to a number of images, and does not depend on
-what else the machine does; the speed beside it does. Neither scores nor compilation count as training time.
+"quick optim_g.lr=1e-3 optim_d.lr=1e-3"; quotation marks hold a setting with spaces together. Several of these
+processes, each kept on a core of its own, may share LIST and FILE.jsonl: each takes the next line that none has begun;
+the names of these are in FILE.jsonl.begun, which is to be removed to begin anew. A score belongs to a number of images,
+and does not depend on what else the machine does; the speed beside it does. Neither scores nor compilation count as
+training time.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import fcntl
 import itertools
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator
 
@@ -52,7 +55,7 @@ def read_next(file: str, out: str) -> tuple[str, list[str]] | None:
         begun.seek(0)
         names = begun.read().split("\n")
         with open(file) as lines:
-            rows = [line.split() for line in lines if line.strip()]
+            rows = [shlex.split(line) for line in lines if line.strip()]
         row = next((row for row in rows if row[0] not in names), None)
         if row:
             begun.write(f"{row[0]}\n")

@@ -4,9 +4,9 @@
 
 Cost: 6 minutes of one H200; score: fd_cifar 1.3.
 
-This is no published recipe, and nothing of it was tuned on a GPU. One run on a JPEG copy of CIFAR-10, seed 0, with an
-empty compilation cache; the scores are those of 5,000 samples that a run gives itself, at the end of 10,000, and of
-CIFAR-10's 10,000 test images:
+This is no published recipe, and no score on a GPU chose anything in it. One run on a JPEG copy of CIFAR-10, seed 0,
+with an empty compilation cache; the scores are those of 5,000 samples that a run gives itself, at the end of 10,000,
+and of CIFAR-10's 10,000 test images:
 
     thousand images                 400    800   1200   1600   2000   2400    of 10,000   test images
     minutes from the command on     2.2    2.8    3.5    4.1    4.8    5.5

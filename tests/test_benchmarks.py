@@ -1,11 +1,34 @@
-"""The benchmark that cannot be run here for what it is, shrunk, on a CPU."""
+"""The benchmark that cannot be run here for what it is, shrunk, on a CPU, and the parts of another."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 
 from tests.helpers import ROOT, environment
+
+
+@pytest.fixture
+def candidates(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("candidates")
+
+
+def test_each_candidate_is_begun_once(candidates, tmp_path):
+    """Processes that share a list take turns, and none takes what another has begun."""
+    listed, out = tmp_path / "list.txt", tmp_path / "out.jsonl"
+    listed.write_text("plain\n\nwarm optim_g.lr=1e-3 'optim_g.lr_schedule=warmup 4 kimg, constant'\n")
+    found = [candidates.read_next(listed, out) for _ in range(3)]
+    warm = ["optim_g.lr=1e-3", "optim_g.lr_schedule=warmup 4 kimg, constant"]
+    assert found == [("plain", []), ("warm", warm), None]
+
+
+@pytest.mark.parametrize(("images_seen", "half_life"), [(1e4, 2e3), (1e5, 3e3)])
+def test_a_half_life_is_a_fifth_of_the_images_at_most(candidates, images_seen, half_life):
+    """After as many images as the half-life an average keeps half of what it was."""
+    decay = candidates.HalfLife(0.0, half_life=3e3).decay(images_seen, 10)
+    assert decay ** (half_life / 10) == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.long

@@ -299,29 +299,30 @@ def test_latents_enter_affine_layers(name):
 
 
 def test_blocks_of_sngan_that_halve():
-    """A block of as many channels as the one before it has a skip of its own where it halves the size."""
+    """They are the first ones, and one of as many channels as the one before it has a skip of its own if it halves."""
     images = jnp.zeros((1, 32, 32, 3))
 
-    def skips(**fields):
-        d = MODELS["sngan"][1](channels=(8,) * 4, **fields)
-        params = jax.eval_shape(lambda: d.init(KEYS[0], images, None, False))["params"]
-        return [name for name in sorted(params) if name.startswith("skip")]
+    def skips_and_sizes(**fields):
+        d = MODELS["sngan"][1](channels=(8,) * 4, spectral=False, **fields)
+        _, seen = jax.eval_shape(lambda: d.init_with_output(KEYS[0], images, None, False, capture_intermediates=True))
+        sizes = [seen["intermediates"][f"conv_{i}a"]["__call__"][0].shape[1] for i in range(4)]  # before it halves
+        return [name for name in sorted(seen["params"]) if name.startswith("skip")], sizes
 
-    assert skips() == skips(halvings=2) == ["skip_0", "skip_1"]
-    assert skips(halvings=3) == ["skip_0", "skip_1", "skip_2"]
+    assert skips_and_sizes() == skips_and_sizes(halvings=2) == (["skip_0", "skip_1"], [32, 16, 8, 8])
+    assert skips_and_sizes(halvings=3) == (["skip_0", "skip_1", "skip_2"], [32, 16, 8, 4])
     for halvings in (-1, 5):
         with pytest.raises(ValueError, match=rf"^halvings={halvings}: must be in 0 \.\. 4, the number of blocks"):
-            skips(halvings=halvings)
+            skips_and_sizes(halvings=halvings)
 
 
 # Ohta et al. (1980), I1 = (R + G + B) / 3, I2 = (R - B) / 2, I3 = (2 G - R - B) / 4, times sqrt 3, 3 and 6.
 OHTA = np.array([[1 / 3, 1 / 2, -1 / 4], [1 / 3, 0, 1 / 2], [1 / 3, -1 / 2, -1 / 4]]) * [math.sqrt(3), 3, 6]
 
 
-def test_nets_in_opponent_colours_are_those_in_rgb_with_other_kernels_at_the_image():
+@pytest.mark.parametrize("name", ["sngan", "sagan"])
+def test_nets_in_opponent_colours_are_those_in_rgb_with_other_kernels_at_the_image(name):
     """An opponent D of kernels K sees RGB through OHTA K; an opponent G of kernels K OHTA paints the RGB of K."""
-    g, d = (net(channels=(8,) * 4) for net in MODELS["sngan"])
-    d = d.clone(spectral=False)
+    g, d = (net(channels=(8,) * 4, spectral=False) for net in MODELS[name])
     images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
 
     @jax.jit
