@@ -26,9 +26,10 @@ runs in RGB, with a weight_clear of 0.5 and of 0, and the 10,000 test images:
     msssim         0.150  0.143  0.129  0.138    0.123       0.120     0.090
     colourfulness   26.6   26.5   26.0   26.1    18.8        22.5      31.3
 
-Seed 1 ends at 3.6, 0.70, 19.1, 0.129 and 25.3 after 232 thousand images. An image costs 0.61 GFLOP, so the 173 a second
+Seed 1 has 3.7, 0.70, 20.8, 0.130 and 25.4 after 220 thousand images and 28.4 minutes, and ends at 3.6, 0.70, 19.1,
+0.129 and 25.3 after 30.3, on a slower day. An image costs 0.61 GFLOP, so the 173 a second
 between pauses are half of the 215 GFLOP/s that a matrix product reached on those cores. The recipe before these ends at
-11.9, a run without labels at 18.0, and the DCGAN of laptop_dcgan.py at 30.0 and, in an earlier run, 24.7.
+11.9, a run without labels at 18.0, and the DCGAN of laptop_dcgan.py at 28.7.
 """
 
 from jaxgan.core.errors import ConfigError
