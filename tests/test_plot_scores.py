@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from tests.helpers import load_tool
 
@@ -19,6 +20,16 @@ def test_scores_are_placed_at_the_minutes_of_their_log(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"version": 1} | r) + "\n" for r in records))
     points = tool.minutes_and_scores(tmp_path, "eval/fd_cifar")
     np.testing.assert_allclose(points, [(2.0, 40.0), (3.0, 20.0)])
+
+
+def test_a_run_without_the_score_is_named(tmp_path, monkeypatch, capsys):
+    record = {"version": 1, "step": 1, "kimg": 1.0, "perf/seconds": 9.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    monkeypatch.setattr("sys.argv", ["plot_scores.py", f"mine={tmp_path}", f"--out={tmp_path}/plot.svg"])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert capsys.readouterr().err.endswith("error: mine: no eval/fd_cifar in the log of the run\n")
+    assert not (tmp_path / "plot.svg").exists()
 
 
 def test_each_run_is_a_line_that_is_named():

@@ -143,6 +143,10 @@ TOGETHER = [  # settings that do not go together, and what is said of the one to
         )
         for conditioning in ("projection", "d2dce")
     ),
+    (
+        {"class_loss.weight_clear": 0.5},
+        "config.class_loss.weight_clear=0.5: must be 0 with config.model.conditional=False",
+    ),
 ]
 
 

@@ -57,6 +57,8 @@ def main():
     if len(runs) > len(COLOURS):
         parser.error(f"{len(runs)} runs: there are colours for {len(COLOURS)}")
     curves = {name: minutes_and_scores(workdir, args.score) for name, workdir in runs}
+    if without := [name for name, points in curves.items() if not len(points)]:
+        parser.error(f"{', '.join(without)}: no {args.score} in the log of the run")
     # The same runs make the same file; its words stay words.
     with matplotlib.rc_context({"svg.hashsalt": "jaxgan", "svg.fonttype": "none"}):
         draw(curves, args.label).savefig(args.out, metadata={"Date": None} if args.out.endswith(".svg") else None)

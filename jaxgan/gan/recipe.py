@@ -346,10 +346,10 @@ def _class_loss(config) -> ClassLoss | None:
         right = "must be a finite number, 0 or above"
         require(0 <= section[key] < math.inf, f"config.class_loss.{key}", section[key], right)
     require(0 < section.confidence <= 1, "config.class_loss.confidence", section.confidence, "must be in (0, 1]")
-    if not config.model.conditional:
-        return None
-    loss, weight = CLASS_LOSSES.get(conditioning), section.weight_clear  # with "projection" there is none
-    right = f"must be 0 with config.model.conditioning={conditioning!r}; ac and adc have such a loss"
+    conditional, weight = config.model.conditional, section.weight_clear
+    loss = CLASS_LOSSES.get(conditioning) if conditional else None  # with "projection" there is none
+    why = f"config.model.conditioning={conditioning!r}" if conditional else "config.model.conditional=False"
+    right = f"must be 0 with {why}; ac and adc have such a loss"
     able = getattr(loss, "fn_unclear", None) is not None
     require(able or not weight, "config.class_loss.weight_clear", weight, right)
     scalars = {key: section[key] for key in ("weight_d", "weight_g", "confidence")}
