@@ -81,7 +81,7 @@ def main():
     parser.add_argument("runs", nargs="+", metavar="NAME=WORKDIR[@STEP]")
     parser.add_argument("--images", required=True, help="FILE.npz of images and labels to train on and compare with")
     parser.add_argument("--held_out", required=True, help="FILE.npz of others")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--num", type=int, default=10_000, help=f"samples of each run, a multiple of {BATCH}")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -16,8 +16,8 @@ and of CIFAR-10's 10,000 test images:
     msssim                        0.115  0.124  0.116  0.117  0.121  0.114     0.121        0.090
     colourfulness                  25.5   25.4   26.2   26.6   27.4   27.9    27.3         31.3
 
-It made 12,580 images a second between its scores, 12 % of what the card can multiply. Training longer has not been
-tried, nor FID measured.
+It made 12,580 images a second between its scores, 12 % of what the card can multiply. By the features of another
+classifier it is no better than laptop.py (docs/speedrun.md). Training longer has not been tried, nor FID measured.
 """
 
 import jaxgan
