@@ -2,7 +2,7 @@
 
     jaxgan train --config=laptop
 
-Cost: 30 minutes of two CPU cores; score: fd_cifar 4.5 and 3.6, two seeds.
+Cost: 30 minutes of two CPU cores; score: fd_cifar 4.5 and 3.7, two seeds.
 
     --config=laptop:5min             for this time instead, also 15min, 30min (what laptop alone is) and 60min
     --config=laptop:unconditional    without labels, for 30 minutes
@@ -27,9 +27,9 @@ runs in RGB, with a weight_clear of 0.5 and of 0, and the 10,000 test images:
     colourfulness   26.6   26.5   26.0   26.1    18.8        22.0      31.3
 
 Seed 1 has 3.7, 0.70, 20.8, 0.130 and 25.4 after 220 thousand images and 28.4 minutes, and ends at 3.6, 0.70, 19.1,
-0.129 and 25.3 after 30.3, on a slower day. An image costs 0.61 GFLOP, so the 173 a second
-between pauses are half of the 215 GFLOP/s that a matrix product reached on those cores. The recipe before these ends at
-11.9, a run without labels at 18.0, and the DCGAN of laptop_dcgan.py at 28.7.
+0.129 and 25.3 after 30.3, on a slower day. An image costs 0.61 GFLOP, so the 173 a second between pauses are half of
+the 215 GFLOP/s that a matrix product reached on those cores. The recipe before these ends at 11.9, a run without labels
+at 18.0, and the DCGAN of laptop_dcgan.py at 28.7.
 """
 
 from jaxgan.core.errors import ConfigError
