@@ -7,7 +7,7 @@ Cost: 30 minutes of two CPU cores; score: fd_cifar 28.7.
 Strided convolutions of 64, 128 and 256 channels, batch norm in both nets, unconditional, non-saturating loss, Adam 2e-4
 (0.5, 0.999), batch 128, EMA of G. On a JPEG copy of CIFAR-10 it reached an fd_cifar of 28.7 after 579 thousand images
 in 29.3 minutes, seed 0, on a machine that did nothing else (10,000 samples against 50,000 training images). A run of an
-earlier revision, which rounds differently and draws the same, had 24.7 after 510 thousand, where this one has 30.0.
+earlier revision, which begins alike, had 24.7 after 510 thousand, where this one has 30.0.
 """
 
 from jaxgan.settings import default_config

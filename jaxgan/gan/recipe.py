@@ -349,7 +349,7 @@ def _class_loss(config) -> ClassLoss | None:
     conditional, weight = config.model.conditional, section.weight_clear
     loss = CLASS_LOSSES.get(conditioning) if conditional else None  # with "projection" there is none
     why = f"config.model.conditioning={conditioning!r}" if conditional else "config.model.conditional=False"
-    right = f"must be 0 with {why}; ac and adc have such a loss"
+    right = f"must be 0 with {why}; conditional nets with ac or adc have such a loss"
     able = getattr(loss, "fn_unclear", None) is not None
     require(able or not weight, "config.class_loss.weight_clear", weight, right)
     scalars = {key: section[key] for key in ("weight_d", "weight_g", "confidence")}
